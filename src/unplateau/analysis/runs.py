@@ -1,0 +1,180 @@
+"""One run's figures: when it escaped and completed, what that cost, what the probes said.
+
+What enters: a run record, finished or not. What leaves: a :class:`RunSummary`, from which all tables and comparisons
+are made, so that every reader quotes the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from unplateau.errors import SpecError
+from unplateau.plateau import Plateau, completion_step, escape_step, find_plateaus
+from unplateau.store import RunRecord, find_runs, load_run
+from unplateau.types import Cut
+
+Event = Literal["escape", "completion"]
+EVENTS: tuple[Event, ...] = ("escape", "completion")
+FINAL_STEPS = 100
+"""The last figures of an unfinished run are means over this many steps, as progress is for the escape step."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What training has cost up to a step, probes excluded. ``rows`` are prompts; None where it was not recorded."""
+
+    steps: int
+    rows: int | None
+    tokens: int | None
+    train_flops: float | None
+    seconds: float | None
+    joules: float | None
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain JSON values."""
+        return {name: getattr(self, name) for name in COST_NAMES}
+
+
+COST_NAMES = ("steps", "rows", "tokens", "train_flops", "seconds", "joules")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The figures of one run.
+
+    ``steps``: last logged step. ``escape_step``, ``completion_step``: None if censored, i.e. not reached by ``steps``.
+    ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else
+    means of its last 100 steps. ``weights_score``: of layers 0 .. L at the last probing, ``plateau_weights_score``: at the last
+    probing before the escape (the last one if it never escaped); both empty without probes, and under ``cut``.
+    ``costs``: in total and, where reached, to escape and to completion.
+    """
+
+    record: RunRecord = field(repr=False, compare=False)
+    recipe: str
+    strategy: str
+    seed: int
+    cut: Cut
+    finished: bool
+    steps: int
+    escape_step: int | None
+    completion_step: int | None
+    final_progress: float | None
+    final_accuracy: float | None
+    final_on: Literal["held-out", "training"]
+    bayes_accuracy: float
+    weights_score: tuple[float, ...]
+    plateau_weights_score: tuple[float, ...]
+    plateaus: tuple[Plateau, ...]
+    costs: Costs
+    costs_to: dict[Event, Costs | None]
+    energy_method: str
+
+    def reached(self, event: Event) -> int | None:
+        """Step of the event, None if censored."""
+        return self.escape_step if event == "escape" else self.completion_step
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run's entry in ``summary.json``."""
+        totals = {name: value for name, value in self.costs.as_dict().items() if name != "steps"}
+        to_event = {f"to_{event}": costs.as_dict() if (costs := self.costs_to[event]) else None for event in EVENTS}
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            **totals,
+            **to_event,
+            "weights_score": list(self.weights_score),
+            "plateau_weights_score": list(self.plateau_weights_score),
+            "plateaus": [_plateau_dict(plateau) for plateau in self.plateaus],
+            "path": str(self.record.path),
+        }
+
+
+_PLAIN = (
+    *("recipe", "strategy", "seed", "cut", "finished", "steps", "escape_step", "completion_step"),
+    *("final_progress", "final_accuracy", "final_on", "bayes_accuracy", "energy_method"),
+)
+
+
+def records(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path]) -> list[RunRecord]:
+    """Run records from records, run directories, or folders of these. Raises SpecError if there is none."""
+    given = [runs] if isinstance(runs, RunRecord | str | Path) else list(runs)
+    found: dict[Path, RunRecord] = {}
+    for one in given:
+        for record in [one] if isinstance(one, RunRecord) else map(load_run, find_runs(one)):
+            found.setdefault(record.path.resolve(), record)
+    if not found:
+        raise SpecError("no runs given: name at least one run directory")
+    return list(found.values())
+
+
+def read_figures(record: RunRecord) -> RunSummary:
+    """The figures of one run; definitions of escape and completion in ``unplateau.plateau``."""
+    steps, progress = record.history.column("progress")
+    escape = escape_step(steps, progress) if steps else None
+    completion = completion_step(steps, progress) if steps else None
+    where = {"escape": escape, "completion": completion}
+    return RunSummary(
+        record=record,
+        recipe=record.recipe,
+        strategy=record.strategy,
+        seed=record.seed,
+        cut=record.cut,
+        finished=record.done is not None,
+        steps=last_step(record),
+        escape_step=escape,
+        completion_step=completion,
+        final_progress=_final(record, "progress"),
+        final_accuracy=_final(record, "accuracy"),
+        final_on="held-out" if record.done is not None else "training",
+        bayes_accuracy=fmean(record.floors.bayes_accuracy),
+        weights_score=tuple(record.history.last("weights_score", ())),
+        plateau_weights_score=_score_before(record, escape),
+        plateaus=_plateaus(record),
+        costs=_costs_at(record, last_step(record)),
+        costs_to={event: None if (step := where[event]) is None else _costs_at(record, step) for event in EVENTS},
+        energy_method=str(record.history.last("energy_method", "none")),
+    )
+
+
+def last_step(record: RunRecord) -> int:
+    """The newest logged step, 0 before the first row."""
+    return int(record.history.last("step", 0))
+
+
+def _final(record: RunRecord, name: str) -> float | None:
+    if record.done is not None:
+        return float(record.done[f"test_{name}"])
+    steps, values = record.history.column(name)
+    late = [value for step, value in zip(steps, values, strict=True) if step > steps[-1] - FINAL_STEPS]
+    return fmean(late) if late else None
+
+
+def _score_before(record: RunRecord, escape: int | None) -> tuple[float, ...]:
+    """The weights score at the last probing before the escape; at the first one if all came later."""
+    steps, scores = record.history.column("weights_score")
+    before = [score for step, score in zip(steps, scores, strict=True) if escape is None or step < escape]
+    return tuple((before or scores[:1] or [()])[-1])
+
+
+def _plateaus(record: RunRecord) -> tuple[Plateau, ...]:
+    """Plateaus of the curve that progress is read from, between the exact predictors' heights."""
+    name = record.floors.progress
+    steps, values = record.history.column(name)
+    floor = fmean(getattr(record.floors, f"no_context_{name}"))
+    ceiling = fmean(getattr(record.floors, f"bayes_{name}"))
+    direction: Literal["min", "max"] = "min" if name == "loss" else "max"
+    return tuple(find_plateaus(steps, values, floor=floor, ceiling=ceiling, direction=direction)) if steps else ()
+
+
+def _costs_at(record: RunRecord, step: int) -> Costs:
+    """Cumulative costs at the first row from this step on (rows and costs are logged at the same steps)."""
+    row = next((row for row in record.history if row["step"] >= step), {})
+    return Costs(steps=step, **{name: row.get(name) for name in COST_NAMES if name != "steps"})
+
+
+def _plateau_dict(plateau: Plateau) -> dict[str, Any]:
+    values = {name: getattr(plateau, name) for name in ("start", "end", "level", "ended")}
+    return {**values, "interval": None if plateau.interval is None else list(plateau.interval)}

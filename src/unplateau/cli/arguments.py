@@ -1,0 +1,93 @@
+"""Arguments of one command, read by tyro from the command's signature and docstring.
+
+What enters: a function and its arguments as strings. What leaves: the call, ready to be made, so that the command's
+own errors are not mixed with those of parsing. What tyro would say in a box becomes one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import tyro
+
+from unplateau.errors import SpecError, suggest
+
+Command = Callable[..., int | None]
+
+
+def parse(command: Command, name: str, arguments: list[str]) -> Callable[[], int | None] | None:
+    """The call that these arguments ask for; None after ``--help``. Raises SpecError, one line, if they are wrong."""
+    shown, complaints = io.StringIO(), io.StringIO()
+    plain = bool(os.environ.get("NO_COLOR"))  # tyro does not look at it, but leaves colours out where none can be shown
+    try:
+        with redirect_stderr(complaints), redirect_stdout(shown if plain else sys.stdout):
+            call, unknown = tyro.cli(
+                _postponed(command),
+                prog=f"unplateau {name}",
+                args=arguments,
+                return_unknown_args=True,
+                config=(tyro.conf.DisallowNone,),
+            )
+    except SystemExit as end:
+        print(shown.getvalue(), end="")
+        if not end.code:
+            return None
+        raise SpecError(f"{name}: {unboxed(complaints.getvalue())}") from None
+    if unknown:
+        raise SpecError(f"{name}: {_not_understood(unknown[0], command)}")
+    return call
+
+
+def _postponed(command: Command) -> Callable[..., Callable[[], int | None]]:
+    """The same signature and help, but calling it only binds the arguments."""
+
+    @functools.wraps(command)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], int | None]:
+        return functools.partial(command, *args, **kwargs)
+
+    return bind
+
+
+def _not_understood(argument: str, command: Command) -> str:
+    if not argument.startswith("-"):
+        return f"unexpected argument '{argument}'"
+    option = argument.split("=", maxsplit=1)[0]
+    return f"unknown option '{option}'{suggest(option, _options(command))}"
+
+
+def _options(command: Command) -> list[str]:
+    names = [name for name, one in inspect.signature(command).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    return [f"--{name.strip('_').replace('_', '-')}" for name in names]
+
+
+def unboxed(text: str) -> str:
+    """What a box of tyro says down to its first rule, on one line and in this program's words where they are known."""
+    lines = [re.sub(r"^│|│$", "", line).strip() for line in text.splitlines()]
+    inside = [line for line in lines if not line.startswith(("╭", "╰"))]
+    rule = next((number for number, line in enumerate(inside) if line.startswith("─")), len(inside))
+    said = " ".join(" ".join(inside[:rule]).split())
+    for pattern, answer in _ANSWERS:
+        if match := re.match(pattern, said):
+            return answer(*match.groups())
+    return said or "wrong arguments"
+
+
+def _choice(value: str, option: str, options: str) -> str:
+    known = re.findall(r"'(.*?)'", options)
+    return f"{option}: unknown value '{value}'{suggest(value, known)}"
+
+
+_ANSWERS: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Missing from [^:]*: (\S+)", "{} is missing".format),
+    (r"Missing value for argument '(\S+)'", "{} needs a value".format),
+    (r"Error parsing (\S+): no type matching (\S+) .*? from \['(.*?)'\]", "{}: expected {}, got '{}'".format),
+    (r"invalid choice '(.*?)' for argument '(\S+)'. Expected one of \((.*)\)", _choice),
+)

@@ -1,0 +1,33 @@
+"""What a command is given as RECIPE|SPEC and ``--set``.
+
+What enters: the name of a recipe or of a file, and settings. What leaves: a spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unplateau import recipes
+from unplateau.errors import SpecError
+from unplateau.sweep.settings import read_value, split_setting, with_settings
+from unplateau.train.load import read_spec, spec_of
+from unplateau.train.spec import RunSpec
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def given_spec(name: str, settings: Sequence[str], seed: int | None = None) -> RunSpec:
+    """The recipe or the spec file of this name, with settings. Raises SpecError, one line, if something is wrong."""
+    is_file = name.endswith(SUFFIXES)
+    spec = read_spec(Path(name)) if is_file else spec_of(recipes.recipe(name))
+    pairs = [split_setting(text) for text in settings]
+    spec = with_settings(spec, [(key, read_value(value, where=key)) for key, value in pairs])
+    return spec if seed is None else with_settings(spec, [("seed", seed)])
+
+
+def seeds_from(first: int, count: int) -> range:
+    """``count`` seeds from ``first`` on. Raises SpecError if that is none, or a negative one."""
+    if count < 1 or first < 0:
+        raise SpecError(f"--seeds must be at least 1 and --first-seed at least 0 (got {count} and {first})")
+    return range(first, first + count)

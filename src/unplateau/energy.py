@@ -1,0 +1,243 @@
+"""Joules since a moment, from the hardware's own counters where there are any, else an estimate that says so.
+
+What enters: the name of a source. What leaves: cumulative readings, each with the method that produced it, because an
+estimate must never be mistaken for a measurement. Counters of the hardware measure the whole machine or GPU, not this
+process alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from unplateau.errors import MissingExtraError, SpecError, suggest
+
+WATTS_PER_CORE = 12.0
+"""Power of one busy core of an unknown processor, in watts: the figure for "any" processor in the tables of Green
+Algorithms (Lannelongue et al. 2021, Advanced Science). Server processors in the same tables have 4 to 15."""
+POWERCAP = Path("/sys/class/powercap")
+JOULES_PER_KILOWATT_HOUR = 3.6e6
+SOURCES = ("auto", "nvml", "rapl", "cpu-time", "none")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Energy since the meter was made. ``joules`` is None where no figure exists; ``method`` says how it came about."""
+
+    joules: float | None
+    method: str
+
+
+class Source(Protocol):
+    """One counter of joules."""
+
+    @property
+    def method(self) -> str:
+        """How its figure comes about, in words."""
+
+    def joules(self) -> float:
+        """Joules since the source was made. Raises OSError when the counter has become unreadable."""
+
+
+class EnergyMeter:
+    """Cumulative energy since it was made, from the best source that this machine has.
+
+    ``source``: ``auto`` (GPU counters where there are GPUs, plus RAPL, or the estimate where RAPL is not readable), or
+    one of ``nvml``, ``rapl``, ``cpu-time``, ``none``, or several joined by ``+``. ``gpus``: NVML indices of the
+    GPUs to count, None for those in CUDA_VISIBLE_DEVICES (all if that is unset), ``()`` for a run on the CPU.
+    ``watts_per_core``: what the estimate multiplies CPU seconds with. Raises SpecError for a name that is unknown or
+    that this machine cannot serve, MissingExtraError for ``nvml`` without its library; ``auto`` takes what there is.
+    """
+
+    def __init__(
+        self,
+        source: str = "auto",
+        *,
+        gpus: Sequence[int] | None = None,
+        watts_per_core: float = WATTS_PER_CORE,
+        powercap: Path = POWERCAP,
+    ) -> None:
+        open_source: dict[str, Callable[[], Source]] = {
+            "nvml": lambda: NvmlSource(gpus),
+            "rapl": lambda: RaplSource(powercap),
+            "cpu-time": lambda: CpuTimeSource(watts_per_core),
+        }
+        self._sources = _automatic(open_source) if source == "auto" else _named(source, open_source)
+
+    @property
+    def method(self) -> str:
+        """How the figure comes about; ``none`` where there is none."""
+        return " + ".join(source.method for source in self._sources) or "none"
+
+    def read(self) -> Reading:
+        """Joules since the meter was made; None without a source, or when a counter can no longer be read."""
+        try:
+            joules = sum(source.joules() for source in self._sources)
+        except (OSError, ValueError):
+            return Reading(None, f"{self.method} (unreadable)")
+        return Reading(joules if self._sources else None, self.method)
+
+
+class CpuTimeSource:
+    """The estimate: CPU seconds of this process (all threads, without child processes) times watts per core."""
+
+    def __init__(self, watts_per_core: float = WATTS_PER_CORE, clock: Callable[[], float] = time.process_time) -> None:
+        if watts_per_core <= 0:
+            raise SpecError(f"watts_per_core: must be above 0 (got {watts_per_core})")
+        self._watts, self._clock, self._start = watts_per_core, clock, clock()
+
+    @property
+    def method(self) -> str:
+        """Says that this is an estimate and with which power."""
+        return f"estimate: CPU time x {self._watts:g} W per core"
+
+    def joules(self) -> float:
+        """CPU seconds since the start x watts."""
+        return (self._clock() - self._start) * self._watts
+
+
+class RaplSource:
+    """Linux's RAPL counters: processor packages and their memory, of the whole machine.
+
+    The counters wrap around (after 4 minutes to some hours, by machine and load); a wrap is seen as a step backwards,
+    so read more often than that. Raises SpecError if no package can be read.
+    """
+
+    method = "RAPL"
+
+    def __init__(self, powercap: Path = POWERCAP) -> None:
+        zones = _rapl_zones(powercap)
+        try:
+            self._counters = [_WrappingCounter(zone) for zone in zones]
+        except PermissionError as error:
+            raise SpecError(
+                f"energy source 'rapl': {error.filename} may not be read by this user; "
+                f"an administrator can allow it with chmod a+r, or use 'auto'"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise SpecError(f"energy source 'rapl': {powercap} cannot be read ({error}); use 'auto'") from error
+        if not self._counters:
+            raise SpecError(f"energy source 'rapl': no intel-rapl package under {powercap}; use 'auto'")
+
+    def joules(self) -> float:
+        """Sum over packages and memory since the start."""
+        return sum(counter.microjoules() for counter in self._counters) / 1e6
+
+
+class NvmlSource:
+    """Total-energy counters of NVIDIA GPUs (Volta and newer), through the optional ``pynvml``.
+
+    Raises MissingExtraError without that library, SpecError without a GPU that has the counter.
+    """
+
+    def __init__(self, gpus: Sequence[int] | None = None, library: Any = None) -> None:
+        self._library = library or _import_pynvml()
+        try:
+            self._library.nvmlInit()
+            self._handles = [*_gpu_handles(self._library, gpus)]
+            self._start = self._millijoules()
+        except self._library.NVMLError as error:
+            raise SpecError(f"energy source 'nvml': {error}; use 'auto'") from error
+        if not self._handles:
+            raise SpecError("energy source 'nvml': no GPU to count; use 'auto'")
+
+    @property
+    def method(self) -> str:
+        """Names the counter and the number of GPUs."""
+        return f"NVML ({len(self._handles)} GPU{'s' if len(self._handles) > 1 else ''})"
+
+    def joules(self) -> float:
+        """Sum over the GPUs since the start."""
+        try:
+            return (self._millijoules() - self._start) / 1e3
+        except self._library.NVMLError as error:
+            raise OSError(str(error)) from error
+
+    def _millijoules(self) -> int:
+        return sum(self._library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)
+
+
+class _WrappingCounter:
+    """Microjoules of one RAPL zone since it was opened, across wrap-arounds."""
+
+    def __init__(self, zone: Path) -> None:
+        self._file = zone / "energy_uj"
+        self._range = int((zone / "max_energy_range_uj").read_text())
+        self._last = int(self._file.read_text())
+        self._total = 0
+
+    def microjoules(self) -> int:
+        now = int(self._file.read_text())
+        step = now - self._last
+        self._total += step if step >= 0 else step + self._range
+        self._last = now
+        return self._total
+
+
+def kilograms_co2e(joules: float, *, grams_per_kwh: float) -> float:
+    """Emissions of this energy; ``grams_per_kwh``: carbon intensity of the electricity, grams CO2e per kWh."""
+    if grams_per_kwh < 0:
+        raise SpecError(f"grams_per_kwh: must be at least 0 (got {grams_per_kwh})")
+    return joules / JOULES_PER_KILOWATT_HOUR * grams_per_kwh / 1e3
+
+
+def _automatic(open_source: dict[str, Callable[[], Source]]) -> list[Source]:
+    gpu, processor = _if_it_opens(open_source["nvml"]), _if_it_opens(open_source["rapl"])
+    return gpu + (processor or [open_source["cpu-time"]()])
+
+
+def _if_it_opens(source: Callable[[], Source]) -> list[Source]:
+    try:
+        return [source()]
+    except (SpecError, MissingExtraError):
+        return []
+
+
+def _named(source: str, open_source: dict[str, Callable[[], Source]]) -> list[Source]:
+    names = source.split("+")
+    for name in names:
+        if name not in (*open_source, "none"):
+            options = SOURCES if len(names) == 1 else (*open_source, "none")
+            raise SpecError(f"unknown energy source '{name}'{suggest(name, options)}")
+    return [open_source[name]() for name in dict.fromkeys(names) if name != "none"]
+
+
+def _rapl_zones(powercap: Path) -> list[Path]:
+    """Packages, and memory zones inside them. Core and uncore are parts of a package; psys would count it twice."""
+    if not powercap.is_dir():
+        return []
+    zones = sorted(zone for zone in powercap.iterdir() if re.fullmatch(r"intel-rapl:\d+(:\d+)?", zone.name))
+    return [zone for zone in zones if _zone_name(zone).startswith(("package", "dram"))]
+
+
+def _zone_name(zone: Path) -> str:
+    try:
+        return (zone / "name").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _gpu_handles(library: Any, gpus: Sequence[int] | None) -> list[Any]:
+    if gpus is not None:
+        return [library.nvmlDeviceGetHandleByIndex(index) for index in gpus]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+    names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return [
+        library.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else library.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+    ]
+
+
+def _import_pynvml() -> Any:
+    try:
+        import pynvml  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("energy source 'nvml' needs pynvml: pip install 'unplateau[energy]'") from error
+    return pynvml

@@ -1,0 +1,92 @@
+"""Every error that unplateau raises on purpose: one clear line, an exit code, and a page in ``docs/errors``.
+
+What enters: what went wrong, where, and what would be right. What leaves: an exception whose message the command
+line prints as it is. Errors that are the user's doing exit with 2, all others with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class UnplateauError(Exception):
+    """Base of all errors raised on purpose; ``page`` names its page in ``docs/errors``."""
+
+    exit_code: ClassVar[int] = 1
+    page: ClassVar[str] = "index"
+
+
+class SpecError(UnplateauError):
+    """A configuration that names something unknown, or sizes that cannot work."""
+
+    exit_code = 2
+    page = "spec"
+
+
+class DataError(UnplateauError):
+    """A data file that is missing, truncated, foreign or not usable as given."""
+
+    exit_code = 2
+    page = "data"
+
+
+class RunDirectoryError(UnplateauError):
+    """A run directory that is missing, incomplete, or belongs to another spec."""
+
+    exit_code = 2
+    page = "run-directory"
+
+
+class RunLockedError(RunDirectoryError):
+    """Another process is already writing this run directory."""
+
+    page = "run-locked"
+
+
+class CheckpointError(UnplateauError):
+    """No checkpoint of a run could be read: all are truncated, corrupted or foreign."""
+
+    page = "checkpoint"
+
+
+class DivergedError(UnplateauError):
+    """The training loss became NaN or infinite; the last good checkpoint is kept."""
+
+    page = "diverged"
+
+
+class StorageError(UnplateauError):
+    """The operating system refused a write: disk full, no permission, file too large."""
+
+    page = "storage"
+
+
+class MissingExtraError(UnplateauError):
+    """An optional dependency is needed for this and is not installed."""
+
+    exit_code = 2
+    page = "missing-extra"
+
+
+class InterruptedRunError(UnplateauError):
+    """Training was stopped by Ctrl-C or SIGTERM after saving a checkpoint."""
+
+    page = "interrupted"
+
+
+class LawError(UnplateauError):
+    """A task, model, strategy or observer breaks one of the laws in ``unplateau.testing``."""
+
+    page = "law"
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is."""
+    known = sorted(options)
+    close = difflib.get_close_matches(name.lower(), [option.lower() for option in known], n=1, cutoff=0.6)
+    if close:
+        match = next(option for option in known if option.lower() == close[0])
+        return f"; did you mean '{match}'?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,44 @@
+"""What a run has recorded so far: read-only rows, one per logged step.
+
+What enters: the rows of ``metrics.jsonl`` as dictionaries. What leaves: columns, and the steps they were logged at.
+Curricula may read it; nobody can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+class History(Sequence[Row]):
+    """An immutable sequence of rows; every row has ``step``, the other columns only where they were measured."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self._rows = tuple(MappingProxyType(dict(row)) for row in rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return History(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def extended(self, row: Row) -> History:
+        """A new history with one row more."""
+        longer = History()
+        longer._rows = (*self._rows, MappingProxyType(dict(row)))
+        return longer
+
+    def column(self, name: str) -> tuple[list[int], list[Any]]:
+        """Steps and values of a column, at the rows that have it."""
+        having = [row for row in self._rows if name in row]
+        return [row["step"] for row in having], [row[name] for row in having]
+
+    def last(self, name: str, default: Any = None) -> Any:
+        """The newest value of a column."""
+        return next((row[name] for row in reversed(self._rows) if name in row), default)

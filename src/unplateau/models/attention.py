@@ -1,0 +1,52 @@
+"""Self-attention whose access is a named value: an argument of the forward pass, not a hook.
+
+What enters: layer-normed hidden states (B, T, D). What leaves: what the attention block adds to the residual stream.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unplateau.errors import SpecError, suggest
+
+Attention = Literal["causal", "self", "identity", "zero"]
+"""``causal``: every position reads itself and all before. The other three cut a position off from all others:
+``self`` (it reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing)."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention of GPT-2 (biases everywhere), on ``scaled_dot_product_attention``."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, attention: Attention) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if attention == "identity":
+            return x
+        if attention == "zero":
+            return torch.zeros_like(x)
+        if attention == "self":  # a softmax over one position is 1: what is read is the position's own value
+            value = functional.linear(x, *self._value_weights())
+            return self.project(value)
+        if attention == "causal":
+            return self.project(self._causal(x))
+        raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
+
+    def _causal(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        heads = self.query_key_value(x).view(batch, length, 3, self.n_heads, width // self.n_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return mixed.transpose(1, 2).reshape(batch, length, width)
+
+    def _value_weights(self) -> tuple[Tensor, Tensor]:
+        width = self.project.in_features
+        return self.query_key_value.weight[2 * width :], self.query_key_value.bias[2 * width :]

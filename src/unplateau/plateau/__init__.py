@@ -1,0 +1,2 @@
+"""Plateaus."""
+from unplateau.plateau.detect import Plateau, find_plateaus

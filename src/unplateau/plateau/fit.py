@@ -1,0 +1,181 @@
+"""Continuous piecewise-linear least squares with free knots.
+
+What enters: points (x, y, weight) sorted by x. What leaves: knots and the fitted value at each. Sums over the points between
+two knots are differences of running sums, so that hundreds of candidate fits cost less than one pass over the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_TIE = 1e-12
+"""Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Knots (first and last are the ends of the data), fitted values at them, residual sum of squares."""
+
+    knots: Floats
+    values: Floats
+    rss: float
+
+    @property
+    def slopes(self) -> Floats:
+        """Slope of each piece, one fewer than knots."""
+        return np.diff(self.values) / np.diff(self.knots)
+
+    def __call__(self, x: Floats) -> Floats:
+        return np.interp(x, self.knots, self.values)
+
+
+class Points:
+    """The data of a fit, held as running sums of w, wx, wx^2, wy and wxy."""
+
+    def __init__(self, x: Floats, y: Floats, w: Floats) -> None:
+        self.x, self.y, self.w = x, y, w
+        self.low, self.high = float(y.min()), float(y.max())
+        self.total = float(np.sum(w * y * y))
+        self._sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (w, w * x, w * x * x, w * y, w * x * y)]
+
+    def line(self) -> Fit:
+        """The straight line: no inner knot."""
+        return self.fit(np.array([self.x[0], self.x[-1]]))
+
+    def fit(self, knots: Floats) -> Fit:
+        """Least squares with the given knots."""
+        values, rss = self.solve(knots[None])
+        return Fit(knots, values[0], float(rss[0]))
+
+    def solve(self, knots: Floats) -> tuple[Floats, Floats]:
+        """Values (candidates, knots) and residual sums (candidates,) of many sets of knots.
+
+        The sum is inf where a piece holds no point.
+        """
+        diagonal, off, right, empty = self._normal_equations(knots)
+        values = _tridiagonal(diagonal, off, right)
+        rss = self.total - np.einsum("bk,bk->b", values, right)
+        return values, np.where(empty | ~np.isfinite(rss), np.inf, np.maximum(rss, 0.0))
+
+    def _normal_equations(self, knots: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        cut = np.searchsorted(self.x, knots, "left")
+        cut[:, 0], cut[:, -1] = 0, self.x.size
+        w, wx, wxx, wy, wxy = (np.diff(sums[cut], axis=1) for sums in self._sums)
+        left, width = knots[:, :-1], np.diff(knots, axis=1)
+        with np.errstate(all="ignore"):  # empty pieces are masked by the caller
+            first = (wx - left * w) / width  # sum of w*u, u = position in the piece, 0 to 1
+            second = (wxx - 2 * left * wx + left * left * w) / width**2  # sum of w*u*u
+            rising = (wxy - left * wy) / width
+        diagonal = np.full(knots.shape, 1e-13 * self._sums[0][-1])
+        diagonal[:, :-1] += w - 2 * first + second
+        diagonal[:, 1:] += second
+        right = np.zeros(knots.shape)
+        right[:, :-1] += wy - rising
+        right[:, 1:] += rising
+        empty = (np.diff(cut, axis=1) < 1) | (width <= 0)
+        return diagonal, first - second, right, empty.any(axis=1)
+
+    def best(self, candidates: Floats, tame: bool = False) -> Fit:
+        """The best of many sets of knots; of equals the middle one.
+
+        ``tame``: no value may leave the range of the data, as a needle between two points does that nothing holds.
+        """
+        values, rss = self.solve(candidates)
+        if tame:
+            rss = np.where((values.min(axis=1) < self.low) | (values.max(axis=1) > self.high), np.inf, rss)
+        least = np.flatnonzero(rss <= rss.min() + _TIE * self.total)
+        chosen = least[(least.size - 1) // 2]
+        return Fit(candidates[chosen], values[chosen], float(rss[chosen]))
+
+    def inserted(self, fit: Fit, grid: Floats) -> Fit | None:
+        """``fit`` with the best further knot from ``grid``; None if there is no room."""
+        free = grid[~np.isin(grid, fit.knots)]
+        if free.size == 0:
+            return None
+        candidates = np.concatenate([np.repeat(fit.knots[None], free.size, axis=0), free[:, None]], axis=1)
+        best = self.best(np.sort(candidates, axis=1))
+        return best if np.isfinite(best.rss) else None
+
+    def moved(self, fit: Fit, index: int, grid: Floats, tame: bool = False) -> Fit:
+        """``fit`` with knot ``index`` at its best place in ``grid`` between its neighbours, or ``fit`` itself."""
+        room = grid[(grid > fit.knots[index - 1]) & (grid < fit.knots[index + 1])]
+        if room.size == 0:
+            return fit
+        candidates = np.repeat(fit.knots[None], room.size, axis=0)
+        candidates[:, index] = room
+        best = self.best(candidates, tame)
+        return best if best.rss < fit.rss - _TIE * self.total else fit
+
+    def without(self, fit: Fit, index: int) -> Fit:
+        """``fit`` with knot ``index`` taken out."""
+        return self.fit(np.delete(fit.knots, index))
+
+
+def _tridiagonal(diagonal: Floats, off: Floats, right: Floats) -> Floats:
+    diagonal, right = diagonal.copy(), right.copy()
+    n_knots = diagonal.shape[1]
+    with np.errstate(all="ignore"):
+        for j in range(1, n_knots):
+            factor = off[:, j - 1] / diagonal[:, j - 1]
+            diagonal[:, j] -= factor * off[:, j - 1]
+            right[:, j] -= factor * right[:, j - 1]
+        right[:, -1] /= diagonal[:, -1]
+        for j in range(n_knots - 2, -1, -1):
+            right[:, j] = (right[:, j] - off[:, j] * right[:, j + 1]) / diagonal[:, j]
+    return right
+
+
+def search(points: Points, grid: Floats, most: int) -> list[Fit]:
+    """The best fit found with 0, 1, ... ``most`` inner knots from ``grid``: forward steps, each followed by exchanges."""
+    fits = [points.line()]
+    while len(fits) <= most:
+        longer = points.inserted(fits[-1], grid)
+        if longer is None:
+            break
+        fits.append(_exchanged(points, longer, grid))
+    return fits
+
+
+def _exchanged(points: Points, fit: Fit, grid: Floats, sweeps: int = 4) -> Fit:
+    for _ in range(sweeps):
+        before = fit.rss
+        for index in range(1, fit.knots.size - 1):
+            fit = points.moved(fit, index, grid)
+        for index in range(1, fit.knots.size - 1):
+            other = points.inserted(points.without(fit, index), grid)
+            if other is not None and other.rss < fit.rss - 1e-9 * points.total:
+                fit = other
+        if fit.rss >= before * (1 - 1e-6) - _TIE * points.total:
+            break
+    return fit
+
+
+def refined(points: Points, fit: Fit, reach: int, sweeps: int = 3) -> Fit:
+    """``fit`` with each inner knot moved among the ``reach`` points on either side, then between points."""
+    for _ in range(sweeps):
+        before = fit.knots
+        for index in range(1, fit.knots.size - 1):
+            fit = points.moved(fit, index, near(points.x, fit.knots[index], reach), tame=True)
+        if np.array_equal(fit.knots, before):
+            break
+    for _ in range(2):
+        for index in range(1, fit.knots.size - 1):
+            fit = points.moved(fit, index, _between(points.x, fit.knots[index]), tame=True)
+    return fit
+
+
+def near(x: Floats, knot: float, reach: int) -> Floats:
+    """The points at most ``reach`` places from ``knot``."""
+    at = int(np.searchsorted(x, knot))
+    return x[max(at - reach, 0) : at + reach + 1]
+
+
+def _between(x: Floats, knot: float, parts: int = 8) -> Floats:
+    corners = near(x, knot, 1)
+    return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in zip(corners[:-1], corners[1:], strict=True)]))
+
+

@@ -1,0 +1,107 @@
+"""How much noise a curve carries, and how many straight pieces that lets one see.
+
+What enters: points. What leaves: the chosen fit and the long-run variance of the noise. Smoothed logs have errors that hang
+together, so a thousand rows may be worth fifty: every test in this package is in units of the long-run variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unplateau.plateau.fit import Fit, Floats, Points, refined, search
+from unplateau.plateau.prepare import Prepared, binned
+
+MOST_KNOTS = 12
+MOST_PLACES = 160
+COST_OF_KNOT = 3.0
+"""Times log(number of points): a knot has a place and a value, and the place is searched for (Yao 1988 counts 2, Zhang and
+Siegmund 2007 come to 3 for most lengths)."""
+LEAST_NOISE = 1e-4
+"""Noise sd below which a curve counts as exact, in units of its spread."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A curve's rows as points on one clock, their piecewise-linear fit, and the noise about it.
+
+    ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m.
+    """
+
+    points: Points
+    fit: Fit
+    sd: float
+    long_run: float
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    points: Points
+    fits: list[Fit]
+    inflation: float
+
+    def costs(self, inflation: float) -> Floats:
+        """BIC of each fit, with the number of points divided by ``inflation``."""
+        n_points = self.points.x.size
+        misfit = [np.log(fit.rss / n_points + LEAST_NOISE**2) for fit in self.fits]
+        return np.array(misfit) * n_points / inflation + COST_OF_KNOT * np.log(n_points) * np.arange(len(misfit))
+
+
+def fitted(curve: Prepared) -> Fitted:
+    """The continuous piecewise-linear fit, its number of pieces and its clock (steps or rows) chosen by BIC."""
+    tries = [_coarse(clock, curve) for clock in curve.clocks]
+    inflation = min(each.inflation for each in tries)
+    costs = [float(each.costs(inflation).min()) for each in tries]
+    best = int(np.argmin(costs))
+    coarse = tries[best]
+    chosen = coarse.fits[int(np.argmin(coarse.costs(coarse.inflation)))]
+    long_run = coarse.inflation * _variance(coarse.points, chosen, coarse.inflation)
+    points = Points(curve.clocks[best], curve.y, curve.w)
+    start = points.fit(np.concatenate([points.x[:1], chosen.knots[1:-1], points.x[-1:]]))
+    fit = refined(points, start, 3 * points.x.size // coarse.points.x.size + 2)
+    variance = _variance(points, fit)
+    long_run = max(long_run, variance)
+    price = COST_OF_KNOT * np.log(points.x.size) * long_run
+    return Fitted(points, _pruned(points, fit, price), float(np.sqrt(variance)), long_run)
+
+
+def _coarse(clock: Floats, curve: Prepared) -> _Coarse:
+    points = Points(*binned(clock, curve.y, curve.w))
+    grid = points.x[1:-1][:: max(1, points.x.size // MOST_PLACES)]
+    fits = search(points, grid, min(MOST_KNOTS, points.x.size // 4))
+    return _Coarse(points, fits, _inflation(points, fits[-1]))
+
+
+def _variance(points: Points, fit: Fit, inflation: float = 1.0) -> float:
+    free = points.x.size - 2 * (fit.knots.size - 1) * inflation
+    return fit.rss / max(free, points.x.size / 3) + LEAST_NOISE**2
+
+
+def _inflation(points: Points, fit: Fit) -> float:
+    """Variance of a mean over that of white noise, the greater of two readings of the residuals' autocorrelations.
+
+    1 + 2 x their sum up to the first that is nil, and (1 + r) / (1 - r) from the first: a flexible fit eats the slow part of
+    the noise, which the first reading misses.
+    """
+    residuals: Floats = (points.y - fit(points.x)) * np.sqrt(points.w)
+    power = float(residuals @ residuals)
+    if power <= 0:
+        return 1.0
+    correlations: list[float] = []
+    for lag in range(1, max(2, points.x.size // 8)):
+        correlations.append(float(residuals[lag:] @ residuals[:-lag]) / power)
+        if correlations[-1] <= 1 / np.sqrt(points.x.size):
+            break
+    first = min(correlations[0], 0.95)
+    return max(1.0, 1 + 2 * sum(correlations[:-1]), (1 + first) / (1 - first))
+
+
+def _pruned(points: Points, fit: Fit, price: float) -> Fit:
+    """``fit`` without the knots that the rows, unlike the bins, do not ask for."""
+    while fit.knots.size > 2:
+        shorter = min((points.without(fit, i) for i in range(1, fit.knots.size - 1)), key=lambda other: other.rss)
+        if shorter.rss - fit.rss > price:
+            return fit
+        fit = refined(points, shorter, 8)
+    return fit

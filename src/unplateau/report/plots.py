@@ -1,0 +1,238 @@
+"""Draws panels with matplotlib's objects, never its global state, and saves them.
+
+What enters: panels, or runs. What leaves: figures that nobody else's settings can change, the same bytes each time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from unplateau.analysis.compare import by_strategy
+from unplateau.analysis.runs import read_figures, records
+from unplateau.errors import SpecError, suggest
+from unplateau.report.contents import Groups, all_panels
+from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
+from unplateau.report.series import Line
+from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
+from unplateau.store import write_atomically
+
+FORMATS = ("png", "svg", "pdf", "csv")
+_NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+MOST_ACROSS = 3
+_ESCAPE: dict[str, Any] = {"marker": "v", "markersize": 8, "color": INK, "linestyle": "none", "zorder": 5}
+
+
+def figures(runs: Any) -> dict[str, Figure]:
+    """One figure of small multiples for each kind of panel, by name, ready for print.
+
+    ``runs``: as for :func:`unplateau.analysis.compare.compare`. Names: ``progress-by-step``, ``progress-by-compute``,
+    ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``.
+    """
+    return {kind: compose(panels) for kind, panels in _by_kind(_groups(runs)).items()}
+
+
+def save_figures(runs: Any, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+    """Writes each of :func:`figures` as ``<folder>/<name>.<format>``; format ``csv`` writes its numbers.
+
+    Raises SpecError for an unknown format, StorageError if the system refuses to write.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise SpecError(f"figures: unknown format '{name}'{suggest(name, FORMATS)}")
+    written = []
+    for kind, panels in _by_kind(_groups(runs)).items():
+        figure = compose(panels) if set(formats) - {"csv"} else None
+        for name in formats:
+            data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
+            written.append(Path(folder) / f"{kind}.{name}")
+            write_atomically(written[-1], data)
+    return written
+
+
+def compose(panels: Sequence[AnyPanel]) -> Figure:
+    """Panels of one kind side by side, at most three in a row, on white."""
+    down = math.ceil(len(panels) / MOST_ACROSS)
+    across = math.ceil(len(panels) / down)
+    extra = legend_height(panels[0])
+    with house_style():
+        figure = Figure((PANEL[0] * across, (PANEL[1] + 0.25 + extra) * down), layout="constrained", facecolor="white")
+        axes = figure.subplots(down, across, squeeze=False).flatten()
+        for panel, ax in zip(panels, axes, strict=False):
+            draw(panel, ax)
+            ax.set_title(panel.title, loc="left", fontweight="bold", parse_math=False)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+    return figure
+
+
+def single(panel: AnyPanel) -> Figure:
+    """One panel without a title, which the page has in its own text; margins are fixed, so that panels line up."""
+    below = legend_height(panel)
+    height = PANEL[1] + below
+    with house_style():
+        figure = Figure((PANEL[0], height))
+        right = 0.84 if isinstance(panel, HeatPanel) else 0.95
+        figure.subplots_adjust(left=0.13, right=right, top=1 - 0.12 / height, bottom=(0.56 + below) / height)
+        draw(panel, figure.subplots())
+    return figure
+
+
+def rendered(figure: Figure, form: str, **settings: object) -> bytes:
+    """The figure as a file of this format, without a date in it."""
+    buffer = io.BytesIO()
+    with house_style(**settings):
+        figure.savefig(buffer, format=form, metadata=_NO_DATE[form], dpi=200, facecolor=figure.get_facecolor())
+    return buffer.getvalue()
+
+
+def csv_bytes(panels: Sequence[AnyPanel]) -> bytes:
+    """The numbers that these panels draw, in long form."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    for index, panel in enumerate(panels):
+        header, rows = panel.table()
+        writer.writerows([header, *rows] if index == 0 else rows)
+    return buffer.getvalue().encode()
+
+
+def draw(panel: AnyPanel, ax: Axes) -> None:
+    """Draws one panel into these axes."""
+    left, right, low, high = panel.limits
+    if isinstance(panel, HeatPanel):
+        _draw_heat(panel, ax)
+    elif isinstance(panel, OverviewPanel):
+        _draw_overview(panel, ax)
+    else:
+        _draw_curves(panel, ax)
+    ax.set(xlim=(left, right), ylim=(low, high), xlabel=panel.x_label, ylabel=panel.y_label)
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.3g}")
+    )
+
+
+def legend_height(panel: AnyPanel) -> float:
+    """Inches that the legend of a panel needs below it."""
+    return 0.24 * math.ceil(len(panel.groups) / _legend_columns(panel)) if isinstance(panel, OverviewPanel) else 0.0
+
+
+def _draw_overview(panel: OverviewPanel, ax: Axes) -> None:
+    _draw_levels(panel, ax)
+    for _, look, lines in panel.groups:
+        for line in lines:
+            every = max(1, len(line.x) // 6)
+            ax.plot(
+                line.x,
+                line.y,
+                color=look.colour,
+                linestyle=look.dashes,
+                linewidth=1.5,
+                marker=look.marker,
+                markersize=4,
+                markevery=(every // 2, every),
+                clip_on=True,
+            )
+    handles = [
+        Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4, label=f"line {i}")
+        for i, (_, look, _) in enumerate(panel.groups)
+    ]
+    legend = ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.19),
+        ncols=_legend_columns(panel),
+        columnspacing=1.2,
+        handlelength=3.2,
+        borderaxespad=0.0,
+    )
+    for text, (name, _, _) in zip(legend.get_texts(), panel.groups, strict=True):
+        text.set(text=printable(name, 40), parse_math=False)
+
+
+def _legend_columns(panel: OverviewPanel) -> int:
+    return 2 if all(len(printable(name)) <= 20 for name, _, _ in panel.groups) else 1
+
+
+def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
+    _draw_levels(panel, ax)
+    for line in panel.controls:
+        ax.plot(line.x, line.y, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)))
+    if panel.controls and panel.controls[0].y.size:
+        _note(ax, panel.controls[0], "control")
+    for line in panel.lines:
+        for start, end in line.plateaus:
+            ax.axvspan(start, end, color=panel.look.colour, alpha=0.22 / len(panel.lines), linewidth=0)
+        ax.plot(line.x, line.y, color=panel.look.colour, linewidth=1.2)
+    for line in panel.lines:
+        if line.mark:
+            ax.plot(
+                *line.mark, marker="v", markersize=8, color=INK, markeredgecolor="white", linestyle="none", zorder=5
+            )
+
+
+def _draw_levels(panel: AnyPanel, ax: Axes) -> None:
+    """Dashed lines with their names at the right end, where the curves are not: outside the two lines, or between them."""
+    upper = max(panel.levels.values(), default=0.0)
+    for name, value in panel.levels.items():
+        above = (value == upper) != (panel.kind.startswith("progress"))  # there the curves end above the upper line
+        ax.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=1)
+        ax.annotate(
+            name,
+            (panel.limits[1], value),
+            xytext=(0, 3 if above else -3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if above else "top",
+            fontsize=9.5,
+        )
+
+
+def _note(ax: Axes, line: Line, text: str) -> None:
+    ax.annotate(
+        text,
+        (line.x[0], float(line.y.min())),
+        xytext=(3, -3),
+        textcoords="offset points",
+        ha="left",
+        va="top",
+        fontsize=9.5,
+        color=MUTED,
+    )
+
+
+def _draw_heat(panel: HeatPanel, ax: Axes) -> None:
+    layers, (low, high) = len(panel.values), panel.colours
+    rows = [layer - 0.5 for layer in range(layers + 1)]
+    scale = {"cmap": "cividis", "vmin": min(low, high - 0.01), "vmax": high}
+    mesh = ax.pcolormesh(panel.edges, rows, panel.values, rasterized=True, **scale)
+    ax.set_yticks(range(layers), ["emb.", *map(str, range(1, layers))])
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(left=False)
+    for mark in panel.marks:
+        ax.plot(mark, layers - 0.5, clip_on=False, **_ESCAPE)
+    inset = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
+    bar = ax.get_figure().colorbar(mesh, cax=inset)  # type: ignore[union-attr]
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    ticks = [tick for tick in (0.2, 0.4, 0.6, 0.8, 1.0) if tick - low > 0.08]
+    bar.set_ticks([low, *ticks], labels=["chance", *(f"{tick:.1f}" for tick in ticks)])
+
+
+def _groups(runs: Any) -> Groups:
+    return by_strategy([read_figures(record) for record in records(runs)])
+
+
+def _by_kind(groups: Groups) -> dict[str, list[AnyPanel]]:
+    kinds: dict[str, list[AnyPanel]] = {}
+    for panel in all_panels(groups):
+        kinds.setdefault(panel.kind, []).append(panel)
+    return kinds

@@ -1,0 +1,165 @@
+"""The factor task: a prompt hides one factor and one mapping from its values to labels (Fu et al. 2024, section 3).
+
+What enters: a source of items with known factors. What leaves: prompts x_1 y_1 ... x_K y_K with y_i = mapping(value of
+the hidden factor in x_i), and the exact predictors that everything is measured against. One knob, ``n_mappings``,
+leads from D_fix (1: the mapping can live in the weights) to D_rnd (None: a fresh permutation per prompt).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, SerializeAsAny, model_validator
+from torch import Tensor
+
+from unplateau.errors import suggest
+from unplateau.rng import fold
+from unplateau.tasks.base import Task
+from unplateau.tasks.posterior import FreshMappings, KnownMappings, bayes_predictions
+from unplateau.tasks.source import ItemSource
+from unplateau.tensors import Batch, Items, Prompts
+from unplateau.types import Split, TaskShape
+
+
+class FactorTask(Task):
+    """Hidden factor and hidden mapping per prompt, over any :class:`~unplateau.tasks.source.ItemSource`."""
+
+    source: SerializeAsAny[ItemSource] = Field(description="where the items come from")
+    hidden: tuple[str, ...] | None = Field(None, description="names of the factors a prompt may hide; null: all")
+    n_mappings: int | None = Field(None, ge=1, description="mappings per factor: 1 = D_fix, null = fresh per prompt")
+    n_pairs: int = Field(16, ge=1, description="pairs (item, label) in a prompt (K)")
+    mapping_seed: int = Field(0, ge=0, description="seed of the table of mappings when n_mappings is a number")
+    shuffle_factors: bool = Field(
+        False, description="control: labels follow the factors of another item, drawn once for each item"
+    )
+
+    @model_validator(mode="after")
+    def _sizes_can_work(self) -> Self:
+        names = self.source.factor_names
+        for name in self.hidden if self.hidden is not None else ():
+            if name not in names:
+                raise ValueError(f"unknown factor '{name}'{suggest(name, names)}")
+        if self.hidden is not None and len(set(self.hidden)) != max(1, len(self.hidden)):
+            raise ValueError("hidden must name at least one factor and none twice")
+        n_items = min(len(self.source.split("train")), len(self.source.split("test")))
+        if self.n_pairs > n_items:
+            raise ValueError(
+                f"n_pairs {self.n_pairs} is more than the {n_items} items of the smaller half of the split; "
+                f"a prompt never repeats an item"
+            )
+        return self
+
+    @property
+    def shape(self) -> TaskShape:
+        """Sizes for the model; the label vocabulary is as large as the largest factor that may be hidden."""
+        names, sizes = self.source.factor_names, self.source.factor_sizes
+        hidden = tuple(names.index(name) for name in (names if self.hidden is None else self.hidden))
+        n_labels = max(sizes[factor] for factor in hidden)
+        return TaskShape(self.source.item_width, self.n_pairs, n_labels, names, sizes, hidden)
+
+    def fixed(self, variant: int = 0) -> FactorTask:
+        """D_fix: one mapping per factor, the first of the table that ``mapping_seed + variant`` draws."""
+        return self.model_copy(update={"n_mappings": 1, "mapping_seed": self.mapping_seed + variant})
+
+    def shuffled(self) -> FactorTask:
+        """The control with ``shuffle_factors``."""
+        return self.model_copy(update={"shuffle_factors": True})
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        """The batch of this step; the items of a prompt are distinct."""
+        generator = fold(seed, f"prompts/{split}", step)
+        pool = self.source.split(split)
+        index = pool[distinct(batch_size, self.n_pairs, len(pool), generator)]  # (B, K)
+        factors = self._label_factors()[index]  # (B, K, F)
+        candidates = torch.tensor(self.shape.hidden_factors)
+        choice = torch.randint(len(candidates), (batch_size,), generator=generator)
+        values = factors.gather(2, candidates[choice].view(-1, 1, 1).expand(-1, self.n_pairs, 1)).squeeze(2)
+        labels = self._draw_mappings(choice, generator).gather(1, values)
+        inputs = Prompts(self.source.vectors(index), labels)
+        return Batch(inputs, labels, factors, candidates[choice], index)
+
+    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
+        """Items of this step drawn alone (with replacement), with all their factors."""
+        pool = self.source.split(split)
+        index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
+        return Items(self.source.vectors(index), self._label_factors()[index])
+
+    def no_context_predictions(self, split: Split = "test") -> Tensor:
+        """(C,) exact label marginals over the items of a split, the hidden factors and the mappings."""
+        factors = self._label_factors()[self.source.split(split)]
+        shape = self.shape
+        marginals = torch.zeros(shape.n_labels, dtype=torch.float64)
+        for slot, factor in enumerate(shape.hidden_factors):
+            size = shape.factor_sizes[factor]
+            if self.n_mappings is None:
+                marginals[:size] += 1 / size
+            else:
+                frequency = torch.bincount(factors[:, factor], minlength=size).double() / len(factors)
+                table = self._mapping_tables()[slot]  # (m, n_f)
+                marginals.index_add_(0, table.flatten(), frequency.repeat(len(table)) / len(table))
+        return marginals / len(shape.hidden_factors)
+
+    def bayes_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before (SCIENCE, floors)."""
+        shape = self.shape
+        tables = None if self.n_mappings is None else self._mapping_tables()
+        hypotheses = [
+            FreshMappings(batch.factors[..., factor], shape.factor_sizes[factor], shape.n_labels)
+            if tables is None
+            else KnownMappings(batch.factors[..., factor], tables[slot], shape.n_labels)
+            for slot, factor in enumerate(shape.hidden_factors)
+        ]
+        return bayes_predictions(hypotheses, batch.targets)
+
+    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8]:
+        """(B, K, height, width, 3): the source's pictures of the items."""
+        return self.source.images(batch.item_index)
+
+    def _label_factors(self) -> Tensor:
+        """(N, F): the factors that labels follow, which the control ``shuffle_factors`` moves to other items."""
+        factors = self.source.factors()
+        if not self.shuffle_factors:
+            return factors
+        return factors[torch.randperm(len(factors), generator=fold(self.mapping_seed, "shuffled factors"))]
+
+    def _draw_mappings(self, choice: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, largest n_f): one mapping a row for the chosen slot of ``hidden_factors``."""
+        shape = self.shape
+        n_rows, largest = len(choice), max(shape.factor_sizes[factor] for factor in shape.hidden_factors)
+        if self.n_mappings is None:
+            sizes = torch.tensor([shape.factor_sizes[factor] for factor in shape.hidden_factors])[choice]
+            keys = torch.rand(n_rows, largest, generator=generator)
+            keys[torch.arange(largest) >= sizes[:, None]] = 2.0  # values the factor lacks map to themselves
+            return keys.argsort(1)
+        which = torch.randint(self.n_mappings, (n_rows,), generator=generator)
+        mappings = torch.zeros(n_rows, largest, dtype=torch.int64)
+        for slot, table in enumerate(self._mapping_tables()):
+            rows = choice == slot
+            mappings[rows, : table.shape[1]] = table[which[rows]]
+        return mappings
+
+    def _mapping_tables(self) -> list[Tensor]:
+        """One (m, n_f) table of permutations for each factor that may be hidden."""
+        shape = self.shape
+        sizes = tuple(shape.factor_sizes[factor] for factor in shape.hidden_factors)
+        return _mapping_tables(self.n_mappings or 1, sizes, self.mapping_seed)
+
+
+def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator) -> Tensor:
+    """(rows, draws) int64 below ``n_items``, uniform, no repetition in a row (Floyd's algorithm, then shuffled)."""
+    drawn = torch.empty(n_rows, 0, dtype=torch.int64)
+    for top in range(n_items - n_draws, n_items):
+        candidate = torch.randint(top + 1, (n_rows, 1), generator=generator)
+        taken = (drawn == candidate).any(1, keepdim=True)
+        drawn = torch.cat((drawn, torch.where(taken, top, candidate)), 1)
+    return drawn.gather(1, torch.rand(n_rows, n_draws, generator=generator).argsort(1))
+
+
+@lru_cache(maxsize=64)
+def _mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
+    generator = fold(seed, "mappings")
+    return [torch.rand(n_mappings, size, generator=generator).argsort(1) for size in sizes]

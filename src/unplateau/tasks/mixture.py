@@ -1,0 +1,91 @@
+"""A mixture of tasks is a task: each batch takes a share of its rows from each.
+
+What enters: tasks of one shape and their shares. What leaves: batches and the exact floors of the mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Self
+
+import torch
+from pydantic import Field, SerializeAsAny, model_validator
+from torch import Tensor
+
+from unplateau.rng import fold_seed
+from unplateau.tasks.base import Task
+from unplateau.tensors import Batch, Items, concatenate
+from unplateau.types import Split, TaskShape
+
+
+class Mixture(Task):
+    """Rows of several tasks in constant shares. Fractions of a row are carried to later steps, so shares are exact."""
+
+    tasks: tuple[SerializeAsAny[Task], ...] = Field(min_length=1, description="tasks of the same shape")
+    shares: tuple[float, ...] = Field(description="share of the rows for each task; they sum to 1")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if len(self.shares) != len(self.tasks):
+            raise ValueError(f"{len(self.tasks)} tasks need as many shares, got {len(self.shares)}")
+        if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1, abs_tol=1e-9):
+            raise ValueError(f"shares must be at least 0 and sum to 1, got {self.shares}")
+        if len({task.shape for task in self.tasks}) > 1:
+            raise ValueError("the tasks of a mixture must have the same shape (items, pairs, labels, factors)")
+        return self
+
+    @property
+    def shape(self) -> TaskShape:
+        """The common shape of all tasks."""
+        return self.tasks[0].shape
+
+    def fixed(self, variant: int = 0) -> Mixture:
+        """The mixture of the tasks' D_fix."""
+        return self.model_copy(update={"tasks": tuple(task.fixed(variant) for task in self.tasks)})
+
+    def shuffled(self) -> Mixture:
+        """The mixture of the tasks' shuffled controls."""
+        return self.model_copy(update={"tasks": tuple(task.shuffled() for task in self.tasks)})
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        """Rows of each task in turn, each from its own stream of random numbers."""
+        parts = [
+            task.sample(step, batch_size=n_rows, split=split, seed=fold_seed(seed, f"mixture/{number}"))
+            for number, (task, n_rows) in enumerate(zip(self.tasks, self._rows(step, batch_size), strict=True))
+            if n_rows
+        ]
+        return concatenate(parts)
+
+    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
+        """Items of each task in turn, in the same shares."""
+        parts = [
+            task.sample_items(step, n_items=n, split=split, seed=fold_seed(seed, f"mixture/{number}"))
+            for number, (task, n) in enumerate(zip(self.tasks, self._rows(step, n_items), strict=True))
+        ]
+        return Items(torch.cat([part.vectors for part in parts]), torch.cat([part.factors for part in parts]))
+
+    def no_context_predictions(self, split: Split = "test") -> Tensor:
+        """(C,): the marginals of the tasks, weighted by their shares."""
+        marginals = [task.no_context_predictions(split) for task in self.tasks]
+        return torch.stack([share * marginal for share, marginal in zip(self.shares, marginals, strict=True)]).sum(0)
+
+    def bayes_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C): each task predicts, weighted by its share times the probability it gave to the labels so far."""
+        predictions = torch.stack([task.bayes_predictions(batch) for task in self.tasks])  # (M, B, K, C)
+        shown = batch.targets.expand(len(self.tasks), -1, -1)[..., None]
+        likelihood = predictions.gather(3, shown).squeeze(3).cumprod(2)  # (M, B, K): of labels 1..k
+        before = torch.cat((torch.ones_like(likelihood[..., :1]), likelihood[..., :-1]), 2)
+        joint = torch.tensor(self.shares, dtype=before.dtype).view(-1, 1, 1) * before
+        joint = joint / joint.sum(0).clamp_min(torch.finfo(joint.dtype).tiny)
+        return (joint[..., None] * predictions).sum(0)
+
+    def _rows(self, step: int, batch_size: int) -> list[int]:
+        """Rows of each task at this step: differences of the running total, rounded."""
+        edges = [0.0]
+        for share in self.shares:
+            edges.append(edges[-1] + share)
+        edges[-1] = 1.0
+        totals = [[math.floor(edge * batch_size * n + 1e-9) for edge in edges] for n in (step, step + 1)]
+        per_edge = [after - before for before, after in zip(*totals, strict=True)]
+        return [high - low for low, high in pairwise(per_edge)]

@@ -1,0 +1,7 @@
+"""3D Shapes: rendered by us (``Shapes3D``) or read from the real file (``Shapes3DFile``)."""
+
+from unplateau.tasks.shapes3d.file import Shapes3DFile
+from unplateau.tasks.shapes3d.prepare import prepare
+from unplateau.tasks.shapes3d.source import Shapes3D
+
+__all__ = ["Shapes3D", "Shapes3DFile", "prepare"]

@@ -1,0 +1,11 @@
+"""Checkers of the laws that every task, model, strategy and observer must keep, for ours and for yours.
+
+What enters: an object. What leaves: nothing, or a :class:`~unplateau.errors.LawError` that names the broken law.
+"""
+
+from unplateau.testing.models import check_model
+from unplateau.testing.strategies import check_curriculum, check_loss_term
+from unplateau.testing.tasks import check_task
+from unplateau.testing.training import check_observer, check_resume
+
+__all__ = ["check_curriculum", "check_loss_term", "check_model", "check_observer", "check_resume", "check_task"]

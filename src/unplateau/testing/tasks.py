@@ -1,0 +1,104 @@
+"""Laws of tasks: batches are pure, the split is clean, D_fix is fixed, floors are true.
+
+What enters: a task. What leaves: nothing, or a LawError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unplateau.config import parse
+from unplateau.tasks.base import Task
+from unplateau.tasks.floors import floors
+from unplateau.tensors import Batch
+from unplateau.testing.law import demand
+
+
+def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0) -> None:
+    """All laws of a task, on ``n_prompts`` prompts drawn with this seed. Raises LawError for the first broken one."""
+    _check_purity(task, seed)
+    _check_split(task, seed)
+    _check_fixed(task, seed)
+    _check_floors(task, n_prompts, seed)
+    demand(parse(type(task), task.model_dump(mode="json")) == task, task, "written as JSON and read back it is the same task")
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Bit-for-bit equality of tensors and of dataclasses of tensors."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if is_dataclass(one):
+        return all(equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    return bool(one == other)
+
+
+def _check_purity(task: Task, seed: int) -> None:
+    alone = task.sample(3, batch_size=4, seed=seed)
+    for step in range(3):
+        task.sample(step, batch_size=4, seed=seed)
+    state = torch.get_rng_state()
+    demand(equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "step k alone equals step k after 0..k-1")
+    demand(torch.equal(state, torch.get_rng_state()), task, "sampling consumes no global random numbers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        demand(equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "global seeds do not change a batch")
+    other = (task.sample(4, batch_size=4, seed=seed), task.sample(3, batch_size=4, seed=seed + 1))
+    demand(not any(equal(alone, batch) for batch in other), task, "another step or another seed gives another batch")
+
+
+def _check_split(task: Task, seed: int) -> None:
+    def items(split: Any) -> set[int]:
+        batches = [task.sample(step, batch_size=16, split=split, seed=seed) for step in range(8)]
+        for batch in batches:
+            distinct = batch.item_index.sort(1).values.diff(dim=1)
+            demand(bool((distinct > 0).all()), task, "a prompt never repeats an item")
+        return {int(index) for batch in batches for index in batch.item_index.flatten()}
+
+    demand(not items("train") & items("test"), task, "train and test share no item")
+
+
+def _check_fixed(task: Task, seed: int) -> None:
+    label_of: dict[tuple[int, int], int] = {}
+    fixed = task.fixed()
+    for step in range(8):
+        batch = fixed.sample(step, batch_size=16, seed=seed)
+        hidden = batch.hidden_factor[:, None, None].expand(-1, batch.factors.shape[1], 1)
+        values = batch.factors.gather(2, hidden).squeeze(2)
+        rows = zip(hidden.flatten().tolist(), values.flatten().tolist(), batch.targets.flatten().tolist(), strict=True)
+        for factor, value, label in rows:
+            demand(label_of.setdefault((factor, value), label) == label, task, "fixed() has one mapping per factor")
+    demand(fixed.fixed() == fixed, task, "fixed() of a fixed task is the same task")
+
+
+def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
+    """The floors must agree with what the exact predictors achieve on fresh labels, within sampling error."""
+    found = floors(task, n_prompts=n_prompts)
+    batch = task.sample(0, batch_size=n_prompts, split="test", seed=seed)
+    predictions = {
+        "no-context": task.no_context_predictions().expand(*batch.targets.shape, -1),
+        "Bayes": task.bayes_predictions(batch),
+    }
+    stated = {
+        "no-context": (found.no_context_loss, found.no_context_accuracy),
+        "Bayes": (found.bayes_loss, found.bayes_accuracy),
+    }
+    for name, probabilities in predictions.items():
+        losses, hits = _achieved(probabilities, batch)
+        for measure, per_prompt, claim in zip(("loss", "accuracy"), (losses, hits), stated[name], strict=True):
+            error = 6 * float(per_prompt.std()) / n_prompts**0.5 + 6 * found.bayes_loss_error
+            close = abs(float(per_prompt.mean()) - fmean(claim)) <= error
+            demand(close, task, f"the {name} {measure} equals its Monte-Carlo truth")
+    ordered = fmean(found.bayes_loss) <= fmean(found.no_context_loss) + 1e-9
+    demand(ordered, task, "the Bayes loss is at most the no-context loss")
+
+
+def _achieved(probabilities: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy per prompt (B,) of these predictions on the labels that were drawn."""
+    losses = -probabilities.gather(2, batch.targets[..., None]).squeeze(2).log()
+    hits = (probabilities.argmax(2) == batch.targets).double()
+    return losses.mean(1), hits.mean(1)

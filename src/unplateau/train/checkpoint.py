@@ -1,0 +1,113 @@
+"""Checkpoints that survive a crash at any moment, and are never unpickled.
+
+What enters: tensors and counters. What leaves: ``checkpoints/step-00000250/{tensors.safetensors, state.json}``, made
+under a temporary name and renamed when complete. A checkpoint that was damaged later is recognised by its checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from unplateau.errors import CheckpointError
+from unplateau.store import CHECKPOINTS, refusals_explained
+
+FORMAT = 1
+KEEP = 2
+TENSORS, STATE = "tensors.safetensors", "state.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that training needs to go on. ``counters`` is plain JSON data, with ``step`` among it."""
+
+    tensors: Mapping[str, Tensor]
+    counters: Mapping[str, Any]
+
+
+def save_checkpoint(run: Path, digest: str, checkpoint: Checkpoint) -> Path:
+    """Writes a checkpoint of the run with this spec digest and removes all but the newest two.
+
+    Raises StorageError if the system refuses; the checkpoints before are kept.
+    """
+    folder = run / CHECKPOINTS / f"step-{checkpoint.counters['step']:08d}"
+    temporary = folder.with_name(f".{folder.name}.part")
+    data = save_tensors({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
+    state = {"format": FORMAT, "digest": digest, "sha256": hashlib.sha256(data).hexdigest(), **checkpoint.counters}
+    with refusals_explained(folder):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            _write(temporary / TENSORS, data)
+            _write(temporary / STATE, json.dumps(state, indent=2).encode())
+            if folder.exists():  # a damaged one of the same step
+                shutil.rmtree(folder)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    for old in _folders(run)[KEEP:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def newest_checkpoint(run: Path, digest: str) -> Checkpoint | None:
+    """The newest checkpoint of this run that is whole; None if there never was one.
+
+    A damaged or foreign one is reported as a warning and the one before is taken. Raises CheckpointError if there are
+    checkpoints and none can be read.
+    """
+    problems = []
+    for folder in _folders(run):
+        try:
+            checkpoint = read_checkpoint(folder, digest)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            logger.warning("%s; going back to step %d", problem, checkpoint.counters["step"])
+        return checkpoint
+    if problems:
+        raise CheckpointError(f"{problems[0]}; no older one is whole: remove {run} to start over")
+    return None
+
+
+def read_checkpoint(folder: Path, digest: str) -> Checkpoint:
+    """One checkpoint. Raises CheckpointError (one line, names the folder) if it is damaged or of another spec."""
+    try:
+        state = json.loads((folder / STATE).read_bytes())
+        data = (folder / TENSORS).read_bytes()
+        if state["format"] != FORMAT:
+            raise CheckpointError(f"{folder}: has checkpoint format {state['format']}, this version reads {FORMAT}")
+        if state["digest"] != digest:
+            raise CheckpointError(f"{folder}: belongs to another spec ({state['digest']}, not {digest})")
+        if hashlib.sha256(data).hexdigest() != state["sha256"]:
+            raise CheckpointError(f"{folder}: checkpoint is damaged (its checksum does not match)")
+        tensors = load_tensors(data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: checkpoint is damaged ({type(error).__name__}: {error})") from error
+    counters = {key: value for key, value in state.items() if key not in ("format", "digest", "sha256")}
+    return Checkpoint(tensors, counters)
+
+
+def _folders(run: Path) -> list[Path]:
+    """Finished checkpoint folders, newest first."""
+    return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

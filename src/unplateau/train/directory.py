@@ -1,0 +1,115 @@
+"""The files that describe a run, written before its first step.
+
+What enters: a spec. What leaves: ``spec.json``, ``env.json``, ``task.json`` and ``prompts.npz`` in its directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unplateau import store
+from unplateau.errors import RunDirectoryError
+from unplateau.tasks.floors import floors
+from unplateau.train.observers import shown_prompts
+from unplateau.train.spec import RunSpec
+
+LIBRARIES = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
+
+
+def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameters: int, flops: dict[str, int]) -> None:
+    """Writes what is missing. Raises RunDirectoryError if the directory was made by another spec."""
+    given = spec.model_dump(mode="json")
+    if (path / store.SPEC).exists():
+        if store.read_json(path / store.SPEC) != given:
+            raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
+    else:
+        _write_prompts(path / store.PROMPTS, spec)
+        store.write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
+        store.write_json(path / store.ENV, environment(spec, device))
+        store.write_json(path / store.SPEC, given)  # last: a directory with a spec is complete
+
+
+def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> dict[str, Any]:
+    """Sizes, floors and the budget of a step, for readers that do not load the task."""
+    shape = spec.task.shape
+    return {
+        "n_pairs": shape.n_pairs,
+        "n_labels": shape.n_labels,
+        "factor_names": shape.factor_names,
+        "factor_sizes": shape.factor_sizes,
+        "hidden_factors": [shape.factor_names[factor] for factor in shape.hidden_factors],
+        "floors": dataclasses.asdict(floors(spec.task)),
+        "parameters": n_parameters,
+        "budget_per_step": {
+            "rows": spec.train.batch_size,
+            "tokens": spec.train.batch_size * shape.n_positions,
+            "flops": flops,
+        },
+    }
+
+
+def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
+    """Who made this run: identity, versions and machine."""
+    return {
+        "run": {
+            "recipe": spec.recipe,
+            "strategy": spec.strategy.name,
+            "seed": spec.seed,
+            "digest": spec.digest(),
+            "cut": spec.cut,
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        },
+        "versions": {
+            **{name: version(name) for name in LIBRARIES},
+            "python": platform.python_version(),
+            "commit": _commit(),
+        },
+        "machine": {
+            "system": platform.platform(),
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(device),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+    }
+
+
+def _write_prompts(path: Path, spec: RunSpec) -> None:
+    batch = shown_prompts(spec.task)
+    pictures = spec.task.pictures(batch)
+    if pictures is None:
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        images=pictures,
+        labels=batch.targets.numpy(),
+        hidden_factor=batch.hidden_factor.numpy(),
+        factors=batch.factors.numpy(),
+    )
+    store.write_atomically(path, buffer.getvalue())
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, where the package runs from one."""
+    here = Path(__file__).resolve()
+    if "site-packages" in here.parts:
+        return None
+    command = ["git", "-C", str(here.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

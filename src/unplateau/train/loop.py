@@ -1,0 +1,208 @@
+"""The training loop: one plain loop, exact to resume, legible in one sitting.
+
+What enters: a :class:`~unplateau.train.spec.RunSpec`. What leaves: a run directory and its
+:class:`~unplateau.store.RunRecord`. The trajectory is a pure function of the spec (bit for bit on one CPU type and
+thread count); observers, interruptions and kills do not change it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unplateau import store
+from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
+from unplateau.history import History
+from unplateau.store import RowFile, RunRecord
+from unplateau.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from unplateau.train.clock import CostClock
+from unplateau.train.directory import describe_run
+from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
+from unplateau.train.optim import adam, load_optimiser_tensors, optimiser_tensors
+from unplateau.train.spec import RunSpec
+from unplateau.train.step import Losses, build_heads, build_model, compute_losses, step_flops
+from unplateau.train.stop import StopRequest, stop_requests
+
+
+def train(
+    spec: RunSpec,
+    *,
+    out: str | Path,
+    device: str = "auto",
+    observers: Sequence[Observer] | None = None,
+    resume: bool = True,
+) -> RunRecord:
+    """Trains, or goes on training, or returns the finished run of this spec.
+
+    ``out``: folder that run directories are made in. ``device``: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``.
+    ``observers``: what to record; None for the default ones. ``resume=False`` refuses a directory that has a run.
+
+    Raises RunLockedError if another process trains here, RunDirectoryError if the directory belongs to another spec,
+    CheckpointError if no checkpoint can be read, DivergedError on a NaN or infinite loss (the last checkpoint is
+    kept), InterruptedRunError after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused.
+    """
+    path = spec.directory(out)
+    if not resume and (path / store.SPEC).exists():
+        raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
+    with store.locked(path), stop_requests() as stop:
+        if not (path / store.DONE).exists():
+            _Training(spec, path, choose_device(device), observers).run(stop)
+    return store.load_run(path)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one. Raises SpecError for a device that is unknown or not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from error
+    return device
+
+
+class _Training:
+    """The state of one run while it is being trained."""
+
+    def __init__(self, spec: RunSpec, path: Path, device: torch.device, observers: Sequence[Observer] | None) -> None:
+        self.spec, self.path, self.device = spec, path, device
+        self.history = History()
+        self.observers = default_observers(spec) if observers is None else tuple(observers)
+        self.model, self.heads = build_model(spec, device), build_heads(spec, device)
+        self.optimiser = adam([*self.model.parameters(), *self.heads.parameters()], spec.train.lr)
+        flops = step_flops(spec, self.model, self.heads, device)
+        self.flops_per_step = sum(flops.values())
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        describe_run(path, spec, device, n_parameters=n_parameters, flops=flops)
+        self.step = 0
+        self.sums: dict[str, float] = {}  # of the losses since the last row, and the number of steps
+        self.clock = CostClock(device)
+        self._load()
+
+    def run(self, stop: StopRequest) -> None:
+        """From the current step to the last, then the final figures."""
+        config = self.spec.train
+        if self.step == 0:
+            self.log()
+        while self.step < config.steps:
+            self.update()
+            if due(self.observers, self.step, config.steps) or self.step % config.eval_every == 0:
+                self.log()
+            if self.step % config.checkpoint_every == 0 or self.step == config.steps or stop:
+                self.save()
+            if stop and self.step < config.steps:
+                raise InterruptedRunError(
+                    f"{self.path}: stopped after step {self.step} of {config.steps}, saved; run the same command again "
+                    f"to resume"
+                )
+        self.finish()
+
+    def update(self) -> None:
+        """One step of Adam on one batch."""
+        task = self.spec.strategy.task_at(self.step, self.spec.task, self.history)
+        batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed).to(self.device)
+        losses = compute_losses(self.spec, self.model, self.heads, task, batch, self.step)
+        self._refuse_divergence(losses)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        self.optimiser.step()
+        self.step += 1
+        self._add_to_sums({"steps": 1, "train_loss": losses.prediction.detach(), **_columns(losses)})
+
+    def log(self) -> None:
+        """Appends a row: the loop's own columns and those of the observers that are due."""
+        self.clock.lap("training")
+        row = self._own_columns()
+        looking = due(self.observers, self.step, self.spec.train.steps)
+        with torch.no_grad():
+            event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device) if looking else None
+            for observer in looking:
+                assert event is not None
+                row |= observer(event)
+        self.clock.lap("observers")
+        self.history = self.history.extended(row)
+        self.metrics.append(row)
+        self.costs.append({"step": self.step, **self.clock.read()})
+        self.sums = {}
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        self.clock.lap("training")
+        counters = {
+            "step": self.step,
+            "sums": self.sums,
+            "metrics_bytes": self.metrics.size(),
+            "costs_bytes": self.costs.size(),
+            "costs": self.clock.read(),
+        }
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
+        tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
+        save_checkpoint(self.path, self.spec.digest(), Checkpoint(tensors, counters))
+
+    def finish(self) -> None:
+        """Final figures on many held-out prompts; ``DONE.json`` is the last file to appear."""
+        costs = self.clock.read()
+        with torch.no_grad():
+            event = Event(self.step, self.spec, self.model, self.device)
+            figures = evaluate(event, "test", self.spec.train.final_prompts)
+        done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+        done |= {f"test_{name}": value for name, value in figures.items()}
+        done |= {"train_flops": self.step * self.flops_per_step, **costs}
+        store.write_json(self.path / store.DONE, done)
+
+    def _own_columns(self) -> dict[str, Any]:
+        rows = self.step * self.spec.train.batch_size
+        steps = self.sums.get("steps", 0)
+        means = {name: total / steps for name, total in self.sums.items() if name != "steps"}
+        budget = {
+            "rows": rows,
+            "tokens": rows * self.spec.task.shape.n_positions,
+            "train_flops": self.step * self.flops_per_step,
+        }
+        return {"step": self.step, **means, **budget}
+
+    def _add_to_sums(self, values: Mapping[str, Tensor | float]) -> None:
+        self.sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in values.items()}
+
+    def _refuse_divergence(self, losses: Losses) -> None:
+        values = {"train_loss": losses.prediction.detach(), **_columns(losses), "the total loss": losses.total}
+        for name, value in values.items():
+            if not math.isfinite(float(value.detach())):
+                raise DivergedError(
+                    f"{self.path}: {name} became {float(value)} at step {self.step + 1}; the last checkpoint is kept; "
+                    f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
+                )
+
+    def _load(self) -> None:
+        """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
+        checkpoint = newest_checkpoint(self.path, self.spec.digest())
+        counters: Mapping[str, Any] = checkpoint.counters if checkpoint else {"metrics_bytes": 0, "costs_bytes": 0}
+        self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
+        self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
+        self.history = History(store.read_rows(self.path / store.METRICS))
+        if checkpoint:
+            self.step = counters["step"]
+            self.sums = counters["sums"]
+            self.clock.add(counters["costs"])
+            self.model.load_state_dict(_under("model/", checkpoint))
+            self.heads.load_state_dict(_under("heads/", checkpoint))
+            load_optimiser_tensors(self.optimiser, _under("optimiser/", checkpoint))
+
+
+def _columns(losses: Losses) -> dict[str, Tensor]:
+    return {f"term/{name}": value.detach() for name, value in losses.terms.items()}
+
+
+def _under(prefix: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors whose name begins with this prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}

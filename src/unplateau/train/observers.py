@@ -1,0 +1,124 @@
+"""Observers look at training and cannot touch it: an immutable event in, columns of the history out.
+
+What enters: an :class:`Event` with a copy of the model. What leaves: plain JSON values, a pure function of the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unplateau.models.transformer import Transformer
+from unplateau.probe import score_layers
+from unplateau.rng import fold_seed
+from unplateau.tasks.base import Task
+from unplateau.tasks.floors import floors
+from unplateau.tensors import Batch
+from unplateau.train.spec import RunSpec
+from unplateau.types import Split
+
+SHOWN_PROMPTS = 2
+
+
+@dataclass(frozen=True)
+class Event:
+    """A moment of training: after ``step`` updates the model looks like this copy of it."""
+
+    step: int
+    spec: RunSpec
+    model: Transformer
+    device: torch.device
+
+
+class Observer(Protocol):
+    """Something that looks every ``every`` steps (0: never), before the first update and after the last included."""
+
+    @property
+    def every(self) -> int:
+        """Steps between two looks."""
+
+    def __call__(self, event: Event) -> Mapping[str, Any]:
+        """Columns to add to the row of this step."""
+
+
+@dataclass(frozen=True)
+class ProgressObserver:
+    """Loss, accuracy and progress on fresh prompts of the target task, whatever the strategy trains on."""
+
+    every: int
+    n_prompts: int
+
+    def __call__(self, event: Event) -> dict[str, float]:
+        """``loss`` (nats), ``accuracy`` and ``progress``, means over all queries."""
+        return evaluate(event, "train", self.n_prompts)
+
+
+@dataclass(frozen=True)
+class ProbeObserver:
+    """Weights, context and hidden scores of every layer, and progress on held-out items."""
+
+    every: int
+    n_prompts: int
+
+    def __call__(self, event: Event) -> dict[str, Any]:
+        """The score columns described in ``unplateau.store``."""
+        seed = fold_seed(event.spec.seed, "probe prompts")
+        batches = [
+            event.spec.task.sample(event.step, batch_size=self.n_prompts, split=split, seed=seed).to(event.device)
+            for split in ("train", "test")
+        ]
+        scores = score_layers(event.model, *batches, cut=event.spec.cut, seed=seed)
+        held_out = evaluate(event, "test", self.n_prompts)
+        return {**{f"test_{name}": value for name, value in held_out.items()}, **asdict(scores)}
+
+
+@dataclass(frozen=True)
+class PromptObserver:
+    """The model's guesses on two fixed held-out prompts, for the report."""
+
+    every: int
+
+    def __call__(self, event: Event) -> dict[str, Any]:
+        """``guesses``: (2, K) labels."""
+        logits = event.model(shown_prompts(event.spec.task).to(event.device).inputs).logits
+        return {"guesses": logits.argmax(2).tolist()}
+
+
+def default_observers(spec: RunSpec) -> tuple[Observer, ...]:
+    """What every run records unless told otherwise."""
+    config = spec.train
+    return (
+        ProgressObserver(config.eval_every, config.eval_prompts),
+        ProbeObserver(config.probe_every, config.probe_prompts),
+        PromptObserver(config.probe_every),
+    )
+
+
+def due(observers: Sequence[Observer], step: int, last: int) -> list[Observer]:
+    """The observers that look at this step."""
+    return [one for one in observers if one.every and (step % one.every == 0 or step == last)]
+
+
+def shown_prompts(task: Task) -> Batch:
+    """The held-out prompts that reports show, the same for all runs of a task."""
+    return task.sample(0, batch_size=SHOWN_PROMPTS, split="test", seed=fold_seed(0, "shown prompts"))
+
+
+def evaluate(event: Event, split: Split, n_prompts: int) -> dict[str, float]:
+    """``loss``, ``accuracy`` and ``progress`` on fresh prompts of the target task over this half of the items."""
+    seed = fold_seed(event.spec.seed, f"evaluate/{split}/{n_prompts}")
+    batch = event.spec.task.sample(event.step, batch_size=n_prompts, split=split, seed=seed).to(event.device)
+    loss, accuracy = loss_and_accuracy(event.model(batch.inputs).logits, batch.targets)
+    progress = floors(event.spec.task).progress_of(loss=loss, accuracy=accuracy)
+    return {"loss": loss, "accuracy": accuracy, "progress": progress}
+
+
+def loss_and_accuracy(logits: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy over all queries; ``logits`` (B, K, C), ``targets`` (B, K)."""
+    loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return float(loss), float((logits.argmax(2) == targets).double().mean())

@@ -1,0 +1,108 @@
+"""The documentation builds, says something about every error, and shows only code and commands that work."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from unplateau.errors import UnplateauError
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
+PROGRAMS = [page for page in (ROOT / "README.md", DOCS / "tour.md") if page.exists()]
+SCRIPTS = Path(sys.executable).parent
+FENCE = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def family(root: type[UnplateauError]) -> list[type[UnplateauError]]:
+    return [root, *(below for child in root.__subclasses__() for below in family(child))]
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """First line number and text of each fenced block in this language, but for those tagged ``no-run``."""
+    text = page.read_text()
+    found = [(match["tag"].split(), match) for match in FENCE.finditer(text)]
+    return [
+        (text.count("\n", 0, match.start("body")), match["body"])
+        for tags, match in found
+        if tags[:1] == [language] and "no-run" not in tags
+    ]
+
+
+def commands(page: Path) -> list[str]:
+    """What stands after ``$ unplateau`` in the console blocks of a page, continued lines joined."""
+    shown = "\n".join(body.replace("\\\n", " ") for _, body in blocks(page, "console"))
+    return re.findall(r"^\$ unplateau +(.*)$", shown, re.MULTILINE)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_sphinx_builds_without_a_warning(tmp_path):
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
+    run = subprocess.run([*build, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "html" / "index.html").exists()
+
+
+def test_pictures_are_what_the_script_draws():
+    pictures = runpy.run_path(str(DOCS / "figures.py"))["PICTURES"]
+    stale = [name for name, draw in pictures.items() if (DOCS / "concepts" / name).read_text("utf-8") != draw()]
+    assert not stale, "run `make figures` and commit what it writes"
+
+
+@pytest.mark.parametrize("error", family(UnplateauError), ids=lambda error: error.__name__)
+def test_every_error_has_its_page(error):
+    page = (DOCS / "errors" / f"{error.page}.md").read_text()
+    assert error.__name__ in page
+    if error is not UnplateauError:
+        assert f"exit code {error.exit_code}" in page.lower()
+        assert all(heading in page for heading in ("## Example", "## Why", "## What to do"))
+
+
+def test_every_error_page_belongs_to_an_error():
+    assert {page.stem for page in (DOCS / "errors").glob("*.md")} == {error.page for error in family(UnplateauError)}
+
+
+@pytest.mark.parametrize("page", PROGRAMS, ids=name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """The blocks of a page are one program: later ones use the names of earlier ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace = {"__name__": "__main__"}
+    for line, body in blocks(page, "python"):
+        exec(compile("\n" * line + body, page, "exec"), namespace)
+
+
+@cache
+def help_of(subcommand: str) -> str:
+    """The help text of a subcommand; of the program itself for the empty name."""
+    wide = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
+    command = [SCRIPTS / "unplateau", *subcommand.split(), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists() and commands(page)], ids=name)
+def test_commands_and_their_options_exist(page):
+    for command in commands(page):
+        words = command.split("#")[0].split()
+        text = help_of("" if words[0].startswith("-") else words[0])
+        missing = [word for word in words if word.startswith("--") and word.partition("=")[0] not in text]
+        assert not missing, f"{name(page)}: unplateau {command}: {missing} not in its --help"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=name)
+def test_links_to_files_lead_somewhere(page):
+    prose = FENCE.sub("", page.read_text())
+    targets = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)", prose)
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing, f"{name(page)}: {missing}"

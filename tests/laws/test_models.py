@@ -1,0 +1,80 @@
+"""The Transformer keeps the laws of decomposable models; a leak is caught by name."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unplateau.decompose import decompose
+from unplateau.errors import LawError, SpecError
+from unplateau.models.attention import Attention
+from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.tensors import Output, Prompts
+from unplateau.testing import check_model
+from unplateau.types import CUTS, TaskShape
+
+SHAPE = TaskShape(10, 9, 4, ("a", "b"), (4, 3), (0, 1))
+
+
+def prompts(seed: int = 0) -> Prompts:
+    generator = torch.Generator().manual_seed(seed)
+    items = torch.randn(4, 9, 10, generator=generator)
+    return Prompts(items, torch.randint(4, (4, 9), generator=generator))
+
+
+@pytest.mark.parametrize("init", ["scaled", "gpt2"])
+@pytest.mark.parametrize("width", [16, 64])
+def test_transformer_keeps_the_laws(init: str, width: int) -> None:
+    config = ModelConfig.model_validate({"init": init, "width": width})
+    check_model(Transformer(config, SHAPE, seed=1), prompts())
+
+
+class Leaking(Transformer):
+    """Uses causal attention where it should look at itself only."""
+
+    def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
+        return super().hidden_states(embedded, "causal" if attention == "self" else attention, n_layers)
+
+
+class Clairvoyant(Transformer):
+    """Adds the mean of the whole prompt to every position."""
+
+    def forward(self, inputs: Prompts, attention: Attention = "causal") -> Output:
+        output = super().forward(inputs, attention)
+        return Output(output.logits + inputs.items.mean(), output.hidden + inputs.items.mean())
+
+
+@pytest.mark.parametrize(("broken", "law"), [(Leaking, "no other pair"), (Clairvoyant, "later inputs")])
+def test_broken_model_is_caught(broken: type[Transformer], law: str) -> None:
+    with pytest.raises(LawError, match=law):
+        check_model(broken(ModelConfig(), SHAPE), prompts())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_embedding_has_no_context_component(cut: str) -> None:
+    parts = decompose(Transformer(ModelConfig(), SHAPE), prompts(), cut=cut)  # type: ignore[arg-type]
+    assert parts.context[0].abs().max() == 0
+    assert parts.cut == cut
+
+
+def test_cut_zero_leaves_only_the_mlps() -> None:
+    model = Transformer(ModelConfig(n_layers=1, width=16), SHAPE)
+    embedded = model.embed(prompts())
+    block = model.blocks[0]
+    wanted = embedded + block.contract(
+        torch.nn.functional.gelu(block.expand(block.mlp_norm(embedded)), approximate="tanh")
+    )
+    torch.testing.assert_close(model.hidden_states(embedded, "zero")[1], wanted)
+
+
+def test_cut_self_equals_a_prompt_of_one_item() -> None:
+    """Position 0 attends to itself only, so a prompt of one pair computes the weights component without any cut."""
+    model = Transformer(ModelConfig(), SHAPE)
+    inputs = prompts()
+    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1])
+    alone = model(first).hidden[:, :, 0]
+    torch.testing.assert_close(decompose(model, inputs).weights[:, :, 0], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_cut_is_refused() -> None:
+    with pytest.raises(SpecError, match="did you mean 'self'"):
+        decompose(Transformer(ModelConfig(), SHAPE), prompts(), cut="selff")  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""Every curriculum and loss term we ship keeps the laws of strategies; broken ones are caught by name."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unplateau.errors import LawError
+from unplateau.history import History
+from unplateau.models.transformer import ModelConfig
+from unplateau.strategies.base import Curriculum, LossTerm, StepState
+from unplateau.strategies.curricula import Mixed, WarmUp
+from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.tasks.base import Task
+from unplateau.tasks.codes import RandomCodes
+from unplateau.tasks.factors import FactorTask
+from unplateau.testing import check_curriculum, check_loss_term
+from unplateau.train.spec import RunSpec, TrainConfig
+
+SPEC = RunSpec(
+    task=FactorTask(source=RandomCodes(sizes=(4, 3), width=12), n_pairs=5),
+    model=ModelConfig(n_layers=2, width=16),
+    train=TrainConfig(batch_size=8),
+)
+CURRICULA: list[Curriculum] = [
+    WarmUp(),
+    WarmUp(steps=0),
+    WarmUp(steps=30, mapping="changing"),
+    WarmUp(steps=30, mapping="shuffled"),
+    Mixed(),
+    Mixed(fraction=0.1),
+]
+TERMS: list[LossTerm] = [
+    WeightsLoss(),
+    WeightsLoss(factors="all"),
+    ComponentLoss(),
+    ComponentLoss(layer=1, cut="identity"),
+    ComponentLoss(cut="zero"),
+    ComponentLoss(rows=3),
+    ComponentLoss(items=20),
+    ContextLoss(),
+]
+
+
+@pytest.mark.parametrize("curriculum", CURRICULA, ids=lambda part: part.name)
+def test_curriculum_keeps_the_laws(curriculum: Curriculum) -> None:
+    check_curriculum(curriculum, SPEC.task, n_steps=100)
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda part: part.name)
+def test_loss_term_keeps_the_laws(term: LossTerm) -> None:
+    check_loss_term(term, SPEC)
+
+
+class Restless(Curriculum):
+    """Never settles."""
+
+    def task_at(self, step: int, task: Task, history: History) -> Task:
+        return task.fixed(variant=step)
+
+
+class Forgetful(Curriculum):
+    """Answers differently when asked again."""
+
+    def task_at(self, step: int, task: Task, history: History) -> Task:
+        return task if torch.rand(()) < 0.5 else task.fixed()
+
+
+class Noisy(WeightsLoss):
+    """Takes global random numbers."""
+
+    def value(self, state: StepState) -> Tensor:
+        return super().value(state) * (1 + torch.rand(()))
+
+
+class Detached(WeightsLoss):
+    """Never reaches the model."""
+
+    def value(self, state: StepState) -> Tensor:
+        return super().value(state).detach() + state.head.linear.weight.sum()  # type: ignore[union-attr, operator]
+
+
+def test_broken_curricula_are_caught() -> None:
+    with pytest.raises(LawError, match="stays the same"):
+        check_curriculum(Restless(), SPEC.task)
+    with pytest.raises(LawError, match="same step"):
+        check_curriculum(Forgetful(), SPEC.task)
+
+
+def test_broken_loss_terms_are_caught() -> None:
+    with pytest.raises(LawError, match="no global random numbers"):
+        check_loss_term(Noisy(), SPEC)
+    with pytest.raises(LawError, match="reaches the model"):
+        check_loss_term(Detached(), SPEC)

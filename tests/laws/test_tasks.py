@@ -1,0 +1,87 @@
+"""Every task we ship keeps the laws of tasks; a task that breaks one is caught by name."""
+
+import math
+from statistics import fmean
+
+import pytest
+import torch
+
+from unplateau.errors import LawError
+from unplateau.tasks.base import Task
+from unplateau.tasks.codes import RandomCodes
+from unplateau.tasks.digits import Digits
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.floors import floors
+from unplateau.tasks.mixture import Mixture
+from unplateau.tasks.shapes3d import Shapes3D
+from unplateau.tensors import Batch
+from unplateau.testing import check_task
+from unplateau.types import Split
+
+CODES = FactorTask(source=RandomCodes(), n_pairs=8)
+TASKS: dict[str, Task] = {
+    "codes, fresh mappings": CODES,
+    "codes, one mapping": CODES.fixed(),
+    "codes, five mappings": CODES.model_copy(update={"n_mappings": 5}),
+    "codes, unequal factors": FactorTask(source=RandomCodes(sizes=(3, 5, 2)), hidden=("b", "c"), n_pairs=7),
+    "codes, shuffled": CODES.shuffled().fixed(),
+    "digits": FactorTask(source=Digits(), n_pairs=12),
+    "images": FactorTask(source=Shapes3D.small(), hidden=("object_hue", "scale", "shape"), n_pairs=16),
+    "mixture": Mixture(tasks=(CODES.fixed(), CODES), shares=(0.5, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_keeps_the_laws(name: str) -> None:
+    check_task(TASKS[name], n_prompts=1024)
+
+
+class Leaking(FactorTask):
+    """Samples test items from the train split."""
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        del split
+        return super().sample(step, batch_size=batch_size, seed=seed)
+
+
+class Global(FactorTask):
+    """Draws its step from the global random numbers."""
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        noise = int(torch.randint(100, ()))
+        return super().sample(step + noise, batch_size=batch_size, split=split, seed=seed)
+
+
+class Boasting(FactorTask):
+    """Claims a predictor that is surer than the evidence allows."""
+
+    def bayes_predictions(self, batch: Batch) -> torch.Tensor:
+        sharp = super().bayes_predictions(batch) ** 3
+        return sharp / sharp.sum(2, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "law"), [(Leaking, "share no item"), (Global, "step k alone"), (Boasting, "Monte-Carlo truth")]
+)
+def test_broken_task_is_caught(broken: type[FactorTask], law: str) -> None:
+    with pytest.raises(LawError, match=law):
+        check_task(broken(source=RandomCodes(), n_pairs=8), n_prompts=1024)
+
+
+def test_look_up_oracle_reaches_the_bayes_accuracy() -> None:
+    """One factor, so the best guess is to look the value up, else to guess among the unused labels."""
+    task = FactorTask(source=Digits(), n_pairs=12)
+    batch = task.sample(1, batch_size=4000, split="test")
+    hits = torch.zeros(12)
+    for values, labels in zip(batch.factors[..., 0].tolist(), batch.targets.tolist(), strict=True):
+        seen: dict[int, int] = {}
+        for k, (value, label) in enumerate(zip(values, labels, strict=True)):
+            hits[k] += float(seen[value] == label) if value in seen else 1 / (10 - len(seen))
+            seen[value] = label
+    accuracy = torch.tensor(floors(task).bayes_accuracy)
+    assert (hits / 4000 - accuracy).abs().max() < 0.02
+
+
+def test_plateau_height_is_the_entropy_of_the_labels() -> None:
+    assert floors(CODES).no_context_loss == pytest.approx([math.log(4)] * 8)
+    assert fmean(floors(CODES).bayes_loss) < math.log(4)

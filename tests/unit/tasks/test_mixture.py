@@ -1,0 +1,45 @@
+"""A mixture of tasks is a task."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from unplateau.tasks.codes import RandomCodes
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.mixture import Mixture
+
+TASK = FactorTask(source=RandomCodes(), n_pairs=8)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.01])
+def test_shares_are_exact_in_the_long_run_and_rows_constant(share: float) -> None:
+    mixture = Mixture(tasks=(TASK.fixed(), TASK), shares=(share, 1 - share))
+    rows = [mixture._rows(step, 7) for step in range(1000)]
+    assert all(sum(row) == 7 for row in rows)
+    assert abs(sum(row[0] for row in rows) - share * 7000) <= 1
+
+
+def test_rows_of_different_tasks_share_no_random_numbers() -> None:
+    batch = Mixture(tasks=(TASK, TASK), shares=(0.5, 0.5)).sample(0, batch_size=8)
+    assert not torch.equal(batch.item_index[:4], batch.item_index[4:])
+
+
+def test_predictor_finds_out_which_task_a_prompt_comes_from() -> None:
+    mixture = Mixture(tasks=(TASK.fixed(), TASK), shares=(0.5, 0.5))
+    batch = TASK.fixed().sample(0, batch_size=200)
+    gap = (mixture.bayes_predictions(batch) - TASK.fixed().bayes_predictions(batch)).abs().amax(2).mean(0)
+    assert gap[-1] < gap[1] / 3
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [((0.5,), "need as many shares"), ((0.5, 0.6), "sum to 1"), ((-0.5, 1.5), "at least 0")],
+)
+def test_bad_shares_are_refused(shares: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Mixture(tasks=(TASK, TASK.fixed()), shares=shares)
+
+
+def test_tasks_of_different_shapes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="same shape"):
+        Mixture(tasks=(TASK, TASK.model_copy(update={"n_pairs": 4})), shares=(0.5, 0.5))

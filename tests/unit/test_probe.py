@@ -1,0 +1,307 @@
+"""Probes against scikit-learn, and on models whose states are known."""
+
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from unplateau.decompose import decompose
+from unplateau.errors import DivergedError, SpecError
+from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.probe import Examples, probe_accuracies, probe_components, score_layers
+from unplateau.probe.linear import Method, chance_levels, standardise
+from unplateau.probe.logistic import logistic_predictions, logistic_weights
+from unplateau.probe.ridge import ridge_predictions
+from unplateau.tasks.codes import RandomCodes
+from unplateau.tasks.factors import FactorTask
+from unplateau.types import Cut
+
+SIZES = (3, 5)
+METHODS: tuple[Method, ...] = ("ridge", "logistic")
+TASK = FactorTask(source=RandomCodes(sizes=(4, 3), width=16), n_pairs=8)
+
+
+def noisy_data(seed: int = 0, n: int = 240, width: int = 9) -> tuple[Tensor, Tensor]:
+    """Features (2, n, width) of two layers, the first telling something of the labels (n, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], 1)
+    features = torch.randn(2, n, width, generator=generator, dtype=torch.float64)
+    features[0, :, :2] += 0.8 * labels
+    return 3 * features + 7, labels
+
+
+def alone(features: Tensor, labels: Tensor) -> Examples:
+    return Examples(features, labels, torch.arange(len(labels)))
+
+
+def model_of(task: FactorTask = TASK, **config: int) -> Transformer:
+    return Transformer(ModelConfig(n_layers=2, width=16, n_heads=2, **config), task.shape, seed=3)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.3])
+def test_ridge_agrees_with_scikit_learn(penalty: float) -> None:
+    (train, labels), (test, _) = noisy_data(0), noisy_data(1)
+    ours = ridge_predictions(*_swap(standardise(train, test), labels), SIZES, penalty=penalty)
+    for layer in range(2):
+        scaler = StandardScaler().fit(train[layer].numpy())
+        x, unseen = scaler.transform(train[layer].numpy()), scaler.transform(test[layer].numpy())
+        for factor, size in enumerate(SIZES):
+            oracle = Ridge(alpha=penalty * len(x)).fit(x, np.eye(size)[labels[:, factor]])
+            assert np.array_equal(ours[layer, :, factor], oracle.predict(unseen).argmax(1))
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.3])
+def test_logistic_agrees_with_scikit_learn(penalty: float) -> None:
+    (train, labels), (test, _) = noisy_data(0), noisy_data(1)
+    x, unseen = standardise(train, test)
+    predicted = logistic_predictions(x, labels, unseen, SIZES, penalty=penalty)
+    weights, intercept = logistic_weights(x, labels, SIZES, penalty=penalty)
+    for factor, size in enumerate(SIZES):
+        start = sum(SIZES[:factor])
+        for layer in range(2):
+            oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-9, max_iter=5000)
+            oracle.fit(x[layer].numpy(), labels[:, factor].numpy())
+            ours = weights[layer, :, start : start + size].mT.numpy()
+            assert ours == pytest.approx(oracle.coef_, abs=2e-3)
+            constant = intercept[layer, 0, start : start + size].numpy()  # free up to a shift of all classes
+            assert constant - constant.mean() == pytest.approx(oracle.intercept_, abs=2e-3)
+            agree = predicted[layer, :, factor].numpy() == oracle.predict(unseen[layer].numpy())
+            assert agree.mean() > 0.99
+
+
+def _swap(features: tuple[Tensor, Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return features[0], labels, features[1]
+
+
+def test_logistic_reaches_its_optimum_on_separable_and_deficient_features() -> None:
+    features, labels = noisy_data(2)
+    codes = torch.nn.functional.one_hot(labels[:, 1], 5).double()
+    features = torch.stack([torch.cat((codes, codes, 0 * codes), 1)] * 2)  # separable, rank 5 of 15
+    x, _ = standardise(features, features)
+    weights, intercept = logistic_weights(x, labels, SIZES, penalty=1e-3)
+    scores = (x @ weights + intercept).split(list(SIZES), -1)
+    targets = torch.cat([torch.nn.functional.one_hot(labels[:, f], size) for f, size in enumerate(SIZES)], 1)
+    residual = (torch.cat([part.softmax(-1) for part in scores], -1) - targets) / len(labels)
+    assert float((x.mT @ residual + 1e-3 * weights).abs().max()) < 1e-4
+    assert float(residual.sum(1).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_and_zero_features_give_the_commonest_class(method: Method) -> None:
+    labels = torch.tensor([[2], [2], [2], [0], [1], [2]])
+    features = torch.zeros(2, 6, 4)
+    features[1] = torch.tensor([1e-30, 5.0, -3e8, 0.1])  # constant, of any size
+    examples = alone(features, labels)
+    result = probe_accuracies(examples, examples, (3,), method=method)
+    assert result.accuracy.flatten().tolist() == pytest.approx([4 / 6, 4 / 6])
+    assert result.control.flatten().tolist() == pytest.approx([4 / 6, 4 / 6])
+    assert result.chance.tolist() == pytest.approx([4 / 6])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_features_than_examples_and_classes_never_seen(method: Method) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 12, 40, generator=generator)
+    labels = torch.arange(12)[:, None] % 4
+    result = probe_accuracies(alone(features, labels), alone(features, labels), (9,), method=method)
+    assert result.accuracy.item() == 1
+    assert 0 <= result.control.item() <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_example_and_a_single_class(method: Method) -> None:
+    one = alone(torch.ones(1, 1, 3), torch.tensor([[0]]))
+    result = probe_accuracies(one, one, (1,), method=method)
+    assert (result.accuracy.item(), result.control.item(), result.chance.item(), result.n_test) == (1, 1, 1, 1)
+
+
+def test_the_control_moves_labels_of_whole_groups() -> None:
+    """Positions that share a label must not leak it: each group can be told by its own features."""
+    n_groups, per_group = 6, 20
+    group = torch.arange(n_groups).repeat_interleave(per_group)
+    features = torch.nn.functional.one_hot(group, n_groups).double()[None]
+    examples = Examples(features, torch.arange(n_groups)[:, None], group)
+    result = probe_accuracies(examples, examples, (n_groups,))
+    assert result.accuracy.item() == 1
+    assert result.control.item() * n_groups == pytest.approx(round(result.control.item() * n_groups))
+    assert result.control.item() < 1
+
+
+def test_chance_is_the_commonest_test_class() -> None:
+    labels = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 2]])
+    assert chance_levels(labels, (2, 4)).tolist() == [0.75, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"method": "rigde"}, SpecError, "did you mean 'ridge'"),
+        ({"penalty": 0.0}, SpecError, "penalty: must be above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(change: dict[str, object], error: type[Exception], message: str) -> None:
+    examples = alone(*noisy_data())
+    with pytest.raises(error, match=message):
+        probe_accuracies(examples, examples, SIZES, **change)  # type: ignore[arg-type]
+
+
+def test_unusable_examples_are_refused() -> None:
+    features, labels = noisy_data()
+    good, empty = alone(features, labels), alone(features[:, :0], labels[:0])
+    with pytest.raises(SpecError, match="no test examples"):
+        probe_accuracies(good, empty, SIZES)
+    broken = alone(features.where(features < 12, torch.nan), labels)
+    with pytest.raises(DivergedError, match="train examples' hidden states hold NaN"):
+        probe_accuracies(broken, good, SIZES)
+
+
+def test_scores_name_layer_factor_cut_and_sizes() -> None:
+    scores = probe_components(model_of(), TASK, n_train=100, n_test=50, cut="identity")
+    assert [(one.layer, one.factor) for one in scores] == [(layer, name) for layer in range(3) for name in "ab"]
+    assert {(one.component, one.cut, one.n_test) for one in scores} == {("weights", "identity", 50)}
+    assert all(0 <= one.accuracy <= 1 and one.chance >= 0.25 for one in scores)
+
+
+def test_the_embedding_holds_what_its_items_hold() -> None:
+    task = FactorTask(source=RandomCodes(sizes=(4, 3), width=24, twist=0.2, nuisance=0.02), n_pairs=8)
+    model = Transformer(ModelConfig(n_layers=1, width=32, n_heads=2), task.shape)
+    scores = probe_components(model, task, layers=[0], n_train=512, n_test=256)
+    assert all(one.accuracy > 0.95 > 0.6 > one.control_accuracy for one in scores)
+
+
+@pytest.mark.parametrize("cut", ["self", "identity", "zero"])
+def test_the_context_component_of_the_embedding_tells_nothing(cut: Cut) -> None:
+    (score,) = probe_components(model_of(), TASK, component="context", layers=[0], cut=cut, n_train=64, n_test=64)
+    assert score.factor == "hidden factor"
+    assert score.accuracy in (score.chance, pytest.approx(1 - score.chance))  # one class for all
+    assert score.accuracy == score.control_accuracy
+
+
+class Telling(Transformer):
+    """Its last hidden state adds the hidden factor, which it reads from the first label: the context tells it."""
+
+    def hidden_states(self, embedded: Tensor, attention: str, n_layers: int | None = None) -> list[Tensor]:  # type: ignore[override]
+        states = super().hidden_states(embedded, "zero", n_layers)
+        told = torch.zeros_like(states[-1])
+        if attention == "causal":
+            told[:, 2:, 0] = 100 * self.told[: len(told), None]
+        return [*states[:-1], states[-1] + told]
+
+    told: Tensor
+
+
+def test_the_context_probe_reads_the_hidden_factor_from_the_second_half() -> None:
+    task = FactorTask(source=RandomCodes(sizes=(4, 3, 3)), hidden=("c", "a"), n_pairs=8)
+    model = Telling(ModelConfig(n_layers=1, width=16, n_heads=2), task.shape)
+    batch = task.sample(0, batch_size=32)
+    model.told = batch.hidden_factor.double().float()
+    scores = score_layers(model, batch, batch)
+    assert scores.context_score[1] == 1
+    assert scores.context_score[0] < 0.8
+    assert scores.context_control[1] < 0.8
+
+
+def test_hidden_state_and_weights_component_are_probed_apart() -> None:
+    model, arguments = model_of(), {"n_train": 256, "n_test": 256}
+    weights = probe_components(model, TASK, **arguments)
+    hidden = probe_components(model, TASK, component="hidden", **arguments)
+    assert [one.accuracy for one in weights[:2]] == [one.accuracy for one in hidden[:2]]  # the embedding
+    assert [one.accuracy for one in weights[2:]] != [one.accuracy for one in hidden[2:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"component": "wieghts"}, "did you mean 'weights'"),
+        ({"layers": [0, 3]}, "no layer 3; this model has 0 .* to 2"),
+        ({"layers": [-1]}, "no layer -1"),
+        ({"n_train": 0}, "n_train: must be at least 1"),
+        ({"n_test": -5}, "n_test: must be at least 1"),
+        ({"cut": "slef"}, "did you mean 'self'"),
+    ],
+)
+def test_what_does_not_exist_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        probe_components(model_of(), TASK, **change)  # type: ignore[arg-type]
+
+
+def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
+    model = model_of()
+    train = TASK.sample(0, batch_size=24, split="train")
+    test = TASK.sample(0, batch_size=24, split="test")
+    scores = score_layers(model, train, test)
+    parts = [(decompose(model, batch.inputs), batch) for batch in (train, test)]
+    for name, component in (("weights", "weights"), ("hidden", "hidden")):
+        examples = [
+            alone(getattr(found, component)[:, :, ::2].flatten(1, 2), batch.factors.flatten(0, 1))
+            for found, batch in parts
+        ]
+        expected = probe_accuracies(*examples, (4, 3))
+        assert getattr(scores, f"{name}_score") == pytest.approx(expected.accuracy.mean(1).tolist())
+    assert scores.weights_chance == pytest.approx(float(chance_levels(test.factors.flatten(0, 1), (4, 3)).mean()))
+    assert scores.context_chance == float(test.hidden_factor.bincount().max() / 24)
+
+
+def test_layer_scores_are_ready_for_the_history() -> None:
+    model = model_of()
+    scores = asdict(score_layers(model, TASK.sample(0, batch_size=4), TASK.sample(0, batch_size=4, split="test")))
+    lists = [name for name, value in scores.items() if isinstance(value, list)]
+    assert set(lists) == {"weights_score", "weights_control", "hidden_score", "context_score", "context_control"}
+    assert all(len(scores[name]) == 3 for name in lists)
+    assert {name: len(values) for name, values in scores["weights_by_factor"].items()} == {"a": 3, "b": 3}
+    assert scores["cut"] == "self"
+    by_factor = np.array(list(scores["weights_by_factor"].values())).mean(0)
+    assert scores["weights_score"] == pytest.approx(by_factor.tolist())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_probing_is_pure_and_leaves_the_model_alone(method: Method) -> None:
+    model = model_of()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.random.get_rng_state()
+    results = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        results.append(probe_components(model, TASK, n_train=64, n_test=64, method=method))
+        train, test = (TASK.sample(0, batch_size=8, split=split) for split in ("train", "test"))
+        results.append([score_layers(model, train, test, method=method)])  # type: ignore[list-item]
+    torch.random.set_rng_state(random_state)
+    assert results[0] == results[2]
+    assert results[1] == results[3]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", METHODS)
+def test_probing_works_where_gradients_are_off(guard: type, method: Method) -> None:
+    model = model_of()
+    free = probe_components(model, TASK, n_train=64, n_test=64, method=method)
+    with guard():
+        assert probe_components(model, TASK, n_train=64, n_test=64, method=method) == free
+
+
+def test_seeds_draw_other_prompts_and_other_controls() -> None:
+    model = model_of()
+    first, second = (probe_components(model, TASK, n_train=64, n_test=64, seed=seed) for seed in (0, 1))
+    assert [one.accuracy for one in first] != [one.accuracy for one in second]
+
+
+def test_many_prompts_are_taken_in_pieces_without_mixing_their_groups() -> None:
+    """With the hidden factor written into the items, only a wrong match of labels and prompts could fail."""
+    model = model_of()
+    (score,) = probe_components(model, TASK, component="context", layers=[2], n_train=4 * 150 - 1, n_test=4 * 70)
+    assert score.n_test == 280
+    assert replace(score, accuracy=0.5).chance == score.chance
+
+
+def test_no_warning_on_the_way() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe_components(model_of(), TASK, n_train=16, n_test=16, method="logistic")

@@ -1,0 +1,145 @@
+"""The training loop: exact, resumable, honest about divergence."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from unplateau.errors import DivergedError, RunDirectoryError, RunLockedError, SpecError
+from unplateau.models.transformer import ModelConfig
+from unplateau.store import load_run, locked
+from unplateau.strategies.base import Strategy
+from unplateau.strategies.curricula import Mixed, WarmUp
+from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.tasks.codes import RandomCodes
+from unplateau.tasks.factors import FactorTask
+from unplateau.testing import check_observer, check_resume
+from unplateau.train.loop import choose_device, train
+from unplateau.train.observers import Event, default_observers, due
+from unplateau.train.spec import RunSpec, TrainConfig
+
+SPEC = RunSpec(
+    recipe="tiny",
+    task=FactorTask(source=RandomCodes(sizes=(3, 3), width=8, copies=20), n_pairs=4),
+    model=ModelConfig(n_layers=2, width=8),
+    train=TrainConfig(
+        steps=20,
+        batch_size=8,
+        eval_every=5,
+        eval_prompts=8,
+        probe_every=10,
+        probe_prompts=16,
+        checkpoint_every=8,
+        final_prompts=16,
+    ),
+)
+EVERYTHING = Strategy(WarmUp(steps=7), Mixed(), WeightsLoss(), ComponentLoss(items=6))
+
+
+def test_rows_have_the_columns_that_readers_expect(tmp_path: Path) -> None:
+    run = train(SPEC.with_strategy(EVERYTHING), out=tmp_path, device="cpu")
+    assert [row["step"] for row in run.history] == [0, 5, 10, 15, 20]
+    for row in run.history:
+        assert {"loss", "accuracy", "progress", "rows", "tokens", "train_flops", "seconds", "joules"} <= set(row)
+        assert row["rows"] == 8 * row["step"]
+        assert row["tokens"] == 64 * row["step"]
+        assert ("weights_score" in row) == (row["step"] % 10 == 0)
+        assert ("term/weights-loss" in row) == (row["step"] > 0)
+    scores = run.history[-1]
+    assert len(scores["weights_score"]) == len(scores["context_control"]) == 3
+    assert set(scores["weights_by_factor"]) == {"a", "b"}
+    assert scores["cut"] == "self"
+    assert run.done is not None
+    assert run.done["step"] == 20
+    assert run.strategy == "warm-up[steps=7]+mixed+weights-loss+component-loss[items=6]"
+
+
+def test_flops_of_the_parts_are_booked(tmp_path: Path) -> None:
+    plain = train(SPEC, out=tmp_path, device="cpu").task["budget_per_step"]["flops"]
+    parts = train(SPEC.with_strategy(EVERYTHING), out=tmp_path, device="cpu").task["budget_per_step"]["flops"]
+    assert set(parts) == {"prediction", "weights-loss", "component-loss[items=6]"}
+    assert parts["prediction"] == plain["prediction"]
+    # the head of 6 outputs on 8 x 4 items of width 8: forward, and backward to the inputs and to the weights
+    assert parts["weights-loss"] == 3 * 2 * (8 * 4) * 8 * 6
+    assert 0 < parts["component-loss[items=6]"] < plain["prediction"]
+
+
+@pytest.mark.parametrize("strategy", [Strategy(), EVERYTHING], ids=["plain", "everything"])
+def test_stop_and_resume_equal_one_go(strategy: Strategy) -> None:
+    check_resume(SPEC.with_strategy(strategy), stop_at=10)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_observers_do_not_touch_the_trajectory(number: int) -> None:
+    check_observer(default_observers(SPEC)[number], SPEC)
+
+
+class Meddler:
+    """Tries to change what it is shown."""
+
+    every = 5
+
+    def __call__(self, event: Event) -> dict[str, float]:
+        for parameter in event.model.parameters():
+            parameter.data.zero_()
+        torch.manual_seed(0)
+        return {}
+
+
+def test_not_even_a_meddling_observer_touches_it() -> None:
+    check_observer(Meddler(), SPEC)
+
+
+def test_finished_run_is_returned_without_training(tmp_path: Path) -> None:
+    first = train(SPEC, out=tmp_path, device="cpu")
+    written = (first.path / "metrics.jsonl").stat().st_mtime_ns
+    assert train(SPEC, out=tmp_path, device="cpu").done == first.done
+    assert (first.path / "metrics.jsonl").stat().st_mtime_ns == written
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        train(SPEC, out=tmp_path, resume=False)
+
+
+def test_divergence_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"lr": 1e30, "checkpoint_every": 1})})
+    with pytest.raises(DivergedError, match=r"at step \d+; the last checkpoint is kept"):
+        train(spec, out=tmp_path, device="cpu")
+    run = load_run(spec.directory(tmp_path))
+    assert run.done is None
+    assert list((run.path / "checkpoints").iterdir())
+    assert all(math.isfinite(row["loss"]) for row in run.history)
+
+
+def test_directory_of_another_spec_is_refused(tmp_path: Path) -> None:
+    run = train(SPEC, out=tmp_path, device="cpu")
+    (run.path / "DONE.json").unlink()
+    spec = json.loads((run.path / "spec.json").read_text())
+    (run.path / "spec.json").write_text(json.dumps({**spec, "seed": 5}))
+    with pytest.raises(RunDirectoryError, match="another spec"):
+        train(SPEC, out=tmp_path, device="cpu")
+
+
+def test_second_trainer_on_a_directory_is_refused(tmp_path: Path) -> None:
+    with locked(SPEC.directory(tmp_path)), pytest.raises(RunLockedError, match="another process"):
+        train(SPEC, out=tmp_path, device="cpu")
+
+
+def test_unknown_device_is_one_clear_line() -> None:
+    with pytest.raises(SpecError, match="device 'gpu' cannot be used here"):
+        choose_device("gpu")
+
+
+def test_observers_look_first_and_last() -> None:
+    observers = default_observers(SPEC)
+    assert len(due(observers, 0, 17)) == len(due(observers, 17, 17)) == 3
+    assert len(due(observers, 5, 17)) == 1
+    assert due(observers, 3, 17) == []
+
+
+def test_progress_is_read_on_the_target_task(tmp_path: Path) -> None:
+    """A warm-up that never ends learns D_fix; the columns still show the target task, for every strategy alike."""
+    warm = train(SPEC.with_strategy(Strategy(WarmUp(steps=100))), out=tmp_path, device="cpu")
+    plain = train(SPEC, out=tmp_path, device="cpu")
+    assert warm.history[0]["loss"] == plain.history[0]["loss"]
+    assert warm.history[-1]["train_loss"] != plain.history[-1]["train_loss"]

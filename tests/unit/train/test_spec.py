@@ -1,0 +1,56 @@
+"""Runs as values."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unplateau.config import parse
+from unplateau.errors import SpecError
+from unplateau.recipes import RECIPES, demo_strategies, recipe
+from unplateau.strategies.base import Strategy
+from unplateau.strategies.losses import ComponentLoss
+from unplateau.train.spec import RunSpec
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_reads_back_from_json(name: str) -> None:
+    for strategy in demo_strategies():
+        spec = recipe(name).with_strategy(strategy)
+        assert parse(RunSpec, spec.model_dump(mode="json")) == spec
+        assert spec.directory("out").parts[:3] == ("out", name, strategy.name)
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_digest_tells_specs_apart(one: int, other: int) -> None:
+    spec = recipe("demo")
+    assert (spec.with_seed(one).digest() == spec.with_seed(other).digest()) == (one == other)
+
+
+def test_unknown_recipe_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(SpecError, match="did you mean 'demo'"):
+        recipe("demoo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"widht": 3}}, "model: unknown key 'widht' in ModelConfig; did you mean 'width'?"),
+        ({"model": {"width": 63}}, "width 63 is not divisible by n_heads 2"),
+        ({"train": {"probe_every": 15}}, "not a multiple of eval_every"),
+        ({"strategy": "componentloss", "model": {"n_layers": 1}}, "layer 2 is beyond the model's 1 layers"),
+        ({"recipe": "a/b"}, "recipe"),
+        ({"seed": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_bad_input_is_one_clear_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(RunSpec, {**recipe("demo").model_dump(mode="json"), **changes}, where="spec.yaml")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("spec.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_with_strategy_checks_the_combination() -> None:
+    with pytest.raises(ValueError, match="beyond the model's 3 layers"):
+        recipe("demo").with_strategy(Strategy(ComponentLoss(layer=4)))

@@ -27,7 +27,7 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """A frozen value whose fields carry their own help; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -51,6 +51,8 @@ class Kind(Config):
     """
 
     family: ClassVar[dict[str, type[Kind]]] = {}
+    noun: ClassVar[str] = "kind"
+    """What a member of the family is called in messages."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -74,7 +76,7 @@ class Kind(Config):
         kinds = cls.kinds()
         folded = {_fold(known): member for known, member in kinds.items()}
         if _fold(name) not in folded:
-            raise ValueError(f"unknown {cls.__name__} '{name}'{suggest(name, kinds)}")
+            raise ValueError(f"unknown {cls.noun} '{name}'{suggest(name, kinds)}")
         return folded[_fold(name)]
 
     @model_validator(mode="wrap")
@@ -85,13 +87,14 @@ class Kind(Config):
         data = dict(data)
         name = data.pop("kind", None)
         if name is None and cls.__abstractmethods__:
-            raise ValueError(f"{cls.__name__} needs a 'kind': one of {', '.join(sorted(cls.kinds()))}")
+            raise ValueError(f"a {cls.noun} needs a 'kind': one of {', '.join(sorted(cls.kinds()))}")
         member = cls if name is None else cls.kind_named(str(name))
         return handler(data) if member is cls else member.model_validate(data)
 
-    @model_serializer(mode="wrap")
-    def _with_kind(self, handler: Any) -> dict[str, Any]:
-        return {"kind": type(self).__name__, **handler(self)}
+    @model_serializer(mode="plain")
+    def _with_kind(self) -> dict[str, Any]:
+        # Not pydantic's own handler: it would write the fields of the annotated class, not of the kind at hand.
+        return {"kind": type(self).__name__, **{name: getattr(self, name) for name in type(self).model_fields}}
 
 
 def parse(cls: type[C], data: object, *, where: str = "") -> C:

@@ -1,6 +1,6 @@
 """Random numbers as a pure function of (seed, stream, step): no hidden state anywhere.
 
-Step 7 can be drawn alone, two streams never share numbers, and resuming is exact. Always on the CPU, so that a
+Step 7 can be drawn alone, streams are as good as independent, and resuming is exact. Always on the CPU, so that a
 batch does not depend on the device that trains on it.
 """
 

@@ -13,7 +13,7 @@ METHODS: tuple[Method, ...] = ("ridge", "logistic")
 SIZES = (2, 4)
 seeds = st.integers(0, 2**32 - 1)
 methods = st.sampled_from(METHODS)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 def draw(seed: int, signal: float = 1.0, n: int = 120, width: int = 6) -> tuple[Examples, Examples]:
@@ -109,7 +109,7 @@ def test_separable_classes_are_read_perfectly_and_their_control_is_not(seed: int
 
     result = score((written(train), written(test)), method)
     assert bool((result.accuracy == 1).all())
-    assert bool((result.control < 0.85).all())
+    assert bool(((result.control - result.chance).abs() < 0.3).all())
 
 
 @pytest.mark.parametrize("method", METHODS)

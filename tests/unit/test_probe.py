@@ -1,7 +1,7 @@
 """Probes against scikit-learn, and on models whose states are known."""
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,11 +14,14 @@ from unplateau.decompose import decompose
 from unplateau.errors import DivergedError, SpecError
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe import Examples, probe_accuracies, probe_components, score_layers
+from unplateau.probe.components import PROMPTS_AT_ONCE, _draw_examples
 from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.logistic import logistic_predictions, logistic_weights
 from unplateau.probe.ridge import ridge_predictions
+from unplateau.rng import fold_seed
 from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
+from unplateau.tensors import concatenate
 from unplateau.types import Cut
 
 SIZES = (3, 5)
@@ -171,7 +174,8 @@ def test_the_embedding_holds_what_its_items_hold() -> None:
     task = FactorTask(source=RandomCodes(sizes=(4, 3), width=24, twist=0.2, nuisance=0.02), n_pairs=8)
     model = Transformer(ModelConfig(n_layers=1, width=32, n_heads=2), task.shape)
     scores = probe_components(model, task, layers=[0], n_train=512, n_test=256)
-    assert all(one.accuracy > 0.95 > 0.6 > one.control_accuracy for one in scores)
+    assert all(one.accuracy > 0.95 for one in scores)
+    assert all(one.control_accuracy < one.chance + 0.15 for one in scores)
 
 
 @pytest.mark.parametrize("cut", ["self", "identity", "zero"])
@@ -244,7 +248,7 @@ def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
         expected = probe_accuracies(*examples, (4, 3))
         assert getattr(scores, f"{name}_score") == pytest.approx(expected.accuracy.mean(1).tolist())
     assert scores.weights_chance == pytest.approx(float(chance_levels(test.factors.flatten(0, 1), (4, 3)).mean()))
-    assert scores.context_chance == float(test.hidden_factor.bincount().max() / 24)
+    assert scores.context_chance == pytest.approx(int(test.hidden_factor.bincount().max()) / 24)
 
 
 def test_layer_scores_are_ready_for_the_history() -> None:
@@ -294,11 +298,14 @@ def test_seeds_draw_other_prompts_and_other_controls() -> None:
 
 
 def test_many_prompts_are_taken_in_pieces_without_mixing_their_groups() -> None:
-    """With the hidden factor written into the items, only a wrong match of labels and prompts could fail."""
-    model = model_of()
-    (score,) = probe_components(model, TASK, component="context", layers=[2], n_train=4 * 150 - 1, n_test=4 * 70)
-    assert score.n_test == 280
-    assert replace(score, accuracy=0.5).chance == score.chance
+    model, n_prompts = model_of(), PROMPTS_AT_ONCE + 6
+    drawn = _draw_examples(model, TASK, "context", "train", 4 * n_prompts - 1, [1], "self", 0)
+    batches = [TASK.sample(step, batch_size=PROMPTS_AT_ONCE, seed=fold_seed(0, "probe")) for step in range(2)]
+    batch = concatenate(batches)
+    features = decompose(model, batch.inputs).context[1, :, 8::2].flatten(0, 1)[: 4 * n_prompts - 1]
+    assert torch.allclose(drawn.features[0], features, atol=1e-6)
+    assert torch.equal(drawn.labels[drawn.group, 0], batch.hidden_factor.repeat_interleave(4)[: len(features)])
+    assert len(drawn.labels) == n_prompts
 
 
 def test_no_warning_on_the_way() -> None:

@@ -6,6 +6,7 @@ are made, so that every reader quotes the same numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,9 @@ class RunSummary:
     """The figures of one run.
 
     ``steps``: last logged step. ``escape_step``, ``completion_step``: None if censored, i.e. not reached by ``steps``.
-    ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else
-    means of its last 100 steps. ``weights_score``: of layers 0 .. L at the last probing, ``plateau_weights_score``: at the last
-    probing before the escape (the last one if it never escaped); both empty without probes, and under ``cut``.
+    ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else means
+    of its last 100 steps. ``weights_score``: of layers 0 .. L at the last probing; ``plateau_weights_score``: at the
+    last probing before the escape, or the last one if it never escaped; both empty without probes, and under ``cut``.
     ``costs``: in total and, where reached, to escape and to completion.
     """
 
@@ -113,9 +114,10 @@ def records(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path]) -> 
 def read_figures(record: RunRecord) -> RunSummary:
     """The figures of one run; definitions of escape and completion in ``unplateau.plateau``."""
     steps, progress = record.history.column("progress")
-    escape = escape_step(steps, progress) if steps else None
-    completion = completion_step(steps, progress) if steps else None
-    where = {"escape": escape, "completion": completion}
+    where: dict[Event, int | None] = {
+        "escape": _whole(escape_step(steps, progress)),
+        "completion": _whole(completion_step(steps, progress)),
+    }
     return RunSummary(
         record=record,
         recipe=record.recipe,
@@ -124,14 +126,14 @@ def read_figures(record: RunRecord) -> RunSummary:
         cut=record.cut,
         finished=record.done is not None,
         steps=last_step(record),
-        escape_step=escape,
-        completion_step=completion,
+        escape_step=where["escape"],
+        completion_step=where["completion"],
         final_progress=_final(record, "progress"),
         final_accuracy=_final(record, "accuracy"),
         final_on="held-out" if record.done is not None else "training",
         bayes_accuracy=fmean(record.floors.bayes_accuracy),
         weights_score=tuple(record.history.last("weights_score", ())),
-        plateau_weights_score=_score_before(record, escape),
+        plateau_weights_score=_score_before(record, where["escape"]),
         plateaus=_plateaus(record),
         costs=_costs_at(record, last_step(record)),
         costs_to={event: None if (step := where[event]) is None else _costs_at(record, step) for event in EVENTS},
@@ -142,6 +144,10 @@ def read_figures(record: RunRecord) -> RunSummary:
 def last_step(record: RunRecord) -> int:
     """The newest logged step, 0 before the first row."""
     return int(record.history.last("step", 0))
+
+
+def _whole(step: float | None) -> int | None:
+    return None if step is None else round(step)
 
 
 def _final(record: RunRecord, name: str) -> float | None:
@@ -176,5 +182,6 @@ def _costs_at(record: RunRecord, step: int) -> Costs:
 
 
 def _plateau_dict(plateau: Plateau) -> dict[str, Any]:
+    """As ``unplateau plateaus --json``; the end of one that has not ended lies below no step: null."""
     values = {name: getattr(plateau, name) for name in ("start", "end", "level", "ended")}
-    return {**values, "interval": None if plateau.interval is None else list(plateau.interval)}
+    return {**values, "interval": [bound if math.isfinite(bound) else None for bound in plateau.interval]}

@@ -6,6 +6,7 @@ What enters: values. What leaves: text on standard output; no colours in a pipe 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; the first column is aligned to the left, as are columns that hold words."""
+    """A table; columns of numbers are aligned to the right, but for the first."""
     cells = [list(row) for row in rows]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
@@ -74,6 +75,4 @@ def size(n_bytes: float) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell.strip("> -~x").replace(".", "").replace(",", "").replace("e", "").replace("+", "").isdigit() or (
-        cell.strip() in ("-", "")
-    )
+    return re.fullmatch(r"|-|[<>]?\s*-?[\d.,]+(e[+-]?\d+)?", cell.strip()) is not None

@@ -21,7 +21,7 @@ COMMANDS = {
     "sweep": "many runs: every combination of settings, times seeds",
     "probe": "what the layers of a trained model know, with chance and control",
     "plateaus": "where any training log (CSV or JSON lines) is flat, and until when",
-    "compare": "strategies against a baseline: savings with intervals",
+    "compare": "strategies against a baseline: what each of them saves",
     "report": "one self-contained HTML page about runs",
     "ls": "the runs below a folder and how far they are",
     "show": "one run: spec, machine, plateaus, costs",

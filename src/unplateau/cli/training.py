@@ -17,9 +17,8 @@ from unplateau.cli.progress import ProgressDisplay, display
 from unplateau.errors import SpecError
 from unplateau.store import RunRecord
 from unplateau.sweep.watch import RunState
-from unplateau.train.loop import train
+from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import default_observers
-from unplateau.train.spec import RunSpec
 
 
 def train_here(
@@ -38,17 +37,18 @@ def train_here(
         if threads < 1:
             raise SpecError(f"--threads: must be at least 1 (got {threads})")
         torch.set_num_threads(threads)
+    choose_device(device)  # a wrong name is refused before anything is begun
     if resume and (spec.directory(out) / store.DONE).exists():
         print(f"finished before: {summary(store.load_run(spec.directory(out)))}")
         return
     with display() as show:
-        observers = (*default_observers(spec), ProgressDisplay(show, _state(spec, out), spec.train.eval_every))
+        state = RunState(
+            f"{spec.recipe}, {spec.strategy.name}, seed {spec.seed}", spec.directory(out), spec.train.steps
+        )
+        show(0, state)
+        observers = (*default_observers(spec), ProgressDisplay(show, state, spec.train.eval_every))
         record = train(spec, out=out, device=device, resume=resume, observers=observers)
     print(f"done: {summary(record)}")
-
-
-def _state(spec: RunSpec, out: Path) -> RunState:
-    return RunState(f"{spec.recipe}, {spec.strategy.name}, seed {spec.seed}", spec.directory(out), spec.train.steps)
 
 
 def summary(record: RunRecord) -> str:

@@ -11,8 +11,6 @@ def plateau_words(plateau: Plateau) -> str:
     level = f"at {plateau.level:.4g}"
     if not plateau.ended:
         return f"{where} {level}: not over where the curve stops"
-    if plateau.interval is None:
-        return f"{where} {level}"
     low, high = plateau.interval
     return f"{where} (95 % interval of the end: {low:g} to {high:g}) {level}"
 

@@ -1,26 +1,47 @@
-"""Plateaus of a learning curve."""
+"""Plateaus of a learning curve: where they start, where they end, and whether they end at all.
+
+What enters: the steps and values of any training log. What leaves: ``Plateau`` values in the log's own units. It works on
+numbers alone, so that logs of other programs can be read without torch.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import nnls
 
 from unplateau.errors import SpecError
-from unplateau.plateau.fit import Fit, Floats, Points, near
+from unplateau.plateau.evidence import against_convex, doubts, interval, lasts
 from unplateau.plateau.noise import Fitted, fitted
-from unplateau.plateau.prepare import Direction, Prepared, binned, checked, prepare
-from unplateau.plateau.shape import Knee, knees, rounded_off
+from unplateau.plateau.prepare import Direction, Prepared, checked, prepare
+from unplateau.plateau.shape import Knee, knees, rounded_off, tail
 
-FEWEST = 8
-EVIDENCE = 16.0
+FEWEST_ROWS = 8
+SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
+"""An ended plateau has at least this many rows, and this share of all."""
+SHORTEST_TAIL = 0.05
+"""A plateau that the curve stops in has at least this share of all rows; so does a drop that is not to be a blip."""
+EVIDENCE = 20.0
+"""Least chi-square by which a plateau beats every curve that only slows down."""
+SMALLEST_FALL = 0.04
+"""A drop smaller than this share of the curve's range ends nothing."""
 ARRIVED = 0.9
+"""Progress from which a curve has arrived: the definition of completion."""
+BELOW_FLOOR = 0.25
+"""A flat part that is worse than the floor by more than this share of the way to the ceiling is no plateau."""
 
 
 @dataclass(frozen=True)
 class Plateau:
+    """A flat part of a learning curve.
+
+    ``start``, ``end``: in steps. ``level``: mean of the values on it. ``ended``: False when the curve stops inside it;
+    ``end`` is then the last step. ``interval``: steps (low, high) between which the end lies with about 95 % confidence;
+    (last step, inf) when it has not ended, as a right-censored run is "> N".
+    """
+
     start: float
     end: float
     level: float
@@ -28,88 +49,143 @@ class Plateau:
     interval: tuple[float, float]
 
 
-def doubt_of(f: Fitted) -> Floats:
-    """SE of the change over each piece."""
-    out = []
-    k = f.fit.knots
-    for a, b in zip(k[:-1], k[1:], strict=True):
-        x = f.points.x[(f.points.x >= a) & (f.points.x <= b)]
-        ss = float(np.sum((x - x.mean()) ** 2)) if x.size > 1 else 0.0
-        out.append((b - a) * np.sqrt(f.long_run / ss) if ss > 0 else np.inf)
-    return np.array(out)
+@dataclass(frozen=True)
+class _Scale:
+    """``floor`` and ``ceiling`` in the curve's own units, learning downwards, with what follows from them."""
+
+    floor: float | None
+    ceiling: float | None
+    top: float
+    span: float
+
+    @property
+    def way(self) -> float:
+        """The drop there is to learn: from floor to ceiling, or as far as the curve shows."""
+        start = self.top if self.floor is None else self.floor
+        end = self.top - self.span if self.ceiling is None else self.ceiling
+        return start - end if start > end else self.span
+
+    @property
+    def known(self) -> bool:
+        """Are both ends given?"""
+        return self.floor is not None and self.ceiling is not None
+
+    def is_plateau(self, level: float, noise: float) -> bool:
+        """Is a flat part at ``level`` one on which there is still something to learn?"""
+        if self.ceiling is not None and level <= max(self.ceiling + (1 - ARRIVED) * self._above, self.ceiling + noise):
+            return False
+        return self.floor is None or level <= self.floor + max(BELOW_FLOOR * self.way, noise)
+
+    @property
+    def _above(self) -> float:
+        start = self.top if self.floor is None else self.floor
+        return max(start - self.ceiling, 0.0) if self.ceiling is not None else 0.0
 
 
-def convex_misfit(x: Floats, y: Floats, w: Floats, corners: Floats) -> float:
-    hinges = np.unique(np.concatenate([corners, x[:: max(1, x.size // 80)]]))
-    hinges = hinges[(hinges > x[0]) & (hinges < x[-1])]
-    columns = [np.ones_like(x), -np.ones_like(x), x - x[0], x[0] - x]
-    design = np.column_stack([*columns, *(np.maximum(x - h, 0.0) for h in hinges)])
-    root = np.sqrt(w)
-    design = design * root[:, None]
-    design = design / np.maximum(np.sqrt((design**2).sum(0)), 1e-300)
-    return float(nnls(design, y * root, maxiter=50 * design.shape[1])[1]) ** 2
+def find_plateaus(
+    steps: ArrayLike,
+    values: ArrayLike,
+    *,
+    floor: float | None = None,
+    ceiling: float | None = None,
+    direction: Direction = "min",
+) -> list[Plateau]:
+    """Plateaus of a learning curve, in order of time; empty if it has none or fewer than 8 distinct steps.
 
+    A plateau is a flat part before a drop (its end is the knee), or a flat part that the curve stops in. A curve that
+    only slows down has no ended plateau. Multiplying steps or values by a constant, or adding one, changes nothing.
 
-def evidence(curve: Prepared, f: Fitted, knee: Knee) -> float:
-    k = f.fit.knots
-    last = min(knee.bottom + 1, k.size - 1)
-    inside = (f.points.x >= k[knee.start]) & (f.points.x <= k[last])
-    x, y, w = binned(curve.time[inside], curve.y[inside], curve.w[inside])
-    _, residual, _ = binned(curve.time[inside], (curve.y - f.fit(f.points.x))[inside], curve.w[inside])
-    return (convex_misfit(x, y, w, np.interp(k, f.points.x, curve.time)) - float(np.sum(w * residual**2))) / f.long_run
+    Args:
+        steps: (N,) in increasing order, any unit and spacing; equal steps are averaged.
+        values: (N,) the curve.
+        floor: the value before learning, in the units of ``values`` (no-context loss, chance accuracy). A flat part
+            that is clearly worse is not counted: from there the curve has yet to reach the floor.
+        ceiling: the value at the optimum (Bayes loss or accuracy). A flat part that has gone 0.9 of the way from
+            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau.
+        direction: "min" if values go down when learning (loss), "max" if up (accuracy).
 
-
-def lasting(f: Fitted, knee: Knee) -> bool:
-    below = f.fit(f.points.x) <= f.fit.values[knee.knee] - knee.fall / 2
-    below = below[f.points.x > f.fit.knots[knee.knee]]
-    first = int(np.argmax(below))
-    back = np.flatnonzero(~below[first:])
-    if back.size == 0:
-        return below.size - first >= 3
-    return bool(back[0] >= max(3, 0.05 * f.points.x.size))
-
-
-def interval(f: Fitted, knee: int) -> tuple[float, float]:
-    points, fit, k = f.points, f.fit, f.fit.knots
-    lo, hi = k[knee - 1], k[knee + 1]
-    inside = points.x[(points.x > lo) & (points.x < hi)]
-    base = np.concatenate([near(points.x, k[knee], 40), inside[:: max(1, inside.size // 100)], [k[knee]]])
-    base = np.unique(base[(base > lo) & (base < hi)])
-    if knee + 2 < k.size:
-        nxt = points.x[(points.x > k[knee]) & (points.x < k[knee + 2])]
-        nxt = np.unique(np.concatenate([near(points.x, k[knee + 1], 10), nxt[:: max(1, nxt.size // 30)], [k[knee + 1]]]))
-        nxt = nxt[nxt < k[knee + 2]]
-    else:
-        nxt = k[[knee + 1]]
-    a, b = np.meshgrid(base, nxt, indexing="ij")
-    ok = (a < b)
-    cand = np.repeat(k[None], int(ok.sum()), 0); cand[:, knee] = a[ok]; cand[:, knee + 1] = b[ok]
-    _, rss = points.solve(cand)
-    table = np.full(a.shape, np.inf); table[ok] = rss
-    profile = table.min(1)
-    inside_ = base[profile <= min(profile.min(), fit.rss) + 3.84 * f.long_run]
-    return min(inside_.min(), k[knee]), max(inside_.max(), k[knee])
-
-
-def find_plateaus(steps, values, *, floor=None, ceiling=None, direction="min", debug=False):
+    Raises:
+        DataError: an entry is not finite, or steps go back.
+        SpecError: lengths differ, ``direction`` is unknown, or ``floor`` is not worse than ``ceiling``.
+    """
     s, v = checked(steps, values)
-    if direction not in ("min", "max"):
-        raise SpecError(f"direction must be 'min' or 'max', got {direction!r}")
-    if np.unique(s).size < FEWEST:
+    _check_arguments(floor, ceiling, direction)
+    if np.unique(s).size < FEWEST_ROWS:
         return []
-    c = prepare(s, v, direction)
-    f = fitted(c)
-    if debug: print('fit0', f.fit.knots.round(4), f.fit.values.round(3), 'sd',f.sd,'lr',f.long_run**.5, 'clock', f.points.x is c.time)
-    f = replace(f, fit=rounded_off(f.points, f.fit))
-    fit, points = f.fit, f.points
-    found = knees(fit, [np.interp(fit.knots, points.x, clock) for clock in c.clocks], doubt_of(f))
-    if debug: print('fit', fit.knots.round(4), fit.values.round(3)); print([(k, evidence(c, f, k), lasting(f,k)) for k in found])
-    out = []
-    for k in found:
-        rows = (points.x >= fit.knots[k.start]) & (points.x <= fit.knots[k.knee])
-        if rows.sum() < 5 or not lasting(f, k) or evidence(c, f, k) < EVIDENCE:
-            continue
-        st=lambda z: float(np.interp(z, points.x, c.steps))
-        lo, hi = interval(f, k.knee)
-        out.append(Plateau(st(fit.knots[k.start]), st(fit.knots[k.knee]), c.value_of(float(points.y[rows].mean())), True, (st(lo), st(hi))))
-    return out
+    curve = prepare(s, v, direction)
+    found = fitted(curve)
+    found = replace(found, fit=rounded_off(found.points, found.fit))
+    scale = _scale(curve, found, floor, ceiling)
+    ended = [knee for knee in _knees(curve, found) if _holds(curve, found, knee, scale)]
+    plateaus = [_ended(curve, found, knee) for knee in ended]
+    last = _unfinished(curve, found, scale, after=ended[-1].bottom if ended else 0)
+    return plateaus if last is None else [*plateaus, last]
+
+
+def _check_arguments(floor: float | None, ceiling: float | None, direction: str) -> None:
+    if direction not in ("min", "max"):
+        raise SpecError(f"direction must be 'min' (loss) or 'max' (accuracy), got {direction!r}")
+    for name, value in (("floor", floor), ("ceiling", ceiling)):
+        if value is not None and not math.isfinite(value):
+            raise SpecError(f"{name} must be a finite number, got {value}")
+    if floor is not None and ceiling is not None and (floor <= ceiling if direction == "min" else floor >= ceiling):
+        side = "above" if direction == "min" else "below"
+        raise SpecError(f"floor {floor:g} must lie {side} ceiling {ceiling:g} when direction is '{direction}'")
+
+
+def _scale(curve: Prepared, found: Fitted, floor: float | None, ceiling: float | None) -> _Scale:
+    low, high = (None if each is None else curve.level_of(each) for each in (ceiling, floor))
+    return _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))
+
+
+def _clocks(curve: Prepared, found: Fitted) -> list[np.ndarray]:
+    return [np.interp(found.fit.knots, found.points.x, clock) for clock in curve.clocks]
+
+
+def _knees(curve: Prepared, found: Fitted) -> list[Knee]:
+    return knees(found.fit, _clocks(curve, found), doubts(found))
+
+
+def _holds(curve: Prepared, found: Fitted, knee: Knee, scale: _Scale) -> bool:
+    rows = curve.y[_rows(found, knee)]
+    least = SMALLEST_FALL * (scale.way if scale.known else scale.span)
+    return (
+        rows.size >= max(SHORTEST_ROWS, SHORTEST_SHARE * curve.y.size)
+        and knee.fall >= least
+        and scale.is_plateau(float(rows.mean()), 0.0)
+        and lasts(found, knee, SHORTEST_TAIL)
+        and against_convex(curve, found, knee) >= EVIDENCE
+    )
+
+
+def _rows(found: Fitted, knee: Knee) -> np.ndarray:
+    inside: np.ndarray = (found.points.x >= found.fit.knots[knee.start]) & (
+        found.points.x <= found.fit.knots[knee.knee]
+    )
+    return inside
+
+
+def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
+    start, end = found.fit.knots[[knee.start, knee.knee]]
+    low, high = interval(found, knee.knee)
+    start, end, low, high = (float(np.interp(z, found.points.x, curve.steps)) for z in (start, end, low, high))
+    level = curve.value_of(float(curve.y[_rows(found, knee)].mean()))
+    return Plateau(start, end, level, True, (low, high))
+
+
+def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
+    """The flat part that the curve stops in: the whole curve if it never leaves its noise, else a flat tail."""
+    fit = found.fit
+    if after == 0 and scale.span <= max(2 * found.sd, 0.1 * scale.way if scale.known else 0.0):
+        first = 0
+    else:
+        band = 0.1 * (min(scale.span, scale.way) if scale.known else scale.span)
+        first = max(tail(fit, _clocks(curve, found), doubts(found), band), after)
+    inside = found.points.x >= fit.knots[first]
+    if first == fit.knots.size - 1 or inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
+        return None
+    level = float(curve.y[inside].mean())
+    if not scale.is_plateau(level, 2 * found.sd):
+        return None
+    start, end = float(np.interp(fit.knots[first], found.points.x, curve.steps)), float(curve.steps[-1])
+    return Plateau(start, end, curve.value_of(level), False, (end, math.inf))

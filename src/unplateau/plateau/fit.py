@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+PATIENCE = 4
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
 
@@ -60,6 +61,11 @@ class Points:
         values = _tridiagonal(diagonal, off, right)
         rss = self.total - np.einsum("bk,bk->b", values, right)
         return values, np.where(empty | ~np.isfinite(rss), np.inf, np.maximum(rss, 0.0))
+
+    def covariance(self, knots: Floats) -> Floats:
+        """Covariance (knots, knots) of the fitted values for noise of variance 1."""
+        diagonal, off, _, _ = self._normal_equations(knots[None])
+        return np.linalg.pinv(np.diag(diagonal[0]) + np.diag(off[0], 1) + np.diag(off[0], -1))
 
     def _normal_equations(self, knots: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         cut = np.searchsorted(self.x, knots, "left")
@@ -129,15 +135,25 @@ def _tridiagonal(diagonal: Floats, off: Floats, right: Floats) -> Floats:
     return right
 
 
-def search(points: Points, grid: Floats, most: int) -> list[Fit]:
-    """The best fit found with 0, 1, ... ``most`` inner knots from ``grid``: forward steps, each followed by exchanges."""
+def search(points: Points, grid: Floats, most: int, price: float) -> list[Fit]:
+    """The best fit found with 0, 1, ... ``most`` inner knots from ``grid``: forward steps, each followed by exchanges.
+
+    Stops early when the last ``PATIENCE`` knots together lower log(rss) by less than ``price`` each.
+    """
     fits = [points.line()]
-    while len(fits) <= most:
+    while len(fits) <= most and not _settled(fits, price):
         longer = points.inserted(fits[-1], grid)
         if longer is None:
             break
         fits.append(_exchanged(points, longer, grid))
     return fits
+
+
+def _settled(fits: list[Fit], price: float) -> bool:
+    if len(fits) <= PATIENCE:
+        return False
+    before, now = fits[-1 - PATIENCE].rss, fits[-1].rss
+    return now == 0 or bool(np.log(before / now) < PATIENCE * price)
 
 
 def _exchanged(points: Points, fit: Fit, grid: Floats, sweeps: int = 4) -> Fit:
@@ -176,6 +192,6 @@ def near(x: Floats, knot: float, reach: int) -> Floats:
 
 def _between(x: Floats, knot: float, parts: int = 8) -> Floats:
     corners = near(x, knot, 1)
-    return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in zip(corners[:-1], corners[1:], strict=True)]))
-
-
+    return np.unique(
+        np.concatenate([np.linspace(a, b, parts + 1) for a, b in zip(corners[:-1], corners[1:], strict=True)])
+    )

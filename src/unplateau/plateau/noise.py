@@ -18,6 +18,7 @@ MOST_PLACES = 160
 COST_OF_KNOT = 3.0
 """Times log(number of points): a knot has a place and a value, and the place is searched for (Yao 1988 counts 2, Zhang and
 Siegmund 2007 come to 3 for most lengths)."""
+ROUNDS = 2
 LEAST_NOISE = 1e-4
 """Noise sd below which a curve counts as exact, in units of its spread."""
 
@@ -37,9 +38,22 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Coarse:
+    """The fits with 0, 1, ... knots to a binned curve."""
+
     points: Points
     fits: list[Fit]
-    inflation: float
+
+    def chosen(self) -> tuple[Fit, float, float]:
+        """The fit of least BIC, its cost, and the wary inflation.
+
+        The noise is read about the richest fit, which eats some of it, and then again about the one chosen.
+        """
+        index = len(self.fits) - 1
+        for _ in range(ROUNDS):
+            mild, wary = _inflations(self.points, self.fits[index])
+            costs = self.costs(mild)
+            index = min(index, int(np.argmin(costs)))
+        return self.fits[index], float(self.costs(1.0).min()), wary
 
     def costs(self, inflation: float) -> Floats:
         """BIC of each fit, with the number of points divided by ``inflation``."""
@@ -51,12 +65,10 @@ class _Coarse:
 def fitted(curve: Prepared) -> Fitted:
     """The continuous piecewise-linear fit, its number of pieces and its clock (steps or rows) chosen by BIC."""
     tries = [_coarse(clock, curve) for clock in curve.clocks]
-    inflation = min(each.inflation for each in tries)
-    costs = [float(each.costs(inflation).min()) for each in tries]
-    best = int(np.argmin(costs))
-    coarse = tries[best]
-    chosen = coarse.fits[int(np.argmin(coarse.costs(coarse.inflation)))]
-    long_run = coarse.inflation * _variance(coarse.points, chosen, coarse.inflation)
+    choices = [each.chosen() for each in tries]
+    best = int(np.argmin([cost for _, cost, _ in choices]))
+    coarse, (chosen, _, wary) = tries[best], choices[best]
+    long_run = wary * _variance(coarse.points, chosen, wary)
     points = Points(curve.clocks[best], curve.y, curve.w)
     start = points.fit(np.concatenate([points.x[:1], chosen.knots[1:-1], points.x[-1:]]))
     fit = refined(points, start, 3 * points.x.size // coarse.points.x.size + 2)
@@ -69,8 +81,8 @@ def fitted(curve: Prepared) -> Fitted:
 def _coarse(clock: Floats, curve: Prepared) -> _Coarse:
     points = Points(*binned(clock, curve.y, curve.w))
     grid = points.x[1:-1][:: max(1, points.x.size // MOST_PLACES)]
-    fits = search(points, grid, min(MOST_KNOTS, points.x.size // 4))
-    return _Coarse(points, fits, _inflation(points, fits[-1]))
+    price = np.log(points.x.size) / points.x.size
+    return _Coarse(points, search(points, grid, min(MOST_KNOTS, points.x.size // 4), price))
 
 
 def _variance(points: Points, fit: Fit, inflation: float = 1.0) -> float:
@@ -78,30 +90,33 @@ def _variance(points: Points, fit: Fit, inflation: float = 1.0) -> float:
     return fit.rss / max(free, points.x.size / 3) + LEAST_NOISE**2
 
 
-def _inflation(points: Points, fit: Fit) -> float:
-    """Variance of a mean over that of white noise, the greater of two readings of the residuals' autocorrelations.
+def _inflations(points: Points, fit: Fit) -> tuple[float, float]:
+    """Variance of a mean over that of white noise, from the residuals' autocorrelations: a mild and a wary reading.
 
-    1 + 2 x their sum up to the first that is nil, and (1 + r) / (1 - r) from the first: a flexible fit eats the slow part of
-    the noise, which the first reading misses.
+    Both are at least 1 + 2 x the sum of autocorrelations up to the first that is nil. A flexible fit eats the slow part of
+    the noise, which that sum misses, so the first autocorrelation r gives a second bound: 1 / (1 - r), right for a moving
+    average, or (1 + r) / (1 - r), right for an autoregression.
     """
     residuals: Floats = (points.y - fit(points.x)) * np.sqrt(points.w)
     power = float(residuals @ residuals)
     if power <= 0:
-        return 1.0
+        return 1.0, 1.0
     correlations: list[float] = []
     for lag in range(1, max(2, points.x.size // 8)):
         correlations.append(float(residuals[lag:] @ residuals[:-lag]) / power)
         if correlations[-1] <= 1 / np.sqrt(points.x.size):
             break
-    first = min(correlations[0], 0.95)
-    return max(1.0, 1 + 2 * sum(correlations[:-1]), (1 + first) / (1 - first))
+    first = min(correlations[0], 0.98)
+    mild = max(1.0, 1 + 2 * sum(correlations[:-1]), 1 / (1 - first))
+    return mild, max(mild, (1 + first) / (1 - first))
 
 
 def _pruned(points: Points, fit: Fit, price: float) -> Fit:
-    """``fit`` without the knots that the rows, unlike the bins, do not ask for."""
+    """``fit`` without the knots that the rows, unlike the bins, do not ask for; the others may move into the gap."""
     while fit.knots.size > 2:
-        shorter = min((points.without(fit, i) for i in range(1, fit.knots.size - 1)), key=lambda other: other.rss)
-        if shorter.rss - fit.rss > price:
+        shorter = [refined(points, points.without(fit, i), 4, sweeps=1) for i in range(1, fit.knots.size - 1)]
+        best = min(shorter, key=lambda other: other.rss)
+        if best.rss - fit.rss > price:
             return fit
-        fit = refined(points, shorter, 8)
+        fit = refined(points, best, 8)
     return fit

@@ -126,5 +126,3 @@ def binned(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     starts = np.linspace(0, x.size, MAX_BINS + 1).astype(np.intp)[:-1]
     weight = np.add.reduceat(w, starts)
     return np.add.reduceat(w * x, starts) / weight, np.add.reduceat(w * y, starts) / weight, weight
-
-

@@ -14,6 +14,8 @@ from unplateau.plateau.fit import Fit, Floats, Points, refined
 
 FLAT = 0.15
 """A part is flat if its change, and its slope, are below this share of the drop that follows."""
+SMALL = 0.05
+"""A change below this share of the drop is flat however sudden."""
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
 
@@ -31,7 +33,7 @@ class Knee:
 def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
     """All flat parts that turn into a drop, left to right.
 
-    ``clocks``: the knots on each clock. ``doubt``: standard error of the change over each piece.
+    ``clocks``: the knots on each clock. ``doubt``: standard errors (knots, knots) of differences.
     """
     found = []
     for knee in range(1, fit.knots.size - 1):
@@ -49,28 +51,33 @@ def concave(fit: Fit) -> NDArray[np.bool_]:
 
 
 def bottom_of(fit: Fit, knee: int) -> int:
-    """The knot at which the drop from ``knee`` has slowed to ``FLAT`` of its steepest, or turned."""
+    """The knot at which the drop from ``knee`` ends: what follows rises, or is slow and falls less than the drop did."""
     steepest = 0.0
     for piece in range(knee, fit.knots.size - 1):
         speed = -float(fit.slopes[piece])
-        if speed <= FLAT * steepest or speed <= 0:
+        fallen, falls = fit.values[knee] - fit.values[piece], fit.values[piece] - fit.values[piece + 1]
+        if speed <= 0 or (speed <= FLAT * steepest and falls <= fallen):
             return piece
         steepest = max(steepest, speed)
     return fit.knots.size - 1
 
 
 def _start(values: Floats, clock: Floats, drop: Knee, doubt: Floats) -> int:
-    """The first knot of the flat part before ``drop``; its ``knee`` if there is none."""
+    """The first knot of the flat part before ``drop``; its ``knee`` if there is none. A change counts beyond 2 errors."""
     start = drop.knee
     speed = drop.fall / (clock[drop.bottom] - clock[drop.knee])
     for piece in range(drop.knee - 1, -1, -1):
-        level = float(np.mean(values[start : drop.knee + 1]))
-        change = abs(float(values[piece + 1] - values[piece]))
-        slope = max(change - 2 * float(doubt[piece]), 0.0) / (clock[piece + 1] - clock[piece])
-        if abs(float(values[piece]) - level) > FLAT * drop.fall or slope > FLAT * speed:
+        rise = max(_beyond(values, doubt, piece, later) for later in range(start, drop.knee + 1))
+        change = _beyond(values, doubt, piece, piece + 1)
+        steep = change > FLAT * speed * (clock[piece + 1] - clock[piece]) and change > SMALL * drop.fall
+        if rise > FLAT * drop.fall or steep:
             break
         start = piece
     return start
+
+
+def _beyond(values: Floats, doubt: Floats, first: int, second: int) -> float:
+    return max(abs(float(values[first] - values[second])) - 2 * float(doubt[first, second]), 0.0)
 
 
 def _without_overlap(found: list[Knee]) -> list[Knee]:
@@ -80,6 +87,23 @@ def _without_overlap(found: list[Knee]) -> list[Knee]:
         if all(knee.knee <= other.start or knee.start >= other.bottom for other in kept):
             kept.append(knee)
     return sorted(kept, key=lambda each: each.knee)
+
+
+def tail(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> int:
+    """The first knot of the flat part that the curve stops in; the last knot if there is none.
+
+    ``band``: the change that still counts as flat. The tail's slope is compared with that of the curve before it.
+    """
+    last = fit.knots.size - 1
+    start = last
+    for piece in range(last - 1, 0, -1):
+        speeds = [(fit.values[: piece + 1].max() - fit.values[piece]) / (clock[piece] - clock[0]) for clock in clocks]
+        change = _beyond(fit.values, doubt, piece, piece + 1)
+        steep = any(change / np.diff(c)[piece] > FLAT * speed for c, speed in zip(clocks, speeds, strict=True))
+        if steep or np.ptp(fit.values[piece:]) > band:
+            break
+        start = piece
+    return start
 
 
 def rounded_off(points: Points, fit: Fit) -> Fit:

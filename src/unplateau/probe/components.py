@@ -74,8 +74,8 @@ def probe_components(
 class LayerScores:
     """Scores of layers 0 .. L (lists of L + 1 accuracies) under ``cut``, as they are logged during training.
 
-    ``weights_*`` and ``hidden_score`` are means over factors, ``weights_by_factor`` keeps them apart; ``hidden_score``
-    has the chance level and, up to noise, the control of ``weights_score``.
+    ``weights_*`` and ``hidden_score`` are means over the factors that a prompt may hide; ``weights_by_factor`` has
+    every factor by itself. ``hidden_score`` has the chance level and, up to noise, the control of ``weights_score``.
     """
 
     cut: Cut
@@ -113,12 +113,13 @@ def score_layers(
 
 def _layer_scores(items: Accuracies, context: Accuracies, shape: TaskShape, cut: Cut) -> LayerScores:
     weights, hidden = items.accuracy.chunk(2)  # each (L + 1, F)
+    asked = list(shape.hidden_factors)  # a score is a mean over the factors that a prompt may hide
     return LayerScores(
         cut=cut,
-        weights_score=weights.mean(1).tolist(),
-        weights_control=items.control.chunk(2)[0].mean(1).tolist(),
-        weights_chance=float(items.chance.mean()),
-        hidden_score=hidden.mean(1).tolist(),
+        weights_score=weights[:, asked].mean(1).tolist(),
+        weights_control=items.control.chunk(2)[0][:, asked].mean(1).tolist(),
+        weights_chance=float(items.chance[asked].mean()),
+        hidden_score=hidden[:, asked].mean(1).tolist(),
         context_score=context.accuracy[:, 0].tolist(),
         context_control=context.control[:, 0].tolist(),
         context_chance=float(context.chance[0]),

@@ -59,20 +59,19 @@ def probe_accuracies(
 ) -> Accuracies:
     """Accuracies on the test examples of probes trained on the train examples, one per layer and factor.
 
-    ``sizes``: number of classes of each of the F factors. The control is the same probe trained on labels shuffled
-    between groups. Features without variation give the commonest class of the train examples. Computed in float64 on
-    the CPU, whatever the features live on. Raises SpecError for an unknown method, a penalty that is not above 0 or no
-    examples, DivergedError for features that are not finite.
+    ``sizes``: number of classes of each of the F factors. The control is the same probe on labels shuffled between
+    groups, in both halves as in a permutation test (against true test labels it would swing with the guesses for a
+    handful of clusters). Features without variation give the commonest class of the train examples. Computed in
+    float64 on the CPU, whatever the features live on. Raises SpecError for an unknown method, a penalty that is not
+    above 0 or no examples, DivergedError for features that are not finite.
     """
     _check(train, test, method, penalty)
-    shuffled = train.labels[torch.randperm(len(train.labels), generator=fold(seed, "probe control"))]
-    labels = torch.cat((train.labels, shuffled), 1)[train.group]  # the control is a second set of factors
+    labels, truth = (_with_shuffled(half, seed, step) for step, half in enumerate((train, test)))  # (N, 2F), (M, 2F)
     features = standardise(train.features.cpu().double(), test.features.cpu().double())
     predict = ridge_predictions if method == "ridge" else logistic_predictions
     predictions = predict(features[0], labels, features[1], [*sizes, *sizes], penalty=penalty)  # (L, M, 2F)
-    truth = test.labels[test.group]
-    hits = (predictions == torch.cat((truth, truth), 1)).double().mean(1)
-    return Accuracies(hits[:, : len(sizes)], hits[:, len(sizes) :], chance_levels(truth, sizes), len(truth))
+    accuracy, control = (predictions == truth).double().mean(1).chunk(2, 1)
+    return Accuracies(accuracy, control, chance_levels(truth, sizes), len(truth))
 
 
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,6 +81,12 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     deviation = centred.square().mean(1, keepdim=True).sqrt()
     scale = torch.where(deviation > CONSTANT * mean.abs(), 1 / deviation, 0.0)
     return centred * scale, (test - mean) * scale
+
+
+def _with_shuffled(examples: Examples, seed: int, step: int) -> Tensor:
+    """(N, 2F): the labels of every example and, as further factors, those of the control."""
+    order = torch.randperm(len(examples.labels), generator=fold(seed, "probe control", step))
+    return torch.cat((examples.labels, examples.labels[order]), 1)[examples.group]
 
 
 def chance_levels(labels: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -10,14 +10,18 @@ from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
-from unplateau.tasks.shapes3d import Shapes3D
+from unplateau.tasks.shapes3d import Grid, Shapes3D
 from unplateau.train.spec import RunSpec, TrainConfig
 
 
 def demo() -> RunSpec:
-    """Plain training on a reduced grid of 3D Shapes: which of hue, size and shape of the object decides the label?"""
-    task = FactorTask(source=Shapes3D.small(), hidden=("object_hue", "scale", "shape"), n_pairs=16)
-    return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=2000))
+    """Plain training on a reduced grid of 3D Shapes: is it the size or the shape of the object that decides the label?
+
+    A linear read-out of the 32 components tells neither of them well, so the weights have something to learn.
+    """
+    source = Shapes3D(image_size=32, grid=Grid.small(), width=32)
+    task = FactorTask(source=source, hidden=("scale", "shape"), n_pairs=12)
+    return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=1600, lr=2e-3))
 
 
 def demo_strategies() -> tuple[Strategy, ...]:

@@ -183,10 +183,8 @@ def _score_line(run: RunSummary, column: str, block: int) -> Line:
 def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
     runs = [run for run in groups[name] if run.weights_score]
     steps, values = _mean_scores(runs)
-    words = " ".join(
-        f"{layer_name(layer).capitalize()}: {row[0]:.2f} at step {steps[0]:,.0f}, {row[-1]:.2f} at step {steps[-1]:,.0f}."
-        for layer, row in enumerate(values)
-    )
+    ends = f"from step {steps[0]:,.0f} to step {steps[-1]:,.0f}"
+    words = "; ".join(f"{layer_name(layer)} {row[0]:.2f} to {row[-1]:.2f}" for layer, row in enumerate(values))
     chance = fmean(run.record.history.last("weights_chance") for run in runs)
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
     edges, columns = _columns(steps, values)
@@ -194,7 +192,8 @@ def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
         kind="layers",
         strategy=name,
         title=printable(name),
-        alt=f"Weights score of every layer of {printable(name)} under cut {runs[0].cut}, {seeds}, chance {chance:.2f}. {words}",
+        alt=f"Weights score of every layer of {printable(name)} {ends}, cut {runs[0].cut}, {seeds}, "
+        f"chance {chance:.2f}: {words}.",
         x_label="step",
         y_label="block",
         limits=(0.0, _last_step(groups), -0.5, len(values) - 0.5),

@@ -1,6 +1,7 @@
 """What a figure shows, as numbers: the part of it that can be tested, read aloud and written to CSV.
 
-What enters: lines and levels. What leaves: panels, one small multiple each; ``contents`` makes them, ``plots`` draws them.
+What enters: lines and levels. What leaves: panels, one small multiple each; ``contents`` makes them and ``plots``
+draws them.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def single(panel: AnyPanel) -> Figure:
     height = PANEL[1] + below
     with house_style():
         figure = Figure((PANEL[0], height))
-        right = 0.84 if isinstance(panel, HeatPanel) else 0.95
+        right = 0.82 if isinstance(panel, HeatPanel) else 0.95
         figure.subplots_adjust(left=0.13, right=right, top=1 - 0.12 / height, bottom=(0.56 + below) / height)
         draw(panel, figure.subplots())
     return figure
@@ -181,7 +181,7 @@ def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
 
 
 def _draw_levels(panel: AnyPanel, ax: Axes) -> None:
-    """Dashed lines with their names at the right end, where the curves are not: outside the two lines, or between them."""
+    """Dashed lines with their names at the right end, on the side where the curves are not."""
     upper = max(panel.levels.values(), default=0.0)
     for name, value in panel.levels.items():
         above = (value == upper) != (panel.kind.startswith("progress"))  # there the curves end above the upper line
@@ -213,16 +213,16 @@ def _note(ax: Axes, line: Line, text: str) -> None:
 def _draw_heat(panel: HeatPanel, ax: Axes) -> None:
     layers, (low, high) = len(panel.values), panel.colours
     rows = [layer - 0.5 for layer in range(layers + 1)]
-    scale = {"cmap": "cividis", "vmin": min(low, high - 0.01), "vmax": high}
-    mesh = ax.pcolormesh(panel.edges, rows, panel.values, rasterized=True, **scale)
+    lowest = min(low, high - 0.01)
+    mesh = ax.pcolormesh(panel.edges, rows, panel.values, cmap="cividis", vmin=lowest, vmax=high, rasterized=True)
     ax.set_yticks(range(layers), ["emb.", *map(str, range(1, layers))])
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(left=False)
     for mark in panel.marks:
-        ax.plot(mark, layers - 0.5, clip_on=False, **_ESCAPE)
+        ax.plot(mark, layers - 0.44, clip_on=False, **_ESCAPE)
     inset = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
     bar = ax.get_figure().colorbar(mesh, cax=inset)  # type: ignore[union-attr]
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     ticks = [tick for tick in (0.2, 0.4, 0.6, 0.8, 1.0) if tick - low > 0.08]
     bar.set_ticks([low, *ticks], labels=["chance", *(f"{tick:.1f}" for tick in ticks)])
 

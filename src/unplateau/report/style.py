@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 
@@ -20,11 +21,13 @@ PLAIN = "#6e7681"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours (2008), which readers with any colour vision tell apart."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+Dashes = Any
+"""A line style of matplotlib: "-", or an offset with lengths of dashes and gaps in points."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL = (5.0, 3.2)
 """Inches at 72 points: 360 points wide, so that a point is about a pixel on a phone."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # the one font that comes with matplotlib
     "font.size": 11.0,
     "axes.titlesize": 11.0,
@@ -58,7 +61,7 @@ class Look:
     """Colour, dash pattern and marker of a strategy; no two strategies share all three."""
 
     colour: str
-    dashes: object
+    dashes: Dashes
     marker: str
 
 
@@ -78,8 +81,13 @@ def house_style(**settings: object) -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script that the font lacks
         mpl.rcdefaults()
-        mpl.rcParams.update({**_SETTINGS, **settings})
+        mpl.rcParams.update(_SETTINGS | settings)
         yield
+
+
+def spoken(name: str) -> str:
+    """The name of a factor or a setting as words: ``object_hue`` is ``object hue``."""
+    return printable(name.replace("_", " "))
 
 
 def printable(text: str, most: int = 48) -> str:

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.config import Config, Kind
@@ -24,6 +24,8 @@ from unplateau.types import TaskShape
 
 class Part(Kind):
     """One ingredient of a strategy: a curriculum or a loss term."""
+
+    noun = "strategy"
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class Strategy(Config):
     Curricula are applied in the order given, each to the task that the one before chose.
     """
 
-    parts: tuple[SerializeAsAny[Part], ...] = Field((), description="curricula and loss terms, in order")
+    parts: tuple[Part, ...] = Field((), description="curricula and loss terms, in order")
 
     def __init__(self, *parts: Part, **data: Any) -> None:
         super().__init__(**(data if not parts else {**data, "parts": parts}))

@@ -17,7 +17,8 @@ from unplateau import store
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.store import RunRecord, load_run
 from unplateau.sweep.process import RunFailure, RunProcess
-from unplateau.sweep.watch import RunState, newest_row
+from unplateau.sweep.watch import RunState, Stage, newest_row
+from unplateau.train.loop import choose_device
 from unplateau.train.spec import RunSpec
 from unplateau.train.stop import StopRequest, stop_requests
 
@@ -47,6 +48,8 @@ def run_many(
     """
     if min(workers, threads) < 1:
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
+    if device not in ("auto", "cpu"):
+        choose_device(device)
     with TemporaryDirectory(prefix="unplateau-") as scratch, stop_requests() as stop:
         processes = [
             RunProcess(spec, name, Path(out), Path(scratch) / str(number), threads=threads, device=device)
@@ -68,8 +71,7 @@ def names(specs: Sequence[RunSpec]) -> list[str]:
     """Strategy and seed of each, with the digest where these are not enough to tell runs apart."""
     short = [f"{spec.strategy.name}, seed {spec.seed}" for spec in specs]
     return [
-        name if short.count(name) == 1 else f"{name} ({spec.digest()})"
-        for name, spec in zip(short, specs, strict=True)
+        name if short.count(name) == 1 else f"{name} ({spec.digest()})" for name, spec in zip(short, specs, strict=True)
     ]
 
 
@@ -138,7 +140,7 @@ class _Pool:
         if running:
             self._say(number, replace(state, state="running"))
         else:
-            ended = "stopped" if one.stopped else "failed" if one.failure() else "done"
+            ended: Stage = "stopped" if one.stopped else "failed" if one.failure() else "done"
             self._say(number, replace(state, state=ended))
             for line in one.warnings():
                 logger.warning("%s: %s", one.name, line)

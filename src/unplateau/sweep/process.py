@@ -5,6 +5,7 @@ What enters: a spec. What leaves: a process that writes the run directory, and w
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ class RunProcess:
         self._threads = threads
         self._command = [sys.executable, "-P", "-m", "unplateau.sweep.worker", str(self._spec_file), str(out)]
         self._command += ["--device", device, "--threads", str(threads), "--parent", str(os.getpid())]
+        self._command += ["--command", json.dumps(sys.argv)]
         self._command += [word for module in modules_of(spec) for word in ("--import", module)]
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False

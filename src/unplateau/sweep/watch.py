@@ -16,6 +16,8 @@ from unplateau import store
 TAIL = 64 * 1024
 """Bytes read from the end of a row file: many rows, of which the last complete one is wanted."""
 
+Stage = Literal["waiting", "running", "stopped", "failed", "done"]
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -24,7 +26,7 @@ class RunState:
     name: str
     path: Path
     total: int
-    state: Literal["waiting", "running", "stopped", "failed", "done"] = "waiting"
+    state: Stage = "waiting"
     step: int = 0
     progress: float | None = None
 

@@ -7,6 +7,7 @@ standard error. The process stops by itself, after saving a checkpoint, when the
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -34,7 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parent", type=int, default=None, help="process to watch; none: work on alone")
     parser.add_argument("--import", dest="modules", action="append", default=[], help="module with classes of the spec")
+    parser.add_argument(
+        "--command", type=json.loads, default=None, help="the user's command, as a JSON list, to record"
+    )
     given = parser.parse_args(argv)
+    if given.command:
+        sys.argv = given.command
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if given.parent is not None:
         threading.Thread(target=stop_with, args=(given.parent,), daemon=True).start()

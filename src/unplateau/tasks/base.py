@@ -19,6 +19,8 @@ from unplateau.types import Split, TaskShape
 class Task(Kind):
     """An in-context-learning task. A batch depends on (task, seed, split, step) and on nothing else."""
 
+    noun = "task"
+
     @property
     @abstractmethod
     def shape(self) -> TaskShape:

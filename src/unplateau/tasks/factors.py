@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.errors import suggest
@@ -28,7 +28,7 @@ from unplateau.types import Split, TaskShape
 class FactorTask(Task):
     """Hidden factor and hidden mapping per prompt, over any :class:`~unplateau.tasks.source.ItemSource`."""
 
-    source: SerializeAsAny[ItemSource] = Field(description="where the items come from")
+    source: ItemSource = Field(description="where the items come from")
     hidden: tuple[str, ...] | None = Field(None, description="names of the factors a prompt may hide; null: all")
     n_mappings: int | None = Field(None, ge=1, description="mappings per factor: 1 = D_fix, null = fresh per prompt")
     n_pairs: int = Field(16, ge=1, description="pairs (item, label) in a prompt (K)")

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Self
 
 import torch
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.rng import fold_seed
@@ -22,7 +22,7 @@ from unplateau.types import Split, TaskShape
 class Mixture(Task):
     """Rows of several tasks in constant shares. Fractions of a row are carried to later steps, so shares are exact."""
 
-    tasks: tuple[SerializeAsAny[Task], ...] = Field(min_length=1, description="tasks of the same shape")
+    tasks: tuple[Task, ...] = Field(min_length=1, description="tasks of the same shape")
     shares: tuple[float, ...] = Field(description="share of the rows for each task; they sum to 1")
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ from unplateau.types import Split
 class ItemSource(Kind):
     """A finite set of N items with F discrete factors each."""
 
+    noun = "source of items"
+
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the items held out for testing")
     split_seed: int = Field(0, ge=0, description="seed of the train/test split of the items")
 

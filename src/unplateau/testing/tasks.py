@@ -25,7 +25,11 @@ def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0) -> None:
     _check_split(task, seed)
     _check_fixed(task, seed)
     _check_floors(task, n_prompts, seed)
-    demand(parse(type(task), task.model_dump(mode="json")) == task, task, "written as JSON and read back it is the same task")
+    demand(
+        parse(type(task), task.model_dump(mode="json")) == task,
+        task,
+        "written as JSON and read back it is the same task",
+    )
 
 
 def equal(one: Any, other: Any) -> bool:

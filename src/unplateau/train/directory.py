@@ -28,16 +28,19 @@ LIBRARIES = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
 
 
 def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameters: int, flops: dict[str, int]) -> None:
-    """Writes what is missing. Raises RunDirectoryError if the directory was made by another spec."""
-    given = spec.model_dump(mode="json")
+    """Writes the four files, unless an earlier process did."""
     if (path / store.SPEC).exists():
-        if store.read_json(path / store.SPEC) != given:
-            raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
-    else:
-        _write_prompts(path / store.PROMPTS, spec)
-        store.write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
-        store.write_json(path / store.ENV, environment(spec, device))
-        store.write_json(path / store.SPEC, given)  # last: a directory with a spec is complete
+        return
+    _write_prompts(path / store.PROMPTS, spec)
+    store.write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
+    store.write_json(path / store.ENV, environment(spec, device))
+    store.write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
+
+
+def refuse_other_spec(path: Path, spec: RunSpec) -> None:
+    """Raises RunDirectoryError if the directory was made by another spec."""
+    if (path / store.SPEC).exists() and store.read_json(path / store.SPEC) != spec.model_dump(mode="json"):
+        raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
 
 
 def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> dict[str, Any]:

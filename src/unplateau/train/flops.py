@@ -27,11 +27,11 @@ def count_flops(run: Callable[[], object]) -> int:
 
 
 def _attention(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+    return int(sdpa_flop_count(query, key, value))
 
 
 def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
 
 
 # PyTorch (2.13) knows the fused attention of GPUs but not that of the CPU, and would count it as 0.

@@ -21,8 +21,15 @@ from unplateau.train.checkpoint import STATE, Checkpoint, newest_checkpoint, rea
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import build_model
 
-KINDS = ("tasks.codes", "tasks.digits", "tasks.factors", "tasks.mixture", "tasks.shapes3d", "strategies.curricula")
-KINDS += ("strategies.losses",)
+KINDS = (
+    "tasks.codes",
+    "tasks.digits",
+    "tasks.factors",
+    "tasks.mixture",
+    "tasks.shapes3d",
+    "strategies.curricula",
+    "strategies.losses",
+)
 """Modules whose classes a spec may name: they are known once they are imported."""
 
 

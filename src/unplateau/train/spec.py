@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 
 from unplateau.config import Config
 from unplateau.models.transformer import ModelConfig
@@ -42,7 +42,7 @@ class RunSpec(Config):
     """One training run."""
 
     recipe: str = Field("run", pattern=r"^[\w.-]+$", description="name under which runs are kept together")
-    task: SerializeAsAny[Task] = Field(description="the target task, on which progress is measured")
+    task: Task = Field(description="the target task, on which progress is measured")
     model: ModelConfig = Field(default_factory=ModelConfig, description="size and initialisation of the Transformer")
     strategy: Strategy = Field(default_factory=Strategy, description="curricula and loss terms; none: plain training")
     train: TrainConfig = Field(default_factory=TrainConfig, description="length, batch, learning rate, cadence")

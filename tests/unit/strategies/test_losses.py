@@ -1,7 +1,6 @@
 """What the loss terms read."""
 
 import torch
-from torch.nn.functional import one_hot
 
 from unplateau.decompose import decompose
 from unplateau.models.transformer import ModelConfig, Transformer

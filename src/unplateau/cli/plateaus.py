@@ -1,0 +1,65 @@
+"""``unplateau plateaus``: where a training log is flat, and until when. Any log, not only ours."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from unplateau.cli.console import print_json
+
+if TYPE_CHECKING:
+    from unplateau.plateau import Plateau
+
+Log = Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")]
+
+
+def plateaus(
+    file: Log,
+    /,
+    *,
+    value: Annotated[str, arg(metavar="COL")],
+    step: Annotated[str, arg(metavar="COL")] = "step",
+    floor: float | None = None,
+    ceiling: float | None = None,
+    direction: Literal["min", "max"] = "min",
+    json: bool = False,
+) -> None:
+    """Finds the learning plateaus of a curve: flat parts after which learning goes on, or that it stops in.
+
+    Prints one line for each, or "no plateau found". With --json a list of start, end, level, ended (false: the log
+    stops on it) and interval (low, high) of the end; an open high end is null.
+
+    Args:
+        file: a CSV file with a header, or a file of JSON lines
+        value: column of the curve, such as a loss
+        step: column of the steps
+        floor: value of a model that has not learned, in the units of the curve (such as ln 4 for four labels)
+        ceiling: best value that can be reached
+        direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy)
+        json: print JSON instead of words
+    """
+    from unplateau.analysis.curve_file import read_curve  # noqa: PLC0415 (numpy)
+    from unplateau.cli.words import plateau_words  # noqa: PLC0415
+    from unplateau.plateau import find_plateaus  # noqa: PLC0415 (scipy)
+
+    curve = read_curve(file, step=step, value=value)
+    for note in curve.notes:
+        print(f"unplateau: {file}: {note}", file=sys.stderr)
+    found = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=direction)
+    if json:
+        print_json([as_json(plateau) for plateau in found])
+        return
+    for plateau in found:
+        print(plateau_words(plateau))
+    if not found:
+        print("no plateau found")
+
+
+def as_json(plateau: Plateau) -> dict[str, Any]:
+    """The plateau as JSON data, in which there is no infinity."""
+    return asdict(plateau) | {"interval": [bound if math.isfinite(bound) else None for bound in plateau.interval]}

@@ -1,0 +1,109 @@
+"""The report: one HTML file that opens without a network.
+
+What enters: runs of one experiment. What leaves: a file that holds its pictures and styles, runs no script, and asks
+nothing of any server, so that it can be mailed, archived and opened in ten years.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from unplateau.analysis.compare import Comparison, by_strategy, compare_figures
+from unplateau.analysis.runs import RunSummary, read_figures, records
+from unplateau.report.contents import Groups, all_panels, block_of
+from unplateau.report.panels import AnyPanel
+from unplateau.report.plots import rendered, single
+from unplateau.report.prompts import shown_prompts
+from unplateau.report.style import INK, LINE, MUTED, printable
+from unplateau.report.tables import facts, provenance, results_table, savings_table
+from unplateau.report.words import finding
+from unplateau.store import write_atomically
+
+BASELINE = "plain"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One panel as the page shows it."""
+
+    title: str
+    svg: Markup
+
+
+def write_report(runs: Any, path: str | Path) -> Path:
+    """Writes the report on these runs (records, run directories, or folders of them) and returns its path.
+
+    Raises SpecError if there is no run, if runs differ in more than strategy, seed and length, or if two have the same
+    strategy and seed; StorageError if the system refuses to write.
+    """
+    groups = by_strategy([read_figures(record) for record in records(runs)], BASELINE)
+    path = Path(path)
+    write_atomically(path, page(groups).encode("utf-8", errors="replace"))
+    return path
+
+
+def page(groups: Groups) -> str:
+    """The report as HTML."""
+    runs = [run for members in groups.values() for run in members]
+    comparison = compare_figures(runs, BASELINE) if BASELINE in groups else None
+    scored = [run for run in runs if run.weights_score]
+    return _template().render(
+        title=f"Learning plateaus: {printable(runs[0].recipe)}",
+        finding=finding(groups, comparison),
+        tables=_tables(groups, comparison),
+        pictures=_pictures(all_panels(groups)),
+        prompts=shown_prompts(groups),
+        facts=facts(groups),
+        provenance=provenance(groups),
+        specs=[(printable(name), _json(members[0])) for name, members in groups.items()],
+        block=block_of(scored[0]) if scored else None,
+        cut=runs[0].cut,
+        progress=runs[0].record.floors.progress,
+    )
+
+
+def inline_svg(panel: AnyPanel, prefix: str) -> Markup:
+    """The panel as an SVG element that takes the page's fonts and colours, with its numbers as its name.
+
+    Names inside it get ``prefix``, because several pictures on one page would otherwise refer to each other's parts.
+    """
+    text = rendered(single(panel), "svg", **{"svg.fonttype": "none"}).decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{prefix}-", text)
+    for colour, variable in ((INK, "currentColor"), (MUTED, "var(--muted)"), (LINE, "var(--line)")):
+        text = text.replace(colour, variable)
+    box = re.search(r'viewBox="[^"]*"', text)
+    start = f'<svg class="panel" role="img" aria-label="{escape(panel.alt)}" {box[0] if box else ""}'
+    return Markup(re.sub(r"<svg[^>]*", lambda _: f'{start} xmlns:xlink="http://www.w3.org/1999/xlink"', text, count=1))
+
+
+def _pictures(panels: list[AnyPanel]) -> dict[str, list[Picture]]:
+    kinds: dict[str, list[Picture]] = {}
+    for number, panel in enumerate(panels):
+        kinds.setdefault(panel.kind, []).append(Picture(panel.title, inline_svg(panel, f"p{number}")))
+    return kinds
+
+
+def _tables(groups: Groups, comparison: Comparison | None) -> list[Any]:
+    savings = savings_table(comparison) if comparison else None
+    return [results_table(groups), *([savings] if savings else [])]
+
+
+def _json(run: RunSummary) -> str:
+    return json.dumps(dict(run.record.spec), indent=2)
+
+
+def _template() -> Any:
+    loader = PackageLoader("unplateau.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.jinja")

@@ -1,0 +1,175 @@
+"""The report in a real browser: what it draws, what it asks for, and whether a phone and a keyboard suffice."""
+
+import json
+import os
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from run_directories import DEMO, MadeRun, make_run, make_runs
+from unplateau.report import write_report
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+HOSTILE = "<img src=http://example.invalid/x.png onerror=alert(1)> & very-long-name-without-a-break_" + "x" * 60
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not (BROWSER and DRIVER):
+        reason = "needs Chromium and chromedriver"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return write_report(make_runs(folder, DEMO), folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    runs = [*make_runs(folder, [MadeRun(), MadeRun(HOSTILE, falls=600, command=HOSTILE)])]
+    return write_report(runs, folder / "report.html")
+
+
+def opened(browser, page, width=1200, height=900):
+    """The page at this width; everything the browser logged and asked for meanwhile."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.get(page.as_uri())
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return browser.get_log("browser"), asked
+
+
+@pytest.mark.parametrize("name", ["demo", "hostile"])
+def test_nothing_to_complain_about_and_nothing_asked_for(browser, name, request):
+    logged, asked = opened(browser, request.getfixturevalue(name))
+    assert logged == []
+    assert asked
+    assert all(address.startswith(("file:", "data:")) for address in asked)
+
+
+def test_every_figure_is_drawn(browser, demo):
+    opened(browser, demo)
+    figures = browser.find_elements(By.CSS_SELECTOR, "svg.panel")
+    assert len(figures) == 2 + 4 * 5
+    for figure in figures:
+        assert 300 <= figure.rect["width"] <= 480
+        assert figure.rect["height"] > 150
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('svg.panel path, svg.panel image')]"
+        ".filter(e => !e.closest('defs')).map(e => { const b = e.getBBox(); return Math.max(b.width, b.height) })"
+    )
+    assert len(boxes) > 100
+    assert min(boxes) > 0
+
+
+def test_every_picture_is_shown(browser, demo):
+    opened(browser, demo)
+    widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == 32
+    assert min(widths) > 0
+
+
+def test_every_picture_has_a_name(browser, demo):
+    opened(browser, demo)
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('img, svg')]"
+        ".map(e => e.getAttribute('alt') || e.getAttribute('aria-label'))"
+    )
+    assert names
+    assert all(names)
+
+
+@pytest.mark.parametrize("name", ["demo", "hostile"])
+@pytest.mark.parametrize("width", [360, 768, 1200])
+def test_the_page_never_scrolls_sideways(browser, name, width, request):
+    opened(browser, request.getfixturevalue(name), width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return window.innerWidth") == width
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_no_label_of_a_figure_leaves_the_screen(browser, demo, width):
+    opened(browser, demo, width)
+    edges = browser.execute_script(
+        "return [...document.querySelectorAll('svg.panel text')].map(t => {"
+        "const b = t.getBoundingClientRect(); return [b.left, b.right, b.height] })"
+    )
+    assert min(left for left, _, _ in edges) >= 0
+    assert max(right for _, right, _ in edges) <= width
+    assert min(height for _, _, height in edges) >= 9  # legible
+
+
+def test_the_keyboard_reaches_what_moves(browser, demo):
+    opened(browser, demo, 360)
+    reached = []
+    for _ in range(40):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        tag = browser.execute_script("const e = document.activeElement; return e.className || e.tagName.toLowerCase()")
+        if tag in ("body", "html") or (reached and tag == "skip"):
+            break
+        reached.append(tag)
+    assert reached[0] == "skip"
+    assert reached.count("scroll") == 2
+    assert reached.count("scroll prompt") == 2
+    assert reached.count("summary") == 5
+    assert browser.find_element(By.CSS_SELECTOR, ".skip").get_attribute("href").endswith("#main")
+
+
+def test_details_open_with_the_keyboard(browser, demo):
+    opened(browser, demo)
+    summary = browser.find_element(By.TAG_NAME, "summary")
+    summary.send_keys(Keys.ENTER)
+    assert browser.find_element(By.TAG_NAME, "details").get_attribute("open") is not None
+
+
+def test_dark_and_light_are_both_readable(browser, demo):
+    """Text against its background: WCAG asks for a contrast of 4.5."""
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        opened(browser, demo)
+        paper = luminance(browser, "return getComputedStyle(document.body).backgroundColor")
+        for selector in ("p", "caption", "small", "th", ".right", ".wrong", "svg text"):
+            script = f"return getComputedStyle(document.querySelector('{selector}'))"
+            ink = luminance(browser, script + (".fill" if "svg" in selector else ".color"))
+            assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5, (scheme, selector)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def luminance(browser, script):
+    """Relative luminance of the colour that a script returns as rgb(...)."""
+    text = browser.execute_script(script)
+    channels = [int(part) / 255 for part in text[text.index("(") + 1 : -1].split(",")[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_single_stuck_run_prints(browser, tmp_path):
+    page = write_report(make_run(tmp_path, MadeRun()), tmp_path / "report.html")
+    opened(browser, page)
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {})
+    assert len(printed["data"]) > 10_000

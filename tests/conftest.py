@@ -1,0 +1,12 @@
+"""Tests keep their caches apart from the user's."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNPLATEAU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,0 +1,81 @@
+"""Wrong input: one clear line that says what, where and what would be right; exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("train dmo", ("unknown recipe 'dmo'", "did you mean 'demo'")),
+        ("train nowhere.yaml", ("nowhere.yaml: cannot be read", "No such file")),
+        ("train tiny.json --set train.stepz=3", ("train.stepz", "did you mean 'steps'")),
+        ("train tiny.json --set strategy=mixt", ("'mixt'", "did you mean 'Mixed'")),
+        ("train tiny.json --set task.hidden=[bb]", ("unknown factor 'bb'", "did you mean 'b'")),
+        ("train tiny.json --set task.n_pairs=400", ("n_pairs 400", "never repeats an item")),
+        ("train tiny.json --set model.n_heads=3", ("width 16", "n_heads 3")),
+        (
+            "train tiny.json --set strategy=mixed --set strategy.parts.0.fraction=1.5",
+            ("strategy.parts.0.fraction", "less than 1"),
+        ),
+        ("train tiny.json --device gpu", ("device 'gpu'", "auto or cpu")),
+        ("sweep tiny.json --engine ray", ("--engine", "'ray'", "local")),
+        ("sweep tiny.json --axis train.steps=", ("axis train.steps", "at least one value")),
+        ("probe nowhere", ("nowhere", "neither a run directory nor")),
+        ("show nowhere", ("nowhere", "not a run directory")),
+        ("ls nowhere", ("nowhere", "no such directory")),
+        ("compare nowhere", ("nowhere",)),
+        ("report nowhere", ("nowhere",)),
+        ("demo --seeds 0", ("--seeds", "at least 1")),
+        ("trian tiny.json", ("unknown command 'trian'", "did you mean 'train'")),
+        ("train tiny.json --sead 3", ("unknown option '--sead'", "did you mean '--seed'")),
+        ("train tiny.json --seed x", ("--seed", "'x'")),
+        ("probe runs --cut selv", ("--cut", "'selv'", "did you mean 'self'")),
+    ],
+)
+def test_one_line_and_exit_code_2(cli: Any, arguments: str, parts: tuple[str, ...]) -> None:
+    message = cli.refused(*arguments.split())
+    assert all(part in message for part in parts), message
+    assert not (cli.folder / "runs").exists(), "nothing is begun"
+
+
+def test_debug_shows_where(cli: Any) -> None:
+    process = cli.start("trian", "--debug")
+    _, err = process.communicate()
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("content", ["{", "task: {kind: FactorTusk}"])
+def test_files_that_are_no_spec(cli: Any, content: str) -> None:
+    (cli.folder / "spec.yaml").write_text(content)
+    assert "spec.yaml" in cli.refused("train", "spec.yaml")
+
+
+@pytest.fixture
+def shapes_file(tmp_path: Path) -> Path:
+    """A file of the kind of 3dshapes.h5 that is not whole, next to one that is something else."""
+    h5py = pytest.importorskip("h5py", reason="the extra 'h5' is not installed")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["something"] = [1, 2, 3]
+    (tmp_path / "truncated.h5").write_bytes((tmp_path / "foreign.h5").read_bytes()[:500])
+    (tmp_path / "text.h5").write_text("not HDF5 at all")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("foreign.h5", "no dataset 'images'"),
+        ("truncated.h5", "not a whole HDF5 file"),
+        ("missing.h5", "cannot be read"),
+    ],
+)
+def test_image_files(cli: Any, shapes_file: Path, name: str, part: str) -> None:
+    source = f"task.source={{kind: Shapes3DFile, path: {shapes_file / name}}}"
+    message = cli.refused("train", "tiny.json", "--set", source)
+    assert name in message
+    assert part in message

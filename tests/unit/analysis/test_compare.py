@@ -1,0 +1,135 @@
+"""Strategies against a baseline."""
+
+import json
+import shutil
+
+import pytest
+
+from run_directories import DEMO, MadeRun, make_run, make_runs
+from unplateau.analysis.compare import MEASURES, compare
+from unplateau.errors import SpecError
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return make_runs(tmp_path_factory.mktemp("demo"), DEMO)
+
+
+def runs(folder, **falls):
+    """Two or more seeds of each strategy, falling at these steps (None: never)."""
+    made = [
+        MadeRun(name.replace("_", "-"), seed, step) for name, steps in falls.items() for seed, step in enumerate(steps)
+    ]
+    return make_runs(folder, made)
+
+
+def test_baseline_first_then_by_escape(demo):
+    names = [one.strategy for one in compare(demo).strategies]
+    assert names == ["plain", "component-loss", "mixed", "warm-up"]
+
+
+def test_a_baseline_that_never_escapes_gives_lower_bounds(demo):
+    comparison = compare(demo)
+    mixed = comparison["mixed"]
+    assert comparison["plain"].n_reached("escape") == 0
+    assert comparison["plain"].times["escape"].shown() == "> 2,000"
+    for event in ("escape", "completion"):
+        ratios = [2000 / run.reached(event) for run in mixed.runs]
+        saving = mixed.savings[event]["steps"]
+        assert saving.ratio.low == pytest.approx(sum(ratios) / 2)
+        assert saving.ratio.shown(1).startswith("> ")
+        assert saving.spread.low == pytest.approx(min(ratios))
+
+
+def test_a_strategy_that_never_escapes_gives_upper_bounds(tmp_path):
+    stuck = compare(runs(tmp_path, plain=(500, 520), mixed=(None, None)))["mixed"]
+    assert stuck.savings["escape"]["steps"].ratio.shown(1).startswith("< 0.")
+    assert stuck.savings["completion"]["joules"].ratio.low == 0
+
+
+def test_nothing_is_claimed_if_both_are_stuck(tmp_path):
+    both = compare(runs(tmp_path, plain=(None, None), mixed=(None, None)))["mixed"]
+    assert all(saving.ratio is None for savings in both.savings.values() for saving in savings.values())
+
+
+def test_ratios_are_paired_by_seed(tmp_path):
+    """Each seed is twice as fast, though the seeds differ tenfold."""
+    saving = compare(runs(tmp_path, plain=(300, 1600), mixed=(150, 800)))["mixed"].savings["escape"]["steps"]
+    assert saving.pairs == 2
+    assert saving.ratio.exact
+    assert saving.spread.low == pytest.approx(2, abs=0.3)
+    assert saving.spread.high == pytest.approx(2, abs=0.3)
+
+
+def test_without_a_seed_in_common_the_medians_are_compared(tmp_path):
+    make_runs(tmp_path, [MadeRun("plain", 0, 1200), MadeRun("mixed", 7, 600)])
+    saving = compare(tmp_path)["mixed"].savings["escape"]["steps"]
+    assert saving.pairs == 0
+    assert saving.ratio.low == pytest.approx(2, abs=0.1)
+
+
+def test_more_flops_a_step_save_less_flops_than_steps(demo):
+    savings = compare(demo)["component-loss"].savings["escape"]
+    assert savings["train_flops"].ratio.low < savings["steps"].ratio.low
+
+
+def test_unknown_energy_is_unknown_and_not_nothing(tmp_path):
+    make_runs(tmp_path, [MadeRun("plain", falls=900, joules=False), MadeRun("mixed", falls=300)])
+    saving = compare(tmp_path)["mixed"].savings["escape"]
+    assert saving["joules"].ratio is None
+    assert saving["seconds"].ratio is not None
+
+
+def test_p_from_three_runs_a_side(tmp_path, demo):
+    assert compare(demo)["mixed"].p == {"escape": None, "completion": None}
+    three = compare(runs(tmp_path, plain=(None, None, None), mixed=(300, 320, 340)))["mixed"]
+    assert three.p["escape"] < 0.05
+
+
+def test_the_same_run_against_itself_saves_nothing(tmp_path):
+    record = make_run(tmp_path / "a", MadeRun("plain", falls=500))
+    other = make_run(tmp_path / "b", MadeRun("other", falls=500))
+    saving = compare([record, other])["other"].savings["escape"]["steps"]
+    assert saving.ratio.low == saving.ratio.high == 1
+
+
+def test_prints_a_table(tmp_path, demo):
+    text = str(compare(demo))
+    assert all(one in text for one in ("component-loss", "0 of 2", "> 2,000", "estimate: CPU time", *MEASURES.values()))
+    assert max(map(len, text.splitlines())) <= 110
+    assert "unfinished" not in text
+    make_runs(tmp_path, [MadeRun(), MadeRun("mixed", falls=900, steps=300, finished=False)])
+    assert "mixed*" in str(compare(tmp_path))
+
+
+def test_is_plain_json(demo):
+    entry = json.loads(json.dumps(compare(demo).as_dict(), allow_nan=False))
+    assert entry["baseline"] == "plain"
+    mixed = next(one for one in entry["strategies"] if one["strategy"] == "mixed")
+    assert mixed["escape"]["reached"] == 2
+    assert mixed["escape"]["savings"]["steps"]["ratio"]["high"] is None
+
+
+def test_an_unknown_baseline_is_refused_with_a_suggestion(demo):
+    with pytest.raises(SpecError, match="did you mean 'mixed'"):
+        compare(demo, baseline="mixd")
+    with pytest.raises(SpecError, match="no runs of strategy"):
+        compare(demo)["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"recipe": "other"}, "recipe"), ({"cut": "zero"}, "cut"), ({"model": {"n_layers": 4}}, "model")],
+)
+def test_runs_of_several_experiments_are_refused_in_one_line(tmp_path, change, named):
+    make_runs(tmp_path, [MadeRun(probes=False), MadeRun("mixed", probes=False, **change)])
+    with pytest.raises(SpecError, match=f"differ in {named}") as refusal:
+        compare(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_two_runs_of_one_strategy_and_seed_are_refused(tmp_path):
+    record = make_run(tmp_path / "a", MadeRun(steps=300))
+    shutil.copytree(record.path, tmp_path / "b")
+    with pytest.raises(SpecError, match="two runs with seed 0"):
+        compare(tmp_path)

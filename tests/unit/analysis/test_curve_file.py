@@ -1,0 +1,86 @@
+"""Any log is read, or refused with one line that says where and why."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unplateau.analysis.curve_file import read_curve
+from unplateau.errors import DataError
+
+ROWS = [(10 * k, 2.5 - 0.1 * k) for k in range(12)]
+
+
+def written(folder: Path, text: str, name: str = "log.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def csv_text(delimiter: str = ",", rows: list[tuple[object, object]] | None = None) -> str:
+    lines = [f"step{delimiter}loss{delimiter}note"]
+    lines += [f"{step}{delimiter}{loss}{delimiter}x" for step, loss in rows or ROWS]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+@pytest.mark.parametrize("prefix", ["", "\ufeff"])
+def test_delimiters_and_byte_order_marks(tmp_path: Path, delimiter: str, prefix: str) -> None:
+    curve = read_curve(written(tmp_path, prefix + csv_text(delimiter)), step="step", value="loss")
+    assert curve.steps == [step for step, _ in ROWS]
+    assert curve.values == pytest.approx([loss for _, loss in ROWS])
+    assert curve.notes == ()
+
+
+def test_quoted_cells(tmp_path: Path) -> None:
+    text = '"step","val loss"\n' + "".join(f'"{step}","{loss}"\n' for step, loss in ROWS)
+    assert len(read_curve(written(tmp_path, text), step="step", value="val loss").steps) == 12
+
+
+def test_json_lines_with_nested_keys_and_rows_of_other_kinds(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "eval": {"loss": loss}}) for step, loss in ROWS]
+    lines.insert(3, json.dumps({"step": 25, "lr": 0.1}))
+    lines.append('{"step": 999, "eval": {"lo')  # still being written
+    curve = read_curve(written(tmp_path, "\n".join(lines), "log.jsonl"), step="step", value="eval.loss")
+    assert len(curve.steps) == 12
+    assert curve.notes == ("1 rows without a value left out",)
+
+
+def test_gaps_disorder_and_repeats_are_mended_and_noted(tmp_path: Path) -> None:
+    rows: list[tuple[object, object]] = [*ROWS, (20, "nan"), (500, ""), (30, 7.0), (5, "null"), ("", 1.0)]
+    curve = read_curve(written(tmp_path, csv_text(rows=rows)), step="step", value="loss")
+    assert curve.steps == sorted(curve.steps)
+    assert curve.values[curve.steps.index(30)] == 7.0
+    assert curve.notes == (
+        "4 rows without a value left out",
+        "steps were not sorted",
+        "1 repeated steps: the last value counts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("step,loss\n1,2\n", "1 points with both"),
+        ("step,los\n1,2\n", "has no column 'loss'; did you mean 'los'?"),
+        ("step,loss\n1,2\n2,high\n", "line 3, column 'loss': 'high' is not a number"),
+        ('{"step": 1, "loss": 2}\n{"step": \n{"step": 2}\n', "line 2 is not JSON"),
+        ('{"step": 1, "loss": true}\n', "'True' is not a number"),
+        ("step,loss\n1,\0\n", "is not a text file"),
+    ],
+)
+def test_what_is_no_log_is_refused_with_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_curve(written(tmp_path, text), step="step", value="loss")
+    assert message in str(caught.value)
+    assert "log.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_curve(tmp_path / "none.csv", step="step", value="loss")
+    (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe" * 9)
+    with pytest.raises(DataError, match="not a text file"):
+        read_curve(tmp_path / "image.csv", step="step", value="loss")

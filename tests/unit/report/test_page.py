@@ -1,0 +1,186 @@
+"""The page as text: complete, escaped, self-contained, for every kind of run there is."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from run_directories import DEMO, MadeRun, make_run, make_runs
+from unplateau import store
+from unplateau.analysis.compare import by_strategy
+from unplateau.analysis.runs import read_figures
+from unplateau.errors import RunDirectoryError, SpecError, StorageError
+from unplateau.report import write_report
+from unplateau.report.prompts import shown_prompts
+
+HOSTILE = "<script>alert(1)</script> $x^{ \"'&amp; _a\x07\u202e{{ 7*7 }}"
+NO_END = {"meta", "img", "link", "br", "input", "path", "use", "rect", "line", "image"}
+
+
+class Checker(HTMLParser):
+    """Collects tags and ids, and refuses elements that close in the wrong order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids, self.texts = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in NO_END:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        if tag not in NO_END:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def checked(path):
+    page = Checker()
+    page.feed(path.read_text())
+    assert not page.open
+    assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    make_runs(folder / "runs", DEMO)
+    return write_report(folder / "runs", folder / "new" / "report.html")
+
+
+def test_is_one_whole_page(report):
+    page = checked(report)
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    text = " ".join(page.texts)
+    for heading in (
+        "What was run",
+        "Results",
+        "Loss and accuracy",
+        "What the weights know",
+        "Two prompts",
+        "How to read it",
+    ):
+        assert heading in text
+    assert "unplateau demo --seeds 2" in text
+    assert "> 2,000" in text
+
+
+def test_asks_nothing_of_any_server(report):
+    page = checked(report)
+    text = report.read_text()
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"@import|url\((?!#)", text)
+    addresses = [
+        value for _, given in page.tags for name, value in given.items() if name in ("src", "href", "xlink:href")
+    ]
+    assert addresses
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
+
+
+def test_references_inside_pictures_lead_to_the_same_page(report):
+    page = checked(report)
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', report.read_text())
+    assert set(references) <= set(page.ids)
+
+
+def test_pictures_and_tables_have_names(report):
+    page = checked(report)
+    pictures = [given for tag, given in page.tags if tag == "svg"]
+    assert len(pictures) == 2 + 4 * 5
+    assert all(given["role"] == "img" and len(given["aria-label"]) > 60 for given in pictures)
+    assert all(given["alt"] for tag, given in page.tags if tag == "img")
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("caption") == tags.count("table") == 4
+    assert all(given.get("scope") for tag, given in page.tags if tag == "th")
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    make_run(tmp_path / "runs", MadeRun("mixed", falls=600))
+    first, second = (write_report(tmp_path / "runs", tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_hostile_names_are_text(tmp_path):
+    runs = [MadeRun(recipe="r"), MadeRun(HOSTILE, recipe="r", falls=500, command="<img src=x onerror=alert(1)>")]
+    page = checked(write_report(make_runs(tmp_path, runs), tmp_path / "report.html"))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, given in page.tags for name in given)
+    assert "<script>alert(1)</script>" in "".join(page.texts)
+    assert "{{ 7*7 }}" in "".join(page.texts)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param([MadeRun()], id="one run, stuck"),
+        pytest.param([MadeRun("mixed", 4, 300)], id="no plain training"),
+        pytest.param([MadeRun(falls=400), MadeRun("mixed", falls=900, prompts=False)], id="some prompts missing"),
+        pytest.param([MadeRun(falls=400, prompts=False)], id="no prompts"),
+        pytest.param([MadeRun(falls=400, probes=False, joules=False)], id="no probes"),
+        pytest.param([MadeRun(falls=400), MadeRun("mixed", falls=400, probes=False)], id="some probes"),
+        pytest.param([MadeRun(), MadeRun("mixed", falls=200, steps=250, finished=False)], id="unfinished"),
+        pytest.param([MadeRun(steps=0, finished=False), MadeRun("mixed", falls=500)], id="hardly begun"),
+        pytest.param([MadeRun(seed=s, falls=f) for s, f in enumerate((300, None, 700))], id="mixed censoring"),
+        pytest.param(
+            [MadeRun(falls=500, model={"n_layers": 1}), MadeRun("x", 9, model={"n_layers": 1})], id="one layer"
+        ),
+        pytest.param([MadeRun(falls=500, progress="accuracy")], id="progress of accuracy"),
+    ],
+)
+def test_every_kind_of_run(tmp_path, made):
+    checked(write_report(make_runs(tmp_path, made), tmp_path / "report.html"))
+
+
+def test_a_run_without_a_single_row(tmp_path):
+    record = make_run(tmp_path, MadeRun(finished=False))
+    (record.path / store.METRICS).write_text("")
+    checked(write_report(record.path, tmp_path / "report.html"))
+
+
+def test_guesses_before_the_escape_and_at_the_end(tmp_path):
+    runs = make_runs(tmp_path, [MadeRun(), MadeRun("mixed", 0), MadeRun("mixed", 1, 600)])
+    first, second = shown_prompts(by_strategy([read_figures(record) for record in runs]))
+    assert first.hidden_factor == "scale"
+    assert [row.when.split(" (")[0] for row in first.guesses] == [
+        "at the start, step 0",
+        "at the end, step 2,000",
+        "before escape, step 600",
+        "at the end, step 2,000",
+    ]
+    assert "seed 1" in first.guesses[2].when  # the seed that escaped
+    assert first.guesses[3].n_right + second.guesses[3].n_right > 20
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])
+def test_damaged_prompts_are_named(tmp_path, content):
+    record = make_run(tmp_path, MadeRun())
+    (record.path / store.PROMPTS).write_bytes(content)
+    with pytest.raises(RunDirectoryError, match=r"prompts\.npz"):
+        write_report(record, tmp_path / "report.html")
+
+
+def test_prompts_that_do_not_fit_together_are_named(tmp_path):
+    record = make_run(tmp_path, MadeRun())
+    zeros = np.zeros((2, 16), dtype=int)
+    np.savez(record.path / store.PROMPTS, images=zeros, labels=zeros, hidden_factor=zeros[:, 0], factors=zeros)
+    with pytest.raises(RunDirectoryError, match="do not fit together"):
+        write_report(record, tmp_path / "report.html")
+
+
+def test_refusals_are_one_line(tmp_path):
+    runs = make_runs(tmp_path, [MadeRun(), MadeRun(recipe="other")])
+    with pytest.raises(SpecError, match="differ in recipe"):
+        write_report(runs, tmp_path / "report.html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        write_report(runs[:1], tmp_path / "file" / "report.html")

@@ -51,8 +51,8 @@ class Kind(Config):
     """
 
     family: ClassVar[dict[str, type[Kind]]] = {}
-    noun: ClassVar[str] = "kind"
-    """What a member of the family is called in messages."""
+    noun: ClassVar[str] = ""
+    """What a member of the family is called in messages; its class name if this is empty."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ class Kind(Config):
         kinds = cls.kinds()
         folded = {_fold(known): member for known, member in kinds.items()}
         if _fold(name) not in folded:
-            raise ValueError(f"unknown {cls.noun} '{name}'{suggest(name, kinds)}")
+            raise ValueError(f"unknown {cls.noun or cls.__name__} '{name}'{suggest(name, kinds)}")
         return folded[_fold(name)]
 
     @model_validator(mode="wrap")
@@ -87,7 +87,7 @@ class Kind(Config):
         data = dict(data)
         name = data.pop("kind", None)
         if name is None and cls.__abstractmethods__:
-            raise ValueError(f"a {cls.noun} needs a 'kind': one of {', '.join(sorted(cls.kinds()))}")
+            raise ValueError(f"{cls.noun or cls.__name__} needs a 'kind': one of {', '.join(sorted(cls.kinds()))}")
         member = cls if name is None else cls.kind_named(str(name))
         return handler(data) if member is cls else member.model_validate(data)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import UnplateauError
+from unplateau.recipes import demo
+from unplateau.train.spec import RunSpec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -73,7 +75,9 @@ def test_every_error_page_belongs_to_an_error():
 
 @pytest.mark.parametrize("page", PROGRAMS, ids=name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """The blocks of a page are one program: later ones use the names of earlier ones."""
+    """The blocks of a page are one program: later ones use the names of earlier ones. The demo is cut to 20 steps."""
+    short = demo().model_dump() | {"train": {"steps": 20, "batch_size": 8, "final_prompts": 8}}
+    monkeypatch.setattr("unplateau.recipes.demo", lambda: RunSpec.model_validate(short))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     namespace = {"__name__": "__main__"}

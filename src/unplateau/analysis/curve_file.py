@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ class Curve:
 def read_curve(path: str | Path, *, step: str, value: str) -> Curve:
     """The columns ``step`` and ``value`` of a log.
 
-    Rows that lack a value (an empty cell, NaN, null, no such key) are left out and counted; unsorted steps are sorted; of
-    rows with the same step the last one counts, as when a run was resumed. Raises DataError, one line with file and
+    Rows that lack a value (an empty cell, NaN, null, no such key) are left out and counted; unsorted steps are sorted;
+    of rows with the same step the last one counts, as when a run was resumed. Raises DataError, one line with file and
     line number, if the file is no such log, a column is unknown, a cell is text, or fewer than 8 points are left.
     """
     path = Path(path)
@@ -53,7 +55,7 @@ def read_curve(path: str | Path, *, step: str, value: str) -> Curve:
     for name in sorted(missing):
         raise DataError(f"{path}: has no column '{name}'{suggest(name, known)}")
     notes = [f"{n_gaps} rows without a value left out"] if n_gaps else []
-    if any(later[0] < earlier[0] for earlier, later in zip(points, points[1:], strict=False)):
+    if any(later[0] < earlier[0] for earlier, later in pairwise(points)):
         notes.append("steps were not sorted")
     last = dict(points)
     if len(last) < len(points):
@@ -76,7 +78,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise DataError(f"{path}: is not a text file; CSV or JSON lines are needed")
     if not text.strip():
         raise DataError(f"{path}: is empty")
-    return _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(text)
+    return _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -95,13 +97,16 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]
         yield number, row
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    header = text.lstrip().splitlines()[0]
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    header = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
     delimiter = max(",\t;", key=header.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    for row in reader:
-        yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
+    try:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        for row in reader:
+            yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num + 1} is not CSV ({error})") from error
 
 
 def _cell(row: Mapping[str, Any], name: str) -> Any:
@@ -124,6 +129,6 @@ def _number(cell: Any, path: Path, line: int, name: str) -> float | None:
         if isinstance(cell, bool):
             raise TypeError
         number = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{path}: line {line}, column '{name}': {str(cell)[:40]!r} is not a number") from None
     return number if math.isfinite(number) else None

@@ -17,8 +17,8 @@ def demo(
 ) -> int:
     """Trains the demo plainly and with four strategies, then prints what each one saved.
 
-    Images of one object in a room; a prompt hides whether its hue, size or shape decides the label. About 2,000 steps a
-    run, one thread each. Writes report.html and summary.json; the same command again resumes, or skips what is done.
+    Images of one object in a room; a prompt hides whether its size or its shape decides the label. 1,500 steps a run,
+    one thread each. Writes report.html and summary.json; the same command again resumes, or skips what is done.
 
     Args:
         out: folder for run directories, report.html and summary.json

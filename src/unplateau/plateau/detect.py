@@ -1,7 +1,7 @@
 """Plateaus of a learning curve: where they start, where they end, and whether they end at all.
 
-What enters: the steps and values of any training log. What leaves: ``Plateau`` values in the log's own units. It works on
-numbers alone, so that logs of other programs can be read without torch.
+What enters: the steps and values of any training log. What leaves: ``Plateau`` values in the log's own units. It works
+on numbers alone, so that logs of other programs can be read without torch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
-from unplateau.plateau.evidence import against_convex, doubts, interval, lasts
+from unplateau.plateau.evidence import against_convex, doubts, lasts
+from unplateau.plateau.fit import Floats
 from unplateau.plateau.noise import Fitted, fitted
+from unplateau.plateau.place import placed
 from unplateau.plateau.prepare import Direction, Prepared, checked, prepare
 from unplateau.plateau.shape import Knee, knees, rounded_off, tail
 
@@ -22,11 +25,13 @@ FEWEST_ROWS = 8
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
 """An ended plateau has at least this many rows, and this share of all."""
 SHORTEST_TAIL = 0.05
-"""A plateau that the curve stops in has at least this share of all rows; so does a drop that is not to be a blip."""
+"""A plateau that the curve stops in has at least this share of all rows."""
 EVIDENCE = 20.0
 """Least chi-square by which a plateau beats every curve that only slows down."""
 SMALLEST_FALL = 0.04
 """A drop smaller than this share of the curve's range ends nothing."""
+NEW = 0.25
+"""Share of a drop that must be below the lowest value before the plateau; the rest may be recovery from a rise."""
 ARRIVED = 0.9
 """Progress from which a curve has arrived: the definition of completion."""
 BELOW_FLOOR = 0.25
@@ -37,9 +42,10 @@ BELOW_FLOOR = 0.25
 class Plateau:
     """A flat part of a learning curve.
 
-    ``start``, ``end``: in steps. ``level``: mean of the values on it. ``ended``: False when the curve stops inside it;
-    ``end`` is then the last step. ``interval``: steps (low, high) between which the end lies with about 95 % confidence;
-    (last step, inf) when it has not ended, as a right-censored run is "> N".
+    ``start``, ``end``: in steps. ``level``: mean of the values on it (the highest and lowest tenth left out).
+    ``ended``: False when the curve stops inside it; ``end`` is then the last step. ``interval``: steps (low, high)
+    between which the end lies with at least 95 % confidence; (last step, inf) when it has not ended, as a
+    right-censored run is "> N".
     """
 
     start: float
@@ -138,8 +144,8 @@ def _scale(curve: Prepared, found: Fitted, floor: float | None, ceiling: float |
     return _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))
 
 
-def _clocks(curve: Prepared, found: Fitted) -> list[np.ndarray]:
-    return [np.interp(found.fit.knots, found.points.x, clock) for clock in curve.clocks]
+def _clocks(curve: Prepared, found: Fitted) -> list[Floats]:
+    return [np.interp(found.fit.knots, found.points.x, clock) for clock in (curve.time, curve.rank)]
 
 
 def _knees(curve: Prepared, found: Fitted) -> list[Knee]:
@@ -152,31 +158,42 @@ def _holds(curve: Prepared, found: Fitted, knee: Knee, scale: _Scale) -> bool:
     return (
         rows.size >= max(SHORTEST_ROWS, SHORTEST_SHARE * curve.y.size)
         and knee.fall >= least
-        and scale.is_plateau(float(rows.mean()), 0.0)
-        and lasts(found, knee, SHORTEST_TAIL)
+        and scale.is_plateau(_level(rows), 0.0)
+        and _is_new(found.fit.values, knee)
+        and lasts(found, knee)
         and against_convex(curve, found, knee) >= EVIDENCE
     )
 
 
-def _rows(found: Fitted, knee: Knee) -> np.ndarray:
-    inside: np.ndarray = (found.points.x >= found.fit.knots[knee.start]) & (
+def _is_new(values: Floats, knee: Knee) -> bool:
+    """Does the drop lead below all that came before, rather than back from a rise?"""
+    return knee.start == 0 or bool(values[: knee.start].min() - values[knee.bottom] >= NEW * knee.fall)
+
+
+def _rows(found: Fitted, knee: Knee) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (found.points.x >= found.fit.knots[knee.start]) & (
         found.points.x <= found.fit.knots[knee.knee]
     )
     return inside
 
 
+def _level(values: Floats) -> float:
+    """Mean without the tenth of the rows at either side, which may be blips."""
+    return float(trim_mean(values, 0.1))
+
+
 def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
-    start, end = found.fit.knots[[knee.start, knee.knee]]
-    low, high = interval(found, knee.knee)
-    start, end, low, high = (float(np.interp(z, found.points.x, curve.steps)) for z in (start, end, low, high))
-    level = curve.value_of(float(curve.y[_rows(found, knee)].mean()))
-    return Plateau(start, end, level, True, (low, high))
+    place, (left, right) = placed(found, knee.knee, level=knee.start == knee.knee - 1)
+    inner = (found.fit.knots[knee.start], place, left, right)
+    start, end, low, high = (float(step) for step in np.interp(inner, found.points.x, curve.steps))
+    return Plateau(start, end, curve.value_of(_level(curve.y[_rows(found, knee)])), True, (low, high))
 
 
 def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
     """The flat part that the curve stops in: the whole curve if it never leaves its noise, else a flat tail."""
     fit = found.fit
-    if after == 0 and scale.span <= max(2 * found.sd, 0.1 * scale.way if scale.known else 0.0):
+    noise = max(2 * found.sd, 2 * float(doubts(found).max()))
+    if after == 0 and scale.span <= max(noise, 0.1 * scale.way if scale.known else 0.0):
         first = 0
     else:
         band = 0.1 * (min(scale.span, scale.way) if scale.known else scale.span)
@@ -184,7 +201,7 @@ def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Pl
     inside = found.points.x >= fit.knots[first]
     if first == fit.knots.size - 1 or inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
         return None
-    level = float(curve.y[inside].mean())
+    level = _level(curve.y[inside])
     if not scale.is_plateau(level, 2 * found.sd):
         return None
     start, end = float(np.interp(fit.knots[first], found.points.x, curve.steps)), float(curve.steps[-1])

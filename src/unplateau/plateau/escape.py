@@ -1,7 +1,7 @@
 """When a run leaves its plateau: progress between two exact predictors, and the step from which it stays above a line.
 
-What enters: logged losses or progress. What leaves: progress, and a step or None. None means right-censored: the run never
-got there, which is reported as "> N", never dropped and never averaged as N.
+What enters: logged losses or progress. What leaves: progress, and a step or None. None means right-censored: the run
+never got there, which is reported as "> N", never dropped and never averaged as N.
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
 """Continuous piecewise-linear least squares with free knots.
 
-What enters: points (x, y, weight) sorted by x. What leaves: knots and the fitted value at each. Sums over the points between
-two knots are differences of running sums, so that hundreds of candidate fits cost less than one pass over the data.
+What enters: points (x, y, weight) sorted by x. What leaves: knots and the fitted value at each. Sums over the points
+between two knots are differences of running sums, so hundreds of candidate fits cost less than one pass over the data.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 PATIENCE = 4
+"""The search stops when so many knots in a row were not worth their price."""
+STIFF = 1e5
+"""Spring that holds the two ends of a level piece together, in units of the weight of all points."""
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
 
@@ -31,6 +36,7 @@ class Fit:
         return np.diff(self.values) / np.diff(self.knots)
 
     def __call__(self, x: Floats) -> Floats:
+        """The fitted curve at ``x``."""
         return np.interp(x, self.knots, self.values)
 
 
@@ -40,8 +46,15 @@ class Points:
     def __init__(self, x: Floats, y: Floats, w: Floats) -> None:
         self.x, self.y, self.w = x, y, w
         self.low, self.high = float(y.min()), float(y.max())
+        self._level: int | None = None
         self.total = float(np.sum(w * y * y))
         self._sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (w, w * x, w * x * x, w * y, w * x * y)]
+
+    def levelled(self, knot: int) -> Points:
+        """The same points for fits whose piece before knot number ``knot`` is level."""
+        other = copy.copy(self)
+        other._level = knot
+        return other
 
     def line(self) -> Fit:
         """The straight line: no inner knot."""
@@ -76,14 +89,19 @@ class Points:
             first = (wx - left * w) / width  # sum of w*u, u = position in the piece, 0 to 1
             second = (wxx - 2 * left * wx + left * left * w) / width**2  # sum of w*u*u
             rising = (wxy - left * wy) / width
-        diagonal = np.full(knots.shape, 1e-13 * self._sums[0][-1])
+        diagonal: Floats = np.full(knots.shape, 1e-13 * self._sums[0][-1])
         diagonal[:, :-1] += w - 2 * first + second
         diagonal[:, 1:] += second
-        right = np.zeros(knots.shape)
+        right: Floats = np.zeros(knots.shape)
         right[:, :-1] += wy - rising
         right[:, 1:] += rising
-        empty = (np.diff(cut, axis=1) < 1) | (width <= 0)
-        return diagonal, first - second, right, empty.any(axis=1)
+        if self._level is not None:
+            diagonal[:, self._level - 1 : self._level + 1] += STIFF * self._sums[0][-1]
+        empty: NDArray[np.bool_] = np.asarray(((np.diff(cut, axis=1) < 1) | (width <= 0)).any(axis=1))
+        off = first - second
+        if self._level is not None:
+            off[:, self._level - 1] -= STIFF * self._sums[0][-1]
+        return diagonal, off, right, empty
 
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
         """The best of many sets of knots; of equals the middle one.
@@ -192,6 +210,4 @@ def near(x: Floats, knot: float, reach: int) -> Floats:
 
 def _between(x: Floats, knot: float, parts: int = 8) -> Floats:
     corners = near(x, knot, 1)
-    return np.unique(
-        np.concatenate([np.linspace(a, b, parts + 1) for a, b in zip(corners[:-1], corners[1:], strict=True)])
-    )
+    return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))

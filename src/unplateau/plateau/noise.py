@@ -1,7 +1,7 @@
 """How much noise a curve carries, and how many straight pieces that lets one see.
 
-What enters: points. What leaves: the chosen fit and the long-run variance of the noise. Smoothed logs have errors that hang
-together, so a thousand rows may be worth fifty: every test in this package is in units of the long-run variance.
+What enters: points. What leaves: the chosen fit and the long-run variance of the noise. Smoothed logs have errors that
+hang together, so a thousand rows may be worth fifty: every test in this package is in units of the long-run variance.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from unplateau.plateau.prepare import Prepared, binned
 MOST_KNOTS = 12
 MOST_PLACES = 160
 COST_OF_KNOT = 3.0
-"""Times log(number of points): a knot has a place and a value, and the place is searched for (Yao 1988 counts 2, Zhang and
-Siegmund 2007 come to 3 for most lengths)."""
+"""Times log(number of points). BIC's price of a parameter is 1; a knot has a value and a place, and the search for the
+place counts as a third."""
 ROUNDS = 2
+"""How often noise and fit are read from each other."""
 LEAST_NOISE = 1e-4
 """Noise sd below which a curve counts as exact, in units of its spread."""
 
@@ -93,9 +94,9 @@ def _variance(points: Points, fit: Fit, inflation: float = 1.0) -> float:
 def _inflations(points: Points, fit: Fit) -> tuple[float, float]:
     """Variance of a mean over that of white noise, from the residuals' autocorrelations: a mild and a wary reading.
 
-    Both are at least 1 + 2 x the sum of autocorrelations up to the first that is nil. A flexible fit eats the slow part of
-    the noise, which that sum misses, so the first autocorrelation r gives a second bound: 1 / (1 - r), right for a moving
-    average, or (1 + r) / (1 - r), right for an autoregression.
+    Both are at least 1 + 2 x the sum of autocorrelations up to the first that is nil. A flexible fit eats the slow part
+    of the noise, which that sum misses, so the first autocorrelation r gives a second bound: 1 / (1 - r), right for a
+    moving average, or (1 + r) / (1 - r), right for an autoregression.
     """
     residuals: Floats = (points.y - fit(points.x)) * np.sqrt(points.w)
     power = float(residuals @ residuals)

@@ -1,7 +1,7 @@
 """From a logged curve to clean points in units of their own spread, so that no later step can depend on a scale.
 
-What enters: steps and values as logged. What leaves: time from 0 to 1, values oriented so that learning goes down, spikes
-clipped, a weight for each, and bins small enough to search.
+What enters: steps and values as logged. What leaves: time from 0 to 1, values oriented so that learning goes down,
+spikes taken out, a weight for each, and bins small enough to search.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from unplateau.errors import DataError, SpecError
 Direction = Literal["min", "max"]
 Floats = NDArray[np.float64]
 MAX_BINS = 400
+TIME_DIGITS, VALUE_DIGITS = 11, 8
+"""Rounding of the scaled curve, which hides what scaling does to the last digits of a float."""
 SPIKE = 6.0
-"""A value this many noise sd from the running median of 7 rows is a spike and is clipped."""
+"""A value this many noise sd from the running median of 7 rows is a spike and is replaced by it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _floats(values: ArrayLike, name: str) -> Floats:
 
 
 def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:
-    """Merge equal steps, orient, scale, clip spikes and weigh. Rounding at 1e-12 hides what scaling does to last digits."""
+    """Merge equal steps, orient, take out spikes, scale and weigh."""
     sign = 1.0 if direction == "min" else -1.0
     s, inverse, counts = np.unique(steps, return_inverse=True, return_counts=True)
     v = _without_spikes(sign * np.bincount(inverse, values) / counts)
@@ -93,8 +95,8 @@ def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:
     spread = float(np.ptp(v))
     if not spread > 1e-12 * float(np.max(np.abs(v), initial=0.0)):
         spread, v = 1.0, np.full_like(v, middle)
-    time = np.round((s - s[0]) / length, 13)
-    y = np.round((v - middle) / spread, 12)
+    time = np.round((s - s[0]) / length, TIME_DIGITS)
+    y = np.round((v - middle) / spread, VALUE_DIGITS)
     return Prepared(s, time, y, _weights(y) * counts, middle, spread, sign)
 
 
@@ -102,7 +104,7 @@ def _without_spikes(y: Floats) -> Floats:
     typical = median_filter(y, size=7, mode="nearest")
     off = y - typical
     noise = 1.4826 * median_filter(np.abs(off), size=min(101, y.size), mode="reflect")
-    return typical + np.clip(off, -SPIKE * noise, SPIKE * noise)
+    return np.where(np.abs(off) > SPIKE * noise, typical, y)
 
 
 def _weights(y: Floats) -> Floats:

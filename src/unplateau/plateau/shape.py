@@ -5,6 +5,7 @@ What enters: a fit in which learning goes down. What leaves: knees, the places w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +14,20 @@ from numpy.typing import NDArray
 from unplateau.plateau.fit import Fit, Floats, Points, refined
 
 FLAT = 0.15
-"""A part is flat if its change, and its slope, are below this share of the drop that follows."""
+"""A part is flat if its slope is below this share of that of the drop that follows, ..."""
+RISE = 0.2
+"""... and its change below this share."""
 SMALL = 0.05
 """A change below this share of the drop is flat however sudden."""
+BLIP = 0.05
+"""An excursion shorter than this share of all rows is a blip: it neither ends a flat part nor begins one."""
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
 
 
 @dataclass(frozen=True)
 class Knee:
-    """Knot numbers: the flat part runs from ``start`` to ``knee``, the drop from ``knee`` to ``bottom``; ``fall`` > 0."""
+    """Knot numbers: flat from ``start`` to ``knee``, a drop by ``fall`` > 0 from ``knee`` to ``bottom``."""
 
     start: int
     knee: int
@@ -33,14 +38,15 @@ class Knee:
 def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
     """All flat parts that turn into a drop, left to right.
 
-    ``clocks``: the knots on each clock. ``doubt``: standard errors (knots, knots) of differences.
+    ``clocks``: the knots by step and by row, from 0 to 1. ``doubt``: standard errors (knots, knots) of differences.
     """
     found = []
     for knee in range(1, fit.knots.size - 1):
         bottom = bottom_of(fit, knee)
         fall = float(fit.values[knee] - fit.values[bottom])
         if concave(fit)[knee - 1] and fall > 0:
-            start = min(_start(fit.values, clock, Knee(knee, knee, bottom, fall), doubt) for clock in clocks)
+            drop = Knee(knee, knee, bottom, fall)
+            start = min(_start(fit.values, clock, clocks[-1], drop, doubt) for clock in clocks)
             found.append(Knee(start, knee, bottom, fall))
     return _without_overlap([each for each in found if each.start < each.knee])
 
@@ -51,7 +57,7 @@ def concave(fit: Fit) -> NDArray[np.bool_]:
 
 
 def bottom_of(fit: Fit, knee: int) -> int:
-    """The knot at which the drop from ``knee`` ends: what follows rises, or is slow and falls less than the drop did."""
+    """The knot at which the drop from ``knee`` ends: the next piece rises, or is slow and falls less than the drop."""
     steepest = 0.0
     for piece in range(knee, fit.knots.size - 1):
         speed = -float(fit.slopes[piece])
@@ -62,18 +68,32 @@ def bottom_of(fit: Fit, knee: int) -> int:
     return fit.knots.size - 1
 
 
-def _start(values: Floats, clock: Floats, drop: Knee, doubt: Floats) -> int:
-    """The first knot of the flat part before ``drop``; its ``knee`` if there is none. A change counts beyond 2 errors."""
-    start = drop.knee
+def _start(values: Floats, clock: Floats, rank: Floats, drop: Knee, doubt: Floats) -> int:
+    """The first knot of the flat part before ``drop``; its ``knee`` if there is none.
+
+    A change counts only beyond two standard errors.
+    """
     speed = drop.fall / (clock[drop.bottom] - clock[drop.knee])
-    for piece in range(drop.knee - 1, -1, -1):
-        rise = max(_beyond(values, doubt, piece, later) for later in range(start, drop.knee + 1))
-        change = _beyond(values, doubt, piece, piece + 1)
-        steep = change > FLAT * speed * (clock[piece + 1] - clock[piece]) and change > SMALL * drop.fall
-        if rise > FLAT * drop.fall or steep:
+
+    def level(first: int, kept: list[int]) -> bool:
+        return all(_beyond(values, doubt, first, later) <= RISE * drop.fall for later in kept)
+
+    def steady(first: int) -> bool:
+        change = _beyond(values, doubt, first, first + 1)
+        return change <= FLAT * speed * (clock[first + 1] - clock[first]) or change <= SMALL * drop.fall
+
+    return _back_from(drop.knee, rank, level, steady)
+
+
+def _back_from(end: int, rank: Floats, level: Callable[[int, list[int]], bool], steady: Callable[[int], bool]) -> int:
+    """The first knot of the stretch that leads to knot ``end``: level and steady but for blips."""
+    kept = [end]
+    for first in range(end - 1, -1, -1):
+        if level(first, kept) and (first < kept[-1] - 1 or steady(first)):
+            kept.append(first)
+        elif rank[kept[-1]] - rank[first] > BLIP:
             break
-        start = piece
-    return start
+    return kept[-1]
 
 
 def _beyond(values: Floats, doubt: Floats, first: int, second: int) -> float:
@@ -94,16 +114,18 @@ def tail(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> int:
 
     ``band``: the change that still counts as flat. The tail's slope is compared with that of the curve before it.
     """
-    last = fit.knots.size - 1
-    start = last
-    for piece in range(last - 1, 0, -1):
-        speeds = [(fit.values[: piece + 1].max() - fit.values[piece]) / (clock[piece] - clock[0]) for clock in clocks]
-        change = _beyond(fit.values, doubt, piece, piece + 1)
-        steep = any(change / np.diff(c)[piece] > FLAT * speed for c, speed in zip(clocks, speeds, strict=True))
-        if steep or np.ptp(fit.values[piece:]) > band:
-            break
-        start = piece
-    return start
+
+    def level(first: int, kept: list[int]) -> bool:
+        return float(np.ptp(fit.values[[first, *kept]])) <= band
+
+    def steady(first: int) -> bool:
+        change = _beyond(fit.values, doubt, first, first + 1)
+        if first == 0:
+            return change <= band / 2
+        came = float(fit.values[: first + 1].max() - fit.values[first])
+        return all(change <= FLAT * came * (c[first + 1] - c[first]) / (c[first] - c[0]) for c in clocks)
+
+    return _back_from(fit.knots.size - 1, clocks[-1], level, steady)
 
 
 def rounded_off(points: Points, fit: Fit) -> Fit:

@@ -21,7 +21,7 @@ def demo() -> RunSpec:
     """
     source = Shapes3D(image_size=32, grid=Grid.small(), width=32)
     task = FactorTask(source=source, hidden=("scale", "shape"), n_pairs=12)
-    return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=1600, lr=2e-3))
+    return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=1500, lr=2e-3))
 
 
 def demo_strategies() -> tuple[Strategy, ...]:

@@ -135,13 +135,14 @@ def _levels_words(levels: dict[str, float]) -> str:
 
 
 def _limits(groups: Groups, measure: str, levels: dict[str, float]) -> tuple[float, float]:
-    """Both levels with some air, and 97 % of all values: the first rows may lie far outside."""
+    """Both levels with some air, and the bulk of all values up to half as far again: a few may lie far outside."""
     low, high = min(levels.values()), max(levels.values())
-    air = 0.14 * ((high - low) or 1.0)
+    span = (high - low) or 1.0
+    lowest, highest, air = low - 0.5 * span, high + 0.5 * span, 0.14 * span
     values = [value for runs in groups.values() for run in runs for value in run.record.history.column(measure)[1]]
     if values:
         low, high = min(low, float(np.quantile(values, 0.01))), max(high, float(np.quantile(values, 0.98)))
-    return low - air, high + air
+    return max(low, lowest) - air, min(high, highest) + air
 
 
 def _last_step(groups: Groups) -> float:

@@ -24,7 +24,7 @@ class TrainConfig(Config):
     steps: int = Field(2000, ge=1, description="updates of the weights")
     batch_size: int = Field(64, ge=1, description="prompts in a batch (rows); the same for every strategy")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
-    eval_every: int = Field(10, ge=1, description="steps between two rows of the history")
+    eval_every: int = Field(20, ge=1, description="steps between two rows of the history")
     eval_prompts: int = Field(64, ge=1, description="fresh prompts of the target task for each row")
     probe_every: int = Field(100, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")
     probe_prompts: int = Field(64, ge=8, description="prompts to fit a probe on, and as many held-out ones")

@@ -37,6 +37,11 @@ def test_quoted_cells(tmp_path: Path) -> None:
     assert len(read_curve(written(tmp_path, text), step="step", value="val loss").steps) == 12
 
 
+def test_a_delimiter_inside_a_quoted_name_is_part_of_the_name(tmp_path: Path) -> None:
+    text = '"loss, a, b";step\n' + "".join(f"{loss};{step}\n" for step, loss in ROWS)
+    assert len(read_curve(written(tmp_path, text), step="step", value="loss, a, b").steps) == 12
+
+
 def test_json_lines_with_nested_keys_and_rows_of_other_kinds(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "eval": {"loss": loss}}) for step, loss in ROWS]
     lines.insert(3, json.dumps({"step": 25, "lr": 0.1}))
@@ -67,6 +72,8 @@ def test_gaps_disorder_and_repeats_are_mended_and_noted(tmp_path: Path) -> None:
         ("step,loss\n1,2\n2,high\n", "line 3, column 'loss': 'high' is not a number"),
         ('{"step": 1, "loss": 2}\n{"step": \n{"step": 2}\n', "line 2 is not JSON"),
         ('{"step": 1, "loss": true}\n', "'True' is not a number"),
+        ('{"step": 1, "loss": 1' + "0" * 400 + "}\n", "line 1, column 'loss'"),
+        ("step,loss\n1," + "9" * 200_000 + "\n", "line 2 is not CSV"),
         ("step,loss\n1,\0\n", "is not a text file"),
     ],
 )

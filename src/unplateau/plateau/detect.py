@@ -19,7 +19,7 @@ from unplateau.plateau.fit import Floats
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
 from unplateau.plateau.prepare import Direction, Prepared, checked, prepare
-from unplateau.plateau.shape import Knee, knees, rounded_off, tail
+from unplateau.plateau.shape import Knee, knees, rounded_off, tail, without_overlap
 
 FEWEST_ROWS = 8
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
@@ -122,7 +122,7 @@ def find_plateaus(
     found = fitted(curve)
     found = replace(found, fit=rounded_off(found.points, found.fit))
     scale = _scale(curve, found, floor, ceiling)
-    ended = [knee for knee in _knees(curve, found) if _holds(curve, found, knee, scale)]
+    ended = without_overlap([knee for knee in _knees(curve, found) if _holds(curve, found, knee, scale)])
     plateaus = [_ended(curve, found, knee) for knee in ended]
     last = _unfinished(curve, found, scale, after=ended[-1].bottom if ended else 0)
     return plateaus if last is None else [*plateaus, last]

@@ -198,7 +198,7 @@ def refined(points: Points, fit: Fit, reach: int, sweeps: int = 3) -> Fit:
             break
     for _ in range(2):
         for index in range(1, fit.knots.size - 1):
-            fit = points.moved(fit, index, _between(points.x, fit.knots[index]), tame=True)
+            fit = points.moved(fit, index, between(points.x, fit.knots[index]), tame=True)
     return fit
 
 
@@ -208,6 +208,7 @@ def near(x: Floats, knot: float, reach: int) -> Floats:
     return x[max(at - reach, 0) : at + reach + 1]
 
 
-def _between(x: Floats, knot: float, parts: int = 8) -> Floats:
+def between(x: Floats, knot: float, parts: int = 8) -> Floats:
+    """Places between the points on either side of ``knot``."""
     corners = near(x, knot, 1)
     return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from unplateau.plateau.fit import Fit, Floats, Points, near, refined
+from unplateau.plateau.fit import Fit, Floats, Points, between, near
 from unplateau.plateau.noise import Fitted
 
 CHI_SQUARE = 3.84
@@ -26,11 +26,7 @@ def placed(fitted: Fitted, knee: int, level: bool) -> tuple[float, tuple[float, 
     """
     if level:
         points = fitted.points.levelled(knee)
-        fit = points.fit(fitted.fit.knots)
-        for _ in range(3):
-            for index in range(knee, min(knee + 2, fit.knots.size - 1)):
-                fit = points.moved(fit, index, _places(points, fit, index, 40, 60))
-        fitted = replace(fitted, points=points, fit=refined(points, fit, 4))
+        fitted = replace(fitted, points=points, fit=_moved(points, points.fit(fitted.fit.knots), knee))
     bent = _bent(fitted.points, fitted.fit, knee)
     if bent is not None and fitted.fit.rss - bent.rss > CORNER * fitted.long_run:
         fitted = replace(fitted, fit=bent)
@@ -42,10 +38,24 @@ def _bent(points: Points, fit: Fit, knee: int) -> Fit | None:
     """``fit`` with one more corner, an upward one, in the first piece of the drop."""
     room = points.x[(points.x > fit.knots[knee]) & (points.x < fit.knots[knee + 1])]
     bent = points.inserted(fit, room[:: max(1, room.size // 60)])
+    if bent is None or not _slows(bent, knee):
+        return None
+    return _moved(points, bent, knee)
+
+
+def _moved(points: Points, fit: Fit, knee: int) -> Fit:
+    """``fit`` with the knee and the corner after it at their best places, the latter never turning downwards."""
     for _ in range(3):
-        for index in (knee, knee + 1):
-            bent = bent and points.moved(bent, index, _places(points, bent, index, 30, 60), tame=True)
-    return bent if bent is not None and bent.slopes[knee + 1] >= bent.slopes[knee] else None
+        for index in range(knee, min(knee + 2, fit.knots.size - 1)):
+            places = _places(points, fit, index, 40, 60)
+            for grid in (places, between(points.x, fit.knots[index])):
+                other = points.moved(fit, index, grid, tame=True)
+                fit = other if _slows(other, knee) else fit
+    return fit
+
+
+def _slows(fit: Fit, knee: int) -> bool:
+    return knee + 2 >= fit.knots.size or bool(fit.slopes[knee + 1] >= fit.slopes[knee])
 
 
 def _interval(fitted: Fitted, bent: Fit | None, knee: int) -> tuple[float, float]:

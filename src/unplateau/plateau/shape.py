@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from unplateau.plateau.fit import Fit, Floats, Points, refined
 
 FLAT = 0.15
-"""A part is flat if its slope is below this share of that of the drop that follows, ..."""
-RISE = 0.2
-"""... and its change below this share."""
+"""A drop is over, and a tail flat, at this share of the speed before."""
+TILT, RISE = 0.4, 0.2
+"""The part before a drop is flat if its slope and its change are below these shares of the drop's: the bend into a
+rounded drop tilts it a little."""
 SMALL = 0.05
 """A change below this share of the drop is flat however sudden."""
 BLIP = 0.05
@@ -36,7 +37,7 @@ class Knee:
 
 
 def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
-    """All flat parts that turn into a drop, left to right.
+    """All flat parts that turn into a drop, left to right; they may overlap.
 
     ``clocks``: the knots by step and by row, from 0 to 1. ``doubt``: standard errors (knots, knots) of differences.
     """
@@ -44,11 +45,19 @@ def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
     for knee in range(1, fit.knots.size - 1):
         bottom = bottom_of(fit, knee)
         fall = float(fit.values[knee] - fit.values[bottom])
-        if concave(fit)[knee - 1] and fall > 0:
+        if concave(fit)[knee - 1] and fall > 0 and not _begins_flat(fit, knee, bottom):
             drop = Knee(knee, knee, bottom, fall)
             start = min(_start(fit.values, clock, clocks[-1], drop, doubt) for clock in clocks)
             found.append(Knee(start, knee, bottom, fall))
-    return _without_overlap([each for each in found if each.start < each.knee])
+    return [each for each in found if each.start < each.knee]
+
+
+def _begins_flat(fit: Fit, knee: int, bottom: int) -> bool:
+    """Is the first piece after ``knee`` still flat beside the rest of the drop? The next knot is then the knee."""
+    if bottom == knee + 1:
+        return False
+    first, whole = fit.values[knee] - fit.values[knee + 1], fit.values[knee] - fit.values[bottom]
+    return bool(fit.slopes[knee] > FLAT * fit.slopes[knee + 1] and first <= RISE * whole)
 
 
 def concave(fit: Fit) -> NDArray[np.bool_]:
@@ -80,7 +89,7 @@ def _start(values: Floats, clock: Floats, rank: Floats, drop: Knee, doubt: Float
 
     def steady(first: int) -> bool:
         change = _beyond(values, doubt, first, first + 1)
-        return change <= FLAT * speed * (clock[first + 1] - clock[first]) or change <= SMALL * drop.fall
+        return change <= TILT * speed * (clock[first + 1] - clock[first]) or change <= SMALL * drop.fall
 
     return _back_from(drop.knee, rank, level, steady)
 
@@ -100,7 +109,7 @@ def _beyond(values: Floats, doubt: Floats, first: int, second: int) -> float:
     return max(abs(float(values[first] - values[second])) - 2 * float(doubt[first, second]), 0.0)
 
 
-def _without_overlap(found: list[Knee]) -> list[Knee]:
+def without_overlap(found: list[Knee]) -> list[Knee]:
     """Of flat parts that share rows the one with the greatest fall; of parts within one drop the first."""
     kept: list[Knee] = []
     for knee in sorted(found, key=lambda each: (-each.fall, each.knee)):

@@ -1,0 +1,103 @@
+"""The detector's law: no plateau on a curve without one, its end where it is, and no dependence on units.
+
+The curves are those of ``benchmarks/detector.py``, which measures the same on hundreds of them.
+"""
+
+import runpy
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unplateau.plateau import completion_step, escape_step, find_plateaus
+
+CURVES = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "detector.py"), run_name="curves")
+KINKED = ("ramp", "exponential", "step")
+
+
+def shares(make, seeds) -> list[float]:
+    curves = [make(seed) for seed in seeds]
+    return [off / curve.steps.size for curve in curves for off in CURVES["errors"](curve, CURVES["ended"](curve))]
+
+
+def test_a_plateau_ends_where_it_ends() -> None:
+    off = shares(lambda seed: CURVES["one_plateau"](seed, KINKED[seed % 3]), range(200, 230))
+    assert np.median(off) <= 0.005
+    assert max(off) <= 0.03
+
+
+def test_rounded_plateaus() -> None:
+    off = shares(lambda seed: CURVES["one_plateau"](seed, "sigmoid", log=False), range(200, 212))
+    assert np.median(off) <= 0.01
+    assert max(off) <= 0.03
+
+
+def test_within_one_step_on_short_noisy_curves() -> None:
+    off = shares(lambda seed: CURVES["one_plateau"](seed, KINKED[seed % 3], rows=200, log=False), range(200, 230))
+    assert np.median(off) <= 1 / 200
+
+
+def test_two_plateaus_are_found_as_two() -> None:
+    off = shares(CURVES["two_plateaus"], range(200, 212))
+    assert np.median(off) <= 0.01
+    assert np.mean(np.isfinite(off)) >= 0.9
+
+
+@pytest.mark.parametrize("kind", ["power", "exponential", "line", "noise"])
+def test_no_ended_plateau_on_a_curve_without_one(kind: str) -> None:
+    for seed in range(200, 212):
+        assert not CURVES["ended"](CURVES["no_plateau"](seed, kind, smooth=seed % 3 == 0))
+
+
+def test_a_flat_curve_has_not_ended() -> None:
+    for seed in range(200, 212):
+        curve = CURVES["unfinished"](seed)
+        assert [each.ended for each in find_plateaus(curve.steps, curve.values)] == [False]
+
+
+scales = st.floats(-6, 6).map(lambda power: 10.0**power)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 20), st.sampled_from(KINKED), scales, scales, st.floats(-3, 3), st.floats(-1e3, 1e3))
+def test_units_change_nothing(seed: int, kind: str, long: float, high: float, up: float, later: float) -> None:
+    curve = CURVES["one_plateau"](seed, kind, rows=200)
+    plain = find_plateaus(curve.steps, curve.values)
+    scaled = find_plateaus(curve.steps * long + later, curve.values * high + up * high)
+    assert [each.ended for each in scaled] == [each.ended for each in plain]
+    for one, other in zip(plain, scaled, strict=True):
+        for name in ("start", "end"):
+            assert getattr(other, name) == pytest.approx(getattr(one, name) * long + later, rel=1e-6, abs=1e-6 * long)
+        assert other.level == pytest.approx((one.level + up) * high, rel=1e-6, abs=1e-6 * high)
+        assert other.interval[0] == pytest.approx(one.interval[0] * long + later, rel=1e-6, abs=1e-6 * long)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 20), st.sampled_from(KINKED))
+def test_fields_are_in_order(seed: int, kind: str) -> None:
+    curve = CURVES["one_plateau"](seed, kind, rows=200)
+    found = find_plateaus(curve.steps, curve.values)
+    for plateau in found:
+        assert curve.steps[0] <= plateau.start < plateau.end <= curve.steps[-1]
+        assert plateau.interval[0] <= plateau.end <= plateau.interval[1]
+        assert curve.values.min() <= plateau.level <= curve.values.max()
+    assert all(one.end <= next_one.start for one, next_one in pairwise(found))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=60), st.sampled_from([1, 10, 100]))
+def test_escape_holds_to_the_end_and_not_a_row_before(values: list[float], every: int) -> None:
+    steps = [every * row for row in range(len(values))]
+    means = [np.mean([v for t, v in zip(steps, values, strict=True) if s - 100 < t <= s]) for s in steps]
+    escape = escape_step(steps, values)
+    if escape is None:
+        assert means[-1] < 0.2
+    else:
+        row = steps.index(int(escape))
+        assert min(means[row:]) >= 0.2
+        assert row == 0 or means[row - 1] < 0.2
+    completion = completion_step(steps, values)
+    assert completion is None or (escape is not None and escape <= completion)

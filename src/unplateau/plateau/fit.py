@@ -198,7 +198,7 @@ def refined(points: Points, fit: Fit, reach: int, sweeps: int = 3) -> Fit:
             break
     for _ in range(2):
         for index in range(1, fit.knots.size - 1):
-            fit = points.moved(fit, index, between(points.x, fit.knots[index]), tame=True)
+            fit = points.moved(fit, index, between(points.x, fit, index), tame=True)
     return fit
 
 
@@ -208,7 +208,13 @@ def near(x: Floats, knot: float, reach: int) -> Floats:
     return x[max(at - reach, 0) : at + reach + 1]
 
 
-def between(x: Floats, knot: float, parts: int = 8) -> Floats:
-    """Places between the points on either side of ``knot``."""
-    corners = near(x, knot, 1)
+def between(x: Floats, fit: Fit, index: int, parts: int = 8) -> Floats:
+    """Places between the points on either side of knot ``index``; none if a piece beside it has less than three points.
+
+    A knot off the points of a short piece may take any value: nothing holds it.
+    """
+    at = np.searchsorted(x, fit.knots[index - 1 : index + 2])
+    if np.diff(at).min() < 3:
+        return x[:0]
+    corners = near(x, fit.knots[index], 1)
     return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))

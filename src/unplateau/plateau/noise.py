@@ -71,7 +71,8 @@ def fitted(curve: Prepared) -> Fitted:
     coarse, (chosen, _, wary) = tries[best], choices[best]
     long_run = wary * _variance(coarse.points, chosen, wary)
     points = Points(curve.clocks[best], curve.y, curve.w)
-    start = points.fit(np.concatenate([points.x[:1], chosen.knots[1:-1], points.x[-1:]]))
+    nearest = points.x[np.searchsorted(points.x, chosen.knots[1:-1])]
+    start = points.fit(np.unique(np.concatenate([points.x[:1], nearest, points.x[-1:]])))
     fit = refined(points, start, 3 * points.x.size // coarse.points.x.size + 2)
     variance = _variance(points, fit)
     long_run = max(long_run, variance)

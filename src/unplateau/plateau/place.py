@@ -48,7 +48,7 @@ def _moved(points: Points, fit: Fit, knee: int) -> Fit:
     for _ in range(3):
         for index in range(knee, min(knee + 2, fit.knots.size - 1)):
             places = _places(points, fit, index, 40, 60)
-            for grid in (places, between(points.x, fit.knots[index])):
+            for grid in (places, between(points.x, fit, index)):
                 other = points.moved(fit, index, grid, tame=True)
                 fit = other if _slows(other, knee) else fit
     return fit

@@ -17,6 +17,8 @@ from unplateau.errors import DataError, SpecError
 
 Direction = Literal["min", "max"]
 Floats = NDArray[np.float64]
+LARGEST = 1e300
+"""Beyond this, differences and sums of values are no longer finite."""
 MAX_BINS = 400
 TIME_DIGITS, VALUE_DIGITS = 11, 8
 """Rounding of the scaled curve, which hides what scaling does to the last digits of a float."""
@@ -66,8 +68,9 @@ def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
     if s.shape != v.shape:
         raise SpecError(f"steps and values must have the same length, got {s.size} and {v.size}")
     for name, array in (("steps", s), ("values", v)):
-        if not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array))[0])
+        wrong = ~(np.abs(array) <= LARGEST)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
             raise DataError(f"{name}[{row}] is {array[row]}: every entry must be finite; drop the missing rows first")
     if (np.diff(s) < 0).any():
         row = int(np.flatnonzero(np.diff(s) < 0)[0]) + 1

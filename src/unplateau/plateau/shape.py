@@ -22,6 +22,8 @@ SMALL = 0.05
 """A change below this share of the drop is flat however sudden."""
 BLIP = 0.05
 """An excursion shorter than this share of all rows is a blip: it neither ends a flat part nor begins one."""
+NO_TIME = 1e-12
+"""Steps closer than this share of the curve's length are one on the clock of steps."""
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
 
@@ -82,7 +84,7 @@ def _start(values: Floats, clock: Floats, rank: Floats, drop: Knee, doubt: Float
 
     A change counts only beyond two standard errors.
     """
-    speed = drop.fall / (clock[drop.bottom] - clock[drop.knee])
+    speed = drop.fall / max(clock[drop.bottom] - clock[drop.knee], NO_TIME)
 
     def level(first: int, kept: list[int]) -> bool:
         return all(_beyond(values, doubt, first, later) <= RISE * drop.fall for later in kept)
@@ -132,7 +134,7 @@ def tail(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> int:
         if first == 0:
             return change <= band / 2
         came = float(fit.values[: first + 1].max() - fit.values[first])
-        return all(change <= FLAT * came * (c[first + 1] - c[first]) / (c[first] - c[0]) for c in clocks)
+        return all(change <= FLAT * came * (c[first + 1] - c[first]) / max(c[first] - c[0], NO_TIME) for c in clocks)
 
     return _back_from(fit.knots.size - 1, clocks[-1], level, steady)
 

@@ -46,8 +46,9 @@ def read_curve(path: str | Path, *, step: str, value: str) -> Curve:
     n_gaps = 0
     for number, row in _rows(path):
         known |= set(row)
-        missing -= {name for name in missing if _cell(row, name) is not _NOT_THERE}
-        cells = [_number(_cell(row, name), path, number, name) for name in (step, value)]
+        found = {name: _cell(row, name) for name in (step, value)}
+        missing -= {name for name, cell in found.items() if cell is not _NOT_THERE}
+        cells = [_number(found[name], path, number, name) for name in (step, value)]
         if None in cells:
             n_gaps += 1
         else:

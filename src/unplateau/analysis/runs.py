@@ -6,7 +6,6 @@ are made, so that every reader quotes the same numbers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +87,7 @@ class RunSummary:
             **to_event,
             "weights_score": list(self.weights_score),
             "plateau_weights_score": list(self.plateau_weights_score),
-            "plateaus": [_plateau_dict(plateau) for plateau in self.plateaus],
+            "plateaus": [plateau.as_dict() for plateau in self.plateaus],
             "path": str(self.record.path),
         }
 
@@ -179,9 +178,3 @@ def _costs_at(record: RunRecord, step: int) -> Costs:
     """Cumulative costs at the first row from this step on (rows and costs are logged at the same steps)."""
     row = next((row for row in record.history if row["step"] >= step), {})
     return Costs(steps=step, **{name: row.get(name) for name in COST_NAMES if name != "steps"})
-
-
-def _plateau_dict(plateau: Plateau) -> dict[str, Any]:
-    """As ``unplateau plateaus --json``; the end of one that has not ended lies below no step: null."""
-    values = {name: getattr(plateau, name) for name in ("start", "end", "level", "ended")}
-    return {**values, "interval": [bound if math.isfinite(bound) else None for bound in plateau.interval]}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from unplateau.cli.console import print_json
-
-if TYPE_CHECKING:
-    from unplateau.plateau import Plateau
 
 Log = Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")]
 
@@ -52,14 +47,9 @@ def plateaus(
         print(f"unplateau: {file}: {note}", file=sys.stderr)
     found = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=direction)
     if json:
-        print_json([as_json(plateau) for plateau in found])
+        print_json([plateau.as_dict() for plateau in found])
         return
     for plateau in found:
         print(plateau_words(plateau))
     if not found:
         print("no plateau found")
-
-
-def as_json(plateau: Plateau) -> dict[str, Any]:
-    """The plateau as JSON data, in which there is no infinity."""
-    return asdict(plateau) | {"interval": [bound if math.isfinite(bound) else None for bound in plateau.interval]}

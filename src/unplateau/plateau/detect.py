@@ -7,7 +7,8 @@ on numbers alone, so that logs of other programs can be read without torch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,10 @@ class Plateau:
     level: float
     ended: bool
     interval: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON data, in which there is no infinity: an open end of the interval is None."""
+        return asdict(self) | {"interval": [bound if math.isfinite(bound) else None for bound in self.interval]}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "one self-contained HTML page about runs",
     "ls": "the runs below a folder and how far they are",
     "show": "one run: spec, machine, plateaus, costs",
+    "data": "language data: list, fetch, verify packages (WordNet, corpora, tokenizers)",
     "doctor": "what this machine offers: device, threads, energy counters, disk",
     "prepare": "encodes images ahead of time",
 }

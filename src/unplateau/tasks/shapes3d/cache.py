@@ -18,19 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
-from platformdirs import user_cache_dir
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from unplateau.cache import cache_dir
 
 FORMAT = 1
 """Raised whenever the meaning of a cached array changes, so that old files are not read."""
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-def cache_dir() -> Path:
-    """``UNPLATEAU_CACHE`` if it is set, else the user's cache directory; not created here."""
-    return Path(os.environ.get("UNPLATEAU_CACHE") or user_cache_dir("unplateau"))
 
 
 def cache_path(name: str, key: object) -> Path:

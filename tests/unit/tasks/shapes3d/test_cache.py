@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unplateau.tasks.shapes3d.cache import Arrays, cache_dir, cache_path, cached, load, store
+from unplateau.cache import cache_dir
+from unplateau.tasks.shapes3d.cache import Arrays, cache_path, cached, load, store
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array(7)}
 

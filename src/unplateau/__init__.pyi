@@ -23,8 +23,11 @@ from .tasks.digits import Digits as Digits
 from .tasks.factors import FactorTask as FactorTask
 from .tasks.floors import floors as floors
 from .tasks.mixture import Mixture as Mixture
+from .tasks.selection import WordSelection as WordSelection
 from .tasks.shapes3d import Shapes3D as Shapes3D
 from .tasks.shapes3d import Shapes3DFile as Shapes3DFile
+from .tasks.text import LabelledText as LabelledText
+from .tasks.words import Words as Words
 from .tensors import Components as Components
 from .train.loop import train as train
 from .train.spec import RunSpec as RunSpec

@@ -13,15 +13,17 @@ import torch
 
 from unplateau.errors import SpecError, suggest
 from unplateau.models.base import Decomposable
-from unplateau.tensors import Components, Prompts
+from unplateau.tensors import Components, Prompts, TokenPrompts
 from unplateau.types import Cut
 
 
-def decompose(model: Decomposable, inputs: Prompts, *, cut: Cut = "self") -> Components:
+def decompose(model: Decomposable, inputs: Prompts | TokenPrompts, *, cut: Cut = "self") -> Components:
     """Hidden, weights and context components, each (L + 1, B, T, D); index 0 is the embedding.
 
-    ``cut`` names what "no access" means: ``self`` (every position attends to itself only), ``identity`` (attention's
-    output is its own layer-normed input, as in the paper's released code) or ``zero`` (attention adds nothing).
+    ``cut`` names what "no access" means: ``self`` (every position attends to itself only), ``item`` (to its own item
+    only: the same where items take one position each, and the reading for items of several tokens), ``identity``
+    (attention's output is its own layer-normed input, as in the paper's released code) or ``zero`` (attention adds
+    nothing).
     Runs without gradients. Raises SpecError for an unknown cut.
     """
     if cut not in get_args(Cut):

@@ -1,10 +1,12 @@
 """The tensors that travel along the chain, with their shapes.
 
-Legend: B batch, K pairs of a prompt, T = 2K positions, L layers, D width, F factors, C labels.
+Legend: B batch, K pairs of a prompt, T positions of a prompt (2K where items take one position each), M positions with
+known factors (K unless every word of an item has its own), L layers, D width, F factors, C labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,22 +17,53 @@ from unplateau.types import Cut
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a model reads: ``x_1 y_1 ... x_K y_K``. ``items`` (B, K, item width) float; ``labels`` (B, K) int64."""
+    """What a model reads: ``x_1 y_1 ... x_K y_K``.
+
+    ``items``: vectors (B, K, item width) float, or tokens (B, K, positions of an item, P) int64, where the P tokens of
+    a position (one for a word, several for its letters) enter as the sum of their embeddings and 0 stands for none.
+    ``labels`` (B, K) int64. ``cues`` (B,) int64: what stands before the first item, where the task has cues.
+    """
 
     items: Tensor
     labels: Tensor
+    cues: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prompts:
+        """The same change to each tensor."""
+        return Prompts(change(self.items), change(self.labels), None if self.cues is None else change(self.cues))
+
+
+@dataclass(frozen=True)
+class TokenPrompts:
+    """Prompts as the tokenizer of a language model writes them, padded on the right.
+
+    ``tokens`` (B, T) int64; ``mask`` (B, T) bool, False at padding. ``segments`` (B, T) int64: tokens of one item share
+    a number, all other tokens have one of their own. ``items`` (B, M): positions of the last token of each item, whose
+    factors are known. ``queries`` (B, K): positions whose next token is the label.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    segments: Tensor
+    items: Tensor
+    queries: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TokenPrompts:
+        """The same change to each tensor."""
+        tensors = (self.tokens, self.mask, self.segments, self.items, self.queries)
+        return TokenPrompts(*(change(tensor) for tensor in tensors))
 
 
 @dataclass(frozen=True)
 class Batch:
     """One batch of prompts with everything that is known about it.
 
-    ``inputs``: Prompts. ``targets`` (B, K): the label to predict at each query position. ``factors`` (B, K, F): true
-    factor values of every item. ``hidden_factor`` (B,): index (into the F factors) of the one that decides the label.
-    ``item_index`` (B, K): rows of the item source, for showing a prompt.
+    ``inputs``: what the model reads. ``targets`` (B, K): the label to predict at each query position. ``factors``
+    (B, M, F): true factor values at each item position. ``hidden_factor`` (B,): index (into the F factors, or into the
+    shape's ``hidden_names``) of what decides the label. ``item_index`` (B, M): rows of the item source.
     """
 
-    inputs: Prompts
+    inputs: Prompts | TokenPrompts
     targets: Tensor
     factors: Tensor
     hidden_factor: Tensor
@@ -41,14 +74,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        inputs = Prompts(self.inputs.items.to(device), self.inputs.labels.to(device))
         rest = (self.targets, self.factors, self.hidden_factor, self.item_index)
-        return Batch(inputs, *(tensor.to(device) for tensor in rest))
+        return Batch(self.inputs.map(lambda tensor: tensor.to(device)), *(tensor.to(device) for tensor in rest))
 
 
 @dataclass(frozen=True)
 class Items:
-    """Items drawn alone, without a prompt. ``vectors`` (N, item width) float; ``factors`` (N, F) int64."""
+    """Items drawn alone, without a prompt.
+
+    ``vectors`` (N, item width) float, or tokens (N, positions, P) int64, one position where each has factors of its
+    own. ``factors`` (N, F) int64.
+    """
 
     vectors: Tensor
     factors: Tensor
@@ -77,14 +113,27 @@ class Components:
 
 def concatenate(batches: list[Batch]) -> Batch:
     """Rows of several batches of the same task shape, one after the other."""
-    inputs = Prompts(
-        torch.cat([batch.inputs.items for batch in batches]),
-        torch.cat([batch.inputs.labels for batch in batches]),
-    )
+    inputs = [batch.inputs for batch in batches]
     return Batch(
-        inputs,
+        _concatenate_prompts([one for one in inputs if isinstance(one, Prompts)]),
         torch.cat([batch.targets for batch in batches]),
         torch.cat([batch.factors for batch in batches]),
         torch.cat([batch.hidden_factor for batch in batches]),
         torch.cat([batch.item_index for batch in batches]),
     )
+
+
+def _concatenate_prompts(prompts: list[Prompts]) -> Prompts:
+    cues = [one.cues for one in prompts if one.cues is not None]
+    return Prompts(
+        torch.cat([one.items for one in prompts]),
+        torch.cat([one.labels for one in prompts]),
+        torch.cat(cues) if cues else None,
+    )
+
+
+def pad_tokens(rows: Sequence[Sequence[int]], *, left: bool = False) -> Tensor:
+    """(N, longest row) int64: rows of tokens filled up with 0, on the right unless ``left``."""
+    longest = max(map(len, rows), default=0)
+    filled = [[0] * (longest - len(row)) + [*row] if left else [*row] + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), longest)

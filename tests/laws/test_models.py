@@ -8,6 +8,11 @@ from unplateau.decompose import decompose
 from unplateau.errors import LawError, SpecError
 from unplateau.models.attention import Attention
 from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.tasks.base import Task
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.selection import WordSelection
+from unplateau.tasks.text import LabelledText
+from unplateau.tasks.words import Words
 from unplateau.tensors import Output, Prompts
 from unplateau.testing import check_model
 from unplateau.types import CUTS, TaskShape
@@ -26,6 +31,38 @@ def prompts(seed: int = 0) -> Prompts:
 def test_transformer_keeps_the_laws(init: str, width: int) -> None:
     config = ModelConfig.model_validate({"init": init, "width": width})
     check_model(Transformer(config, SHAPE, seed=1), prompts())
+
+
+LANGUAGE: dict[str, Task] = {
+    "words": FactorTask(source=Words(), n_pairs=7),
+    "words in characters": FactorTask(source=Words(written="characters"), n_pairs=7),
+    "selection": WordSelection(n_pairs=5),
+    "sentences in pieces": FactorTask(source=LabelledText(written="pieces", n_positions=6), n_pairs=4),
+}
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_transformer_keeps_the_laws_on_language(name: str, carry: bool) -> None:
+    task = LANGUAGE[name]
+    config = ModelConfig(width=16, labels_carry_items=carry)
+    check_model(Transformer(config, task.shape, seed=2), task.sample(0, batch_size=3).inputs)
+
+
+def test_cut_item_equals_cut_self_where_items_take_one_position() -> None:
+    model, inputs = Transformer(ModelConfig(), SHAPE), prompts()
+    alone, by_item = (decompose(model, inputs, cut=cut).weights[:, :, ::2] for cut in ("self", "item"))
+    torch.testing.assert_close(alone, by_item, atol=1e-5, rtol=1e-5)
+
+
+def test_cut_item_equals_a_prompt_of_one_item_where_items_take_several_positions() -> None:
+    task = LANGUAGE["sentences in pieces"]
+    model = Transformer(ModelConfig(), task.shape)
+    inputs = task.sample(0, batch_size=3).inputs
+    assert isinstance(inputs, Prompts)
+    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1])
+    alone = model(first).hidden
+    torch.testing.assert_close(decompose(model, inputs, cut="item").weights[:, :, :7], alone, atol=1e-5, rtol=1e-5)
 
 
 class Leaking(Transformer):

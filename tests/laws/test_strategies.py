@@ -13,6 +13,8 @@ from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.tasks.base import Task
 from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.selection import WordSelection
+from unplateau.tasks.text import LabelledText
 from unplateau.testing import check_curriculum, check_loss_term
 from unplateau.train.spec import RunSpec, TrainConfig
 
@@ -21,6 +23,9 @@ SPEC = RunSpec(
     model=ModelConfig(n_layers=2, width=16),
     train=TrainConfig(batch_size=8),
 )
+SELECTION = SPEC.model_copy(update={"task": WordSelection(n_pairs=3)})
+SENTENCES = LabelledText(written="pieces", n_positions=8, attributes=("class", "length"))
+TEXT = SPEC.model_copy(update={"task": FactorTask(source=SENTENCES, n_pairs=3)})
 CURRICULA: list[Curriculum] = [
     WarmUp(),
     WarmUp(steps=0),
@@ -49,6 +54,27 @@ def test_curriculum_keeps_the_laws(curriculum: Curriculum) -> None:
 @pytest.mark.parametrize("term", TERMS, ids=lambda part: part.name)
 def test_loss_term_keeps_the_laws(term: LossTerm) -> None:
     check_loss_term(term, SPEC)
+
+
+@pytest.mark.parametrize("curriculum", [WarmUp(steps=30, mapping="shuffled"), Mixed()], ids=lambda part: part.name)
+@pytest.mark.parametrize("spec", [SELECTION, TEXT], ids=["selection", "sentences"])
+def test_curriculum_keeps_the_laws_on_language(curriculum: Curriculum, spec: RunSpec) -> None:
+    check_curriculum(curriculum, spec.task, n_steps=50)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [WeightsLoss(), ComponentLoss(rows=2), ComponentLoss(items=5), ComponentLoss(items=5, cut="item"), ContextLoss()],
+    ids=lambda part: part.name,
+)
+@pytest.mark.parametrize("spec", [SELECTION, TEXT], ids=["selection", "sentences"])
+def test_loss_term_keeps_the_laws_on_language(term: LossTerm, spec: RunSpec) -> None:
+    check_loss_term(term, spec)
+
+
+@pytest.mark.parametrize("term", [WeightsLoss(factors="identity"), ComponentLoss(items=5, factors="identity")])
+def test_label_free_terms_keep_the_laws_on_words(term: LossTerm) -> None:
+    check_loss_term(term, SELECTION)
 
 
 class Restless(Curriculum):

@@ -13,12 +13,16 @@ from unplateau.tasks.digits import Digits
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.floors import floors
 from unplateau.tasks.mixture import Mixture
+from unplateau.tasks.selection import WordSelection
 from unplateau.tasks.shapes3d import Shapes3D
+from unplateau.tasks.text import LabelledText
+from unplateau.tasks.words import Words
 from unplateau.tensors import Batch
 from unplateau.testing import check_task
 from unplateau.types import Split
 
 CODES = FactorTask(source=RandomCodes(), n_pairs=8)
+SELECTION = WordSelection()
 TASKS: dict[str, Task] = {
     "codes, fresh mappings": CODES,
     "codes, one mapping": CODES.fixed(),
@@ -28,6 +32,18 @@ TASKS: dict[str, Task] = {
     "digits": FactorTask(source=Digits(), n_pairs=12),
     "images": FactorTask(source=Shapes3D.small(), hidden=("object_hue", "scale", "shape"), n_pairs=16),
     "mixture": Mixture(tasks=(CODES.fixed(), CODES), shares=(0.5, 0.5)),
+    "words": FactorTask(source=Words()),
+    "words, one mapping": FactorTask(source=Words()).fixed(),
+    "words, 20 mappings": FactorTask(source=Words(), n_mappings=20),
+    "words in characters": FactorTask(source=Words(written="characters"), n_pairs=12),
+    "words in pieces, another attribute": FactorTask(source=Words(written="pieces", attributes=("initial", "topic"))),
+    "selection": SELECTION,
+    "selection, one mapping": SELECTION.fixed(),
+    "selection, three mappings": SELECTION.model_copy(update={"n_mappings": 3}),
+    "selection, shuffled": SELECTION.shuffled(),
+    "mixture of selections": Mixture(tasks=(SELECTION.fixed(), SELECTION), shares=(0.25, 0.75)),
+    "sentence vectors": FactorTask(source=LabelledText(), n_pairs=8),
+    "sentences in pieces": FactorTask(source=LabelledText(written="pieces", attributes=("class", "length")), n_pairs=6),
 }
 
 
@@ -48,7 +64,7 @@ class Global(FactorTask):
     """Draws its step from the global random numbers."""
 
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
-        noise = int(torch.randint(100, ()))
+        noise = int(torch.randint(10**9, ()))
         return super().sample(step + noise, batch_size=batch_size, split=split, seed=seed)
 
 

@@ -1,7 +1,7 @@
 """Probes against scikit-learn, and on models whose states are known."""
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from unplateau.decompose import decompose
 from unplateau.errors import DivergedError, SpecError
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe import Examples, probe_accuracies, probe_components, score_layers
-from unplateau.probe.components import PROMPTS_AT_ONCE, _draw_examples
+from unplateau.probe.components import PROMPTS_AT_ONCE, _Draw
 from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.logistic import logistic_predictions, logistic_weights
 from unplateau.probe.ridge import ridge_predictions
@@ -204,7 +204,8 @@ def test_the_context_probe_reads_the_hidden_factor_from_the_second_half() -> Non
     model = Telling(ModelConfig(n_layers=1, width=16, n_heads=2), task.shape)
     batch = task.sample(0, batch_size=32)
     model.told = batch.hidden_factor.double().float()
-    scores = score_layers(model, batch, batch)
+    others = replace(batch, item_index=batch.item_index + 10_000)  # no probe is tested on items it was fitted to
+    scores = score_layers(model, batch, others)
     assert scores.context_score[1] == 1
     assert scores.context_score[0] < 0.8
     assert scores.context_control[1] < 0.8
@@ -299,7 +300,7 @@ def test_seeds_draw_other_prompts_and_other_controls() -> None:
 
 def test_many_prompts_are_taken_in_pieces_without_mixing_their_groups() -> None:
     model, n_prompts = model_of(), PROMPTS_AT_ONCE + 6
-    drawn = _draw_examples(model, TASK, "context", "train", 4 * n_prompts - 1, [1], "self", 0)
+    drawn = _Draw(model, TASK, "context", [1], "self", 0).examples("train", 4 * n_prompts - 1)
     batches = [TASK.sample(step, batch_size=PROMPTS_AT_ONCE, seed=fold_seed(0, "probe")) for step in range(2)]
     batch = concatenate(batches)
     features = decompose(model, batch.inputs).context[1, :, 8::2].flatten(0, 1)[: 4 * n_prompts - 1]

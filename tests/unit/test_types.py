@@ -62,4 +62,4 @@ def test_values_are_frozen():
 
 
 def test_the_default_cut_comes_first():
-    assert CUTS == ("self", "identity", "zero")
+    assert CUTS == ("self", "item", "identity", "zero")

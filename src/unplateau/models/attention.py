@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
 
-Attention = Literal["causal", "self", "identity", "zero"]
-"""``causal``: every position reads itself and all before. The other three cut a position off from all others:
-``self`` (it reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing)."""
+Attention = Literal["causal", "self", "item", "identity", "zero"]
+"""``causal``: every position reads itself and all before. The others cut a position off from all others: ``self`` (it
+reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing); or, where an item
+takes several positions, from all other items: ``item`` (it reads itself and what is before it in its own item)."""
 
 
 class SelfAttention(nn.Module):

@@ -29,13 +29,22 @@ def initialise(model: Transformer, name: Literal["scaled", "gpt2"], *, seed: int
         if isinstance(module, nn.Linear):
             initialise_linear(module, name, generator)
         elif isinstance(module, nn.Embedding):
-            positions = module is model.position_embedding
-            scaled = POSITION_DEVIATION if positions else LABEL_DEVIATION
-            module.weight.normal_(0, scaled if name == "scaled" else GPT2_DEVIATION, generator=generator)
+            deviation = _scaled_deviation(model, module) if name == "scaled" else GPT2_DEVIATION
+            module.weight.normal_(0, deviation, generator=generator)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0
     if name == "gpt2":  # residual projections shrink with depth, as in GPT-2
         for block in model.blocks:
             for projection in (block.attention.project, block.contract):  # type: ignore[union-attr]
                 projection.weight.div_(math.sqrt(2 * model.n_layers))  # type: ignore[union-attr, operator]
+
+
+def _scaled_deviation(model: Transformer, embedding: nn.Embedding) -> float:
+    if embedding is model.position_embedding:
+        return POSITION_DEVIATION
+    if embedding is model.item_embedding and model.shape.labels_are_tokens:
+        return 1 / math.sqrt(model.width)  # it reads out as well: logits then start with a deviation of 1
+    return LABEL_DEVIATION
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """A GPT-2-style decoder over prompts of items and labels, which returns the hidden state of every layer.
 
 What enters: :class:`~unplateau.tensors.Prompts`. What leaves: :class:`~unplateau.tensors.Output`. Pre-norm blocks,
-learned positions, tanh-GELU; items enter through a linear layer, labels through an embedding (Fu et al. 2024,
-section 3; labels there are one-hot vectors through the linear layer, which is the same map).
+learned positions, tanh-GELU; item vectors enter through a linear layer, labels through an embedding (Fu et al. 2024,
+section 3; labels there are one-hot vectors through the linear layer, which is the same map). Items written in tokens
+enter through an embedding as well, and where labels are tokens too, one embedding reads, labels and predicts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from unplateau.config import Config
 from unplateau.errors import CheckpointError
 from unplateau.models.attention import Attention, SelfAttention
 from unplateau.models.initialise import initialise
-from unplateau.tensors import Output, Prompts
+from unplateau.tensors import Output, Prompts, TokenPrompts
 from unplateau.types import TaskShape
 
 
@@ -30,7 +31,11 @@ class ModelConfig(Config):
     n_heads: int = Field(2, ge=1, description="attention heads; must divide the width")
     init: Literal["scaled", "gpt2"] = Field(
         "scaled",
-        description="scaled: PyTorch's layer defaults, positions N(0, 0.3), labels N(0, 0.5); gpt2: N(0, 0.02)",
+        description="scaled: PyTorch's layer defaults, positions N(0, 0.3), labels and tokens N(0, 0.5) (deviation "
+        "1/sqrt(width) where tokens are predicted); gpt2: N(0, 0.02)",
+    )
+    labels_carry_items: bool = Field(
+        False, description="whether a label's position carries its item too: x_1, x_1 + y_1, x_2 ... (embeddings)"
     )
 
     @model_validator(mode="after")
@@ -64,37 +69,96 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.shape = config, shape
         self.n_layers, self.width = config.n_layers, config.width
-        self.item_embedding = nn.Linear(shape.item_width, config.width)
-        self.label_embedding = nn.Embedding(shape.n_labels, config.width)
+        self.item_embedding: nn.Embedding | nn.Linear = _item_embedding(shape, config.width)
+        if not shape.labels_are_tokens:
+            self.label_embedding = nn.Embedding(shape.n_labels, config.width)
+            self.read_out = nn.Linear(config.width, shape.n_labels)
+        if shape.n_cues:
+            self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
         self.position_embedding = nn.Embedding(shape.n_positions, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.n_heads) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.width)
-        self.read_out = nn.Linear(config.width, shape.n_labels)
         initialise(self, config.init, seed=seed)
 
-    def forward(self, inputs: Prompts, attention: Attention = "causal") -> Output:
-        """Logits (B, K, C) at the item positions and hidden states (L + 1, B, T, D), index 0 the embedding."""
+    def forward(self, inputs: Prompts | TokenPrompts, attention: Attention = "causal") -> Output:
+        """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""
         states = self.hidden_states(self.embed(inputs), attention)
-        at_queries = states[-1][:, self.shape.query_positions.start :: self.shape.query_positions.step]
-        return Output(self.read_out(self.normalise(at_queries)), torch.stack(states))
+        return Output(self.predict(self.normalise(self.at_queries(states[-1], inputs))), torch.stack(states))
 
-    def embed(self, inputs: Prompts) -> Tensor:
-        """(B, T, D): items and labels interleaved as x_1 y_1 x_2 y_2 ..., plus their positions."""
-        items = self.item_embedding(inputs.items)  # (B, K, D)
-        labels = self.label_embedding(inputs.labels)  # (B, K, D)
-        tokens = torch.stack((items, labels), dim=2).flatten(1, 2)  # (B, T, D)
-        return tokens + self.position_embedding.weight[: tokens.shape[1]]
+    def embed(self, inputs: Prompts | TokenPrompts) -> Tensor:
+        """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., plus their positions."""
+        assert isinstance(inputs, Prompts), "this model reads items and labels, not the tokens of a language model"
+        items = self.embed_items(inputs.items)  # (B, K, positions of an item, D)
+        labels = self.embed_labels(inputs.labels)[:, :, None]  # (B, K, 1, D)
+        if self.config.labels_carry_items:
+            labels = labels + items[:, :, -1:]
+        states = torch.cat((items, labels), dim=2).flatten(1, 2)
+        if inputs.cues is not None:
+            states = torch.cat((self.cue_embedding(inputs.cues)[:, None], states), dim=1)
+        return states + self.position_embedding.weight[: states.shape[1]]
 
-    def embed_items(self, vectors: Tensor, positions: Tensor) -> Tensor:
-        """(N, 1, D): items (N, item width) shown alone at these positions (N,) of the prompt."""
-        return (self.item_embedding(vectors) + self.position_embedding(positions)).unsqueeze(1)
+    def embed_items(self, items: Tensor) -> Tensor:
+        """Vectors (..., item width) -> (..., 1, D), or tokens (..., positions, P) -> (..., positions, D)."""
+        if items.is_floating_point():
+            return self.item_embedding(items)[..., None, :]
+        return self.item_embedding(items).sum(-2)
+
+    def embed_labels(self, labels: Tensor) -> Tensor:
+        """(...) -> (..., D)."""
+        if self.shape.labels_are_tokens:
+            return self.item_embedding(labels + 1)  # token 0 stands for none
+        return self.label_embedding(labels)
+
+    def predict(self, normalised: Tensor) -> Tensor:
+        """(..., D) -> logits (..., C)."""
+        if self.shape.labels_are_tokens:
+            return nn.functional.linear(normalised, self.item_embedding.weight[1 : self.shape.n_labels + 1])
+        return self.read_out(normalised)
+
+    def at_items(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
+        """(..., B, T, D) -> (..., B, M, D)."""
+        if self.shape.factors_at == "item":
+            return self.at_queries(states, inputs)
+        return states[..., self.shape.item_positions, :]
+
+    def at_queries(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
+        """(..., B, T, D) -> (..., B, K, D)."""
+        del inputs  # the layout is the same for all prompts
+        queries = self.shape.query_positions
+        return states[..., queries.start :: queries.step, :]
+
+    def states_at_items(self, inputs: Prompts | TokenPrompts, attention: Attention, n_layers: int) -> Tensor:
+        """(B, M, D); where no position sees another, the item positions are taken out of the prompt first."""
+        embedded = self.embed(inputs)
+        if attention == "item":
+            return self.at_items(self.hidden_states(embedded, attention, n_layers)[-1], inputs)
+        return self.hidden_states(self.at_items(embedded, inputs), attention, n_layers)[-1]
+
+    def states_of_items(self, items: Tensor, positions: Tensor, attention: Attention, n_layers: int) -> Tensor:
+        """(N, 1, D)."""
+        embedded = self.embed_items(items)  # (N, positions of an item, D)
+        back = torch.arange(embedded.shape[1] - 1, -1, -1, device=positions.device)
+        embedded = embedded + self.position_embedding(positions[:, None] - back)
+        alone: Attention = "causal" if attention == "item" else attention
+        return self.hidden_states(embedded, alone, n_layers)[-1][:, -1:]
 
     def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
         """The embedding (B, T, D) and the states after each of the first ``n_layers`` blocks (all by default)."""
+        if attention == "item":
+            return self._states_by_item(embedded, n_layers)
         states = [embedded]
         for block in self.blocks[:n_layers]:
             states.append(block(states[-1], attention))
         return states
+
+    def _states_by_item(self, embedded: Tensor, n_layers: int | None) -> list[Tensor]:
+        """Cue and pairs as sequences of their own."""
+        first, length = self.shape.first_position, self.shape.item_length + 1
+        pairs = embedded[:, first:].unflatten(1, (-1, length))  # (B, K, length of a pair, D)
+        cues = self.hidden_states(embedded[:, :first], "causal", n_layers) if first else []
+        alone = self.hidden_states(pairs.flatten(0, 1), "causal", n_layers)
+        states = [state.unflatten(0, pairs.shape[:2]).flatten(1, 2) for state in alone]
+        return [torch.cat(both, 1) for both in zip(cues, states, strict=True)] if cues else states
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """The final layer norm over (..., D)."""
@@ -119,6 +183,12 @@ class Transformer(nn.Module):
                         f"GPT-2 state dict: '{theirs}' has shape {tuple(value.shape)}, needed {tuple(mine[name].shape)}"
                     )
                 mine[name].copy_(value)
+
+
+def _item_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
+    if shape.vocabulary:
+        return nn.Embedding(shape.vocabulary + 1, width, padding_idx=0)
+    return nn.Linear(shape.item_width, width)
 
 
 def _gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:

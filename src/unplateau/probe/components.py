@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal, get_args
 
 import torch
@@ -19,18 +20,20 @@ from unplateau.errors import SpecError, suggest
 from unplateau.models.base import Decomposable
 from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
 from unplateau.rng import fold_seed
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components
 from unplateau.types import Cut, ProbeScore, Split, TaskShape
 
 Component = Literal["weights", "context", "hidden"]
 HIDDEN_FACTOR = "hidden factor"
 PROMPTS_AT_ONCE = 64
+MOST_DRAWS = 10
+"""Where items are drawn for training and test alike, so many times more prompts may be needed for other items."""
 
 
 def probe_components(
     model: Decomposable,
-    task: Task,
+    task: Sampler,
     *,
     component: Component = "weights",
     layers: Sequence[int] | None = None,
@@ -46,12 +49,13 @@ def probe_components(
     ``weights``: from the weights component at the item positions to every factor of the item there. ``hidden``: the
     same from the full hidden state. ``context``: from the context component to the index of the hidden factor, at the
     item positions of the second half of the prompt, where there has been something to infer it from. ``n_train`` and
-    ``n_test`` count examples, that is positions. Train examples come from train items, test examples from held-out
+    ``n_test`` count examples, that is positions. Test examples come from the test items and train examples from other
     items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist.
     """
     chosen = _chosen_layers(model, component, layers)
-    train = _draw_examples(model, task, component, "train", n_train, chosen, cut, seed)
-    test = _draw_examples(model, task, component, "test", n_test, chosen, cut, seed)
+    draw = _Draw(model, task, component, chosen, cut, seed)
+    test = draw.examples("test", n_test)
+    train = draw.examples("train", n_train, without=test.item)
     names, sizes = _targets(task.shape, component)
     result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
     return [
@@ -68,6 +72,13 @@ def probe_components(
         for row, layer in enumerate(chosen)
         for factor, name in enumerate(names)
     ]
+
+
+@dataclass(frozen=True)
+class _Found(Examples):
+    """Examples and the items (N,) that they come from; -1 where an example is no item."""
+
+    item: Tensor
 
 
 @dataclass(frozen=True)
@@ -100,10 +111,11 @@ def score_layers(
     shape = model.shape
     parts = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
     item_train, item_test = (
-        _stack([_examples(found, batch, shape, component) for component in ("weights", "hidden")])
+        _stack([_examples(model, found, batch, component) for component in ("weights", "hidden")])
         for found, batch in parts
     )
-    context_train, context_test = (_examples(found, batch, shape, "context") for found, batch in parts)
+    item_train = _without(item_train, item_test.item)
+    context_train, context_test = (_examples(model, found, batch, "context") for found, batch in parts)
     items = probe_accuracies(item_train, item_test, shape.factor_sizes, method=method, seed=seed)
     sizes = _targets(shape, "context")[1]
     return _layer_scores(
@@ -138,61 +150,95 @@ def _chosen_layers(model: Decomposable, component: str, layers: Sequence[int] | 
     return chosen
 
 
-def _draw_examples(
-    model: Decomposable,
-    task: Task,
-    component: Component,
-    split: Split,
-    n_examples: int,
-    layers: Sequence[int],
-    cut: Cut,
-    seed: int,
-) -> Examples:
-    """Exactly ``n_examples`` examples of these layers, from prompts of the probe's own stream of random numbers."""
-    if n_examples < 1:
-        raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
-    n_prompts = math.ceil(n_examples / len(_positions(task.shape, component)))
-    batch_size = min(n_prompts, PROMPTS_AT_ONCE)
-    parts = []
-    for step in range(math.ceil(n_prompts / batch_size)):
-        batch = task.sample(step, batch_size=batch_size, split=split, seed=fold_seed(seed, "probe"))
-        found = _examples(_decompose(model, batch, cut), batch, task.shape, component)
-        parts.append(Examples(found.features[list(layers)], found.labels, found.group))
-    features = torch.cat([part.features for part in parts], 1)[:, :n_examples]
-    labels = torch.cat([part.labels for part in parts])
-    group = torch.cat([part.group + number * len(part.labels) for number, part in enumerate(parts)])[:n_examples]
-    return Examples(features, labels[: int(group.max()) + 1], group)
+@dataclass(frozen=True)
+class _Draw:
+    """What one call of probe_components reads, from prompts of the probe's own stream of random numbers."""
+
+    model: Decomposable
+    task: Sampler
+    component: Component
+    layers: Sequence[int]
+    cut: Cut
+    seed: int
+
+    def examples(self, split: Split, n_examples: int, *, without: Tensor | None = None) -> _Found:
+        """Exactly ``n_examples`` examples of these layers, none of an item in ``without``."""
+        if n_examples < 1:
+            raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
+        n_prompts = math.ceil(n_examples / _per_prompt(self.task.shape, self.component))
+        parts: list[_Found] = []
+        while sum(len(part.group) for part in parts) < n_examples:
+            if len(parts) > MOST_DRAWS * n_prompts:
+                raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
+            parts.append(self._batch(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE), without))
+        return _first(parts, n_examples)
+
+    def _batch(self, split: Split, step: int, size: int, without: Tensor | None) -> _Found:
+        batch = self.task.sample(step, batch_size=size, split=split, seed=fold_seed(self.seed, "probe"))
+        found = _examples(self.model, _decompose(self.model, batch, self.cut), batch, self.component)
+        return _without(replace(found, features=found.features[list(self.layers)]), without)
 
 
-def _examples(components: Components, batch: Batch, shape: TaskShape, component: Component) -> Examples:
+def _first(parts: Sequence[_Found], n_examples: int) -> _Found:
+    """The first examples of several batches; groups of different batches are different groups."""
+    offsets = accumulate((len(part.labels) for part in parts), initial=0)
+    group = torch.cat([part.group + offset for part, offset in zip(parts, offsets, strict=False)])[:n_examples]
+    return _Found(
+        torch.cat([part.features for part in parts], 1)[:, :n_examples],
+        torch.cat([part.labels for part in parts])[: int(group.max()) + 1],
+        group,
+        torch.cat([part.item for part in parts])[:n_examples],
+    )
+
+
+def _examples(model: Decomposable, components: Components, batch: Batch, component: Component) -> _Found:
     """All examples of a batch: groups are positions (each has its own item), or prompts for the hidden factor."""
     states = {"weights": components.weights, "context": components.context, "hidden": components.hidden}[component]
-    positions = _positions(shape, component)
-    features = states[:, :, positions.start : positions.stop : positions.step].flatten(1, 2)  # (L + 1, N, D)
     if component != "context":
         labels = batch.factors.flatten(0, 1).cpu()
-        return Examples(features.cpu(), labels, torch.arange(len(labels)))
+        features = model.at_items(states, batch.inputs).flatten(1, 2)  # (L + 1, N, D)
+        return _Found(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
+    late = model.at_queries(states, batch.inputs)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
+    group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
+    none = torch.full((len(group),), -1)
+    return _Found(late.flatten(1, 2).cpu(), _hidden_class(batch, model.shape)[:, None], group, none)
+
+
+def _hidden_class(batch: Batch, shape: TaskShape) -> Tensor:
+    """(B,): which of the shape's ``hidden_choices`` a prompt hides."""
+    if shape.hidden_names:
+        return batch.hidden_factor.cpu()
     index = torch.full((len(shape.factor_sizes),), -1)
     index[list(shape.hidden_factors)] = torch.arange(len(shape.hidden_factors))
-    group = torch.arange(len(batch)).repeat_interleave(len(positions))
-    return Examples(features.cpu(), index[batch.hidden_factor.cpu()][:, None], group)
+    return index[batch.hidden_factor.cpu()]
+
+
+def _without(found: _Found, items: Tensor | None) -> _Found:
+    """The examples whose items are not among these: nobody is examined on what the probe was fitted to."""
+    if items is None:
+        return found
+    kept = ~torch.isin(found.item, items) | (found.item < 0)
+    if bool(kept.all()):
+        return found
+    labels = found.labels[found.group][kept]
+    return _Found(found.features[:, kept], labels, torch.arange(len(labels)), found.item[kept])
 
 
 def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and numbers of classes of what is probed for."""
     if component == "context":
-        return (HIDDEN_FACTOR,), (len(shape.hidden_factors),)
+        return (HIDDEN_FACTOR,), (len(shape.hidden_choices),)
     return shape.factor_names, shape.factor_sizes
 
 
-def _positions(shape: TaskShape, component: Component) -> range:
-    queries = shape.query_positions
-    return queries[len(queries) // 2 :] if component == "context" else queries
+def _per_prompt(shape: TaskShape, component: Component) -> int:
+    """Examples that a prompt gives."""
+    return shape.n_pairs - shape.n_pairs // 2 if component == "context" else len(shape.item_positions)
 
 
-def _stack(parts: Sequence[Examples]) -> Examples:
+def _stack(parts: Sequence[_Found]) -> _Found:
     """Examples that differ in their features only, as further layers of one."""
-    return Examples(torch.cat([part.features for part in parts]), parts[0].labels, parts[0].group)
+    return replace(parts[0], features=torch.cat([part.features for part in parts]))
 
 
 def _decompose(model: Decomposable, batch: Batch, cut: Cut) -> Components:

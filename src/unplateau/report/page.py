@@ -60,6 +60,7 @@ def page(groups: Groups) -> str:
         tables=_tables(groups, comparison),
         pictures=_pictures(all_panels(groups)),
         prompts=shown_prompts(groups),
+        held_out=all(run.record.task.get("holds_out_items", True) for members in groups.values() for run in members),
         facts=facts(groups),
         provenance=provenance(groups),
         specs=[(printable(name), _json(members[0])) for name, members in groups.items()],

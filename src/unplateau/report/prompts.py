@@ -1,6 +1,7 @@
-"""Two real prompts as people can see them: pictures, labels, and what the model guessed before and after its escape.
+"""Two real prompts as people can see them: items, labels, and what the model guessed before and after its escape.
 
-What enters: ``prompts.npz`` of a run and the guesses in the histories. What leaves: pictures as data URIs, and rows.
+What enters: ``prompts.npz`` of a run and the guesses in the histories. What leaves: pictures as data URIs or items in
+words, the rule that the prompt hides, and rows of guesses.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,12 @@ from unplateau.store import RunRecord
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a prompt: its picture as a data URI, in words, and its label."""
+    """One item of a prompt: its picture as a data URI or its text (empty if it has none), its factors, its label."""
 
     picture: str
+    text: str
     words: str
-    label: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Guesses:
 
     strategy: str
     when: str
-    labels: tuple[tuple[int, bool], ...]
+    labels: tuple[tuple[str, bool], ...]
 
     @property
     def n_right(self) -> int:
@@ -49,11 +52,21 @@ class Guesses:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt and the rows of guesses on it."""
+    """One prompt, the rule that it hides, and the rows of guesses on it."""
 
-    hidden_factor: str
+    rule: str
     items: tuple[Item, ...]
     guesses: tuple[Guesses, ...]
+
+    @property
+    def by_strategy(self) -> list[tuple[str, list[Guesses]]]:
+        """The rows of each strategy, in the order of the strategies."""
+        return [(name, list(rows)) for name, rows in groupby(self.guesses, key=lambda row: row.strategy)]
+
+    @property
+    def in_words(self) -> bool:
+        """Whether its items are texts."""
+        return not any(item.picture for item in self.items)
 
 
 def shown_prompts(groups: Groups) -> list[Prompt]:
@@ -76,32 +89,58 @@ def _read(record: RunRecord) -> dict[str, NDArray[Any]]:
     path = record.path / store.PROMPTS
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            data = {name: file[name] for name in ("images", "labels", "hidden_factor", "factors")}
+            data = {name: file[name] for name in file.files}
+            wrong = _wrong(data)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunDirectoryError(f"{path}: damaged, or not a file of prompts; remove it to report without") from error
-    shapes = data["images"].shape[:2], data["labels"].shape, data["factors"].shape[:2]
-    if data["images"].ndim != 5 or data["images"].dtype != np.uint8 or len(set(shapes)) != 1:
-        raise RunDirectoryError(f"{path}: images, labels and factors do not fit together; remove it to report without")
+    if wrong:
+        raise RunDirectoryError(f"{path}: {wrong} do not fit together; remove it to report without")
     return data
 
 
+def _wrong(data: dict[str, NDArray[Any]]) -> str:
+    """Which arrays are not what they should be, in words; KeyError if one is missing."""
+    shape = data["labels"].shape
+    seen = [name for name in ("images", "texts") if name in data]
+    fits = bool(seen) and len(data["factors"]) == len(data["hidden_factor"]) == shape[0]
+    if not fits or any(data[name].shape[:2] != shape for name in seen):
+        return f"{', '.join(seen) or 'images'}, labels and factors"
+    if "images" in data and (data["images"].ndim != 5 or data["images"].dtype != np.uint8):
+        return "images and pixels"
+    return "" if data["labels"].max() < len(data["label_names"]) else "labels and their names"
+
+
 def _prompt(record: RunRecord, data: dict[str, NDArray[Any]], number: int, runs: dict[str, RunSummary]) -> Prompt:
-    names, labels = record.task["factor_names"], data["labels"][number].tolist()
-    items = tuple(
-        Item(
-            data_uri(image),
-            f"item {place}: " + ", ".join(f"{spoken(name)} {value}" for name, value in zip(names, values, strict=True)),
-            label,
-        )
-        for place, (image, values, label) in enumerate(
-            zip(data["images"][number], data["factors"][number].tolist(), labels, strict=True), start=1
-        )
+    label_names = data["label_names"].tolist()
+    labels = data["labels"][number].tolist()
+    items = tuple(_item(record, data, number, place, label_names[label]) for place, label in enumerate(labels))
+    rows = tuple(row for name, run in runs.items() for row in _rows(name, run, number, labels, label_names))
+    return Prompt(_rule(record, int(data["hidden_factor"][number])), items, rows)
+
+
+def _item(record: RunRecord, data: dict[str, NDArray[Any]], number: int, place: int, label: str) -> Item:
+    factors = data["factors"][number]
+    per_item = len(factors) // data["labels"].shape[1]  # above 1 where every word of an item has its own factors
+    names = record.task["factor_names"]
+    values = factors[place].tolist() if per_item == 1 else []
+    words = ", ".join(f"{spoken(name)} {value}" for name, value in zip(names, values, strict=False))
+    return Item(
+        data_uri(data["images"][number, place]) if "images" in data else "",
+        printable(str(data["texts"][number, place])) if "texts" in data else "",
+        f"item {place + 1}: {words}" if words else f"item {place + 1}",
+        printable(label),
     )
-    rows = tuple(row for name, run in runs.items() for row in _rows(name, run, number, labels))
-    return Prompt(spoken(names[int(data["hidden_factor"][number])]), items, rows)
 
 
-def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int]) -> list[Guesses]:
+def _rule(record: RunRecord, hidden: int) -> str:
+    """What the prompt hides, as a sentence."""
+    names = record.task.get("hidden_names") or ()
+    if names:
+        return f"The answer is the word whose {spoken(record.task['factor_names'][0])} is {spoken(names[hidden])}."
+    return f"The label follows the {spoken(record.task['factor_names'][hidden])}."
+
+
+def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int], label_names: Sequence[str]) -> list[Guesses]:
     """The last guesses before the escape and those at the end; without an escape, the first and the last."""
     steps, guesses = run.record.history.column("guesses")
     before = [index for index, step in enumerate(steps) if run.escape_step is not None and step < run.escape_step]
@@ -112,7 +151,10 @@ def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int]) -> lis
         Guesses(
             printable(name),
             f"{when}, step {steps[index]:,} (seed {run.seed})",
-            tuple((guess, guess == label) for guess, label in zip(guesses[index][number], labels, strict=True)),
+            tuple(
+                (printable(label_names[guess]), guess == label)
+                for guess, label in zip(guesses[index][number], labels, strict=True)
+            ),
         )
         for index, when in chosen
     ]

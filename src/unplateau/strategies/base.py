@@ -77,6 +77,10 @@ class LossTerm(Part):
         """Raises ValueError if the term cannot work on a model of this depth."""
         del n_layers
 
+    def check_task(self, shape: TaskShape) -> None:
+        """Raises ValueError if the term cannot work on a task of this shape."""
+        del shape
+
 
 class Strategy(Config):
     """Any combination of curricula and loss terms; with none it is plain training.

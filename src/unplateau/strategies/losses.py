@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from unplateau.rng import fold
 from unplateau.strategies.base import LossTerm, StepState
-from unplateau.tensors import Prompts
+from unplateau.tensors import Batch, Prompts
 from unplateau.types import Cut, TaskShape
 
-Factors = Literal["hidden", "all"]
-_FACTORS_HELP = "which factors are read: those that a prompt may hide, or all of the item's"
+Factors = Literal["hidden", "all", "identity"]
+_FACTORS_HELP = (
+    "what is read: the factors that a prompt may hide, all of the item's, or, without any annotation, which word it is"
+)
 
 
 class FactorHead(nn.Module):
@@ -28,6 +30,8 @@ class FactorHead(nn.Module):
         super().__init__()
         self.factors = list(shape.hidden_factors if which == "hidden" else range(len(shape.factor_sizes)))
         self.sizes = [shape.factor_sizes[factor] for factor in self.factors]
+        if which == "identity":  # one factor, with as many values as there are words
+            self.factors, self.sizes = [0], [shape.vocabulary]
         self.linear = nn.Linear(width, sum(self.sizes))
 
     def loss(self, hidden: Tensor, factors: Tensor) -> Tensor:
@@ -38,23 +42,42 @@ class FactorHead(nn.Module):
         return torch.stack(losses).mean()
 
 
-class WeightsLoss(LossTerm):
-    """Extra weights loss: predict the factors of the current item from the final hidden state (Fu et al. 2024, 5.3)."""
+class _FactorLoss(LossTerm):
+    """What the weights losses share: what they read, and the head that they read it with."""
 
-    weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
     factors: Factors = Field("hidden", description=_FACTORS_HELP)
+
+    def check_task(self, shape: TaskShape) -> None:
+        """The identity of an item can be read where it is one token."""
+        one_token = shape.vocabulary and (shape.item_length == 1 or shape.factors_at == "position")
+        if self.factors == "identity" and not one_token:
+            raise ValueError(f"{type(self).__name__}: factors 'identity' needs items that are one token each (words)")
 
     def build_head(self, width: int, shape: TaskShape) -> nn.Module:
         """A linear read-out per factor."""
         return FactorHead(width, shape, self.factors)
 
+    def factors_of(self, batch: Batch) -> Tensor:
+        """(B, M, F): the factors of the batch's items, or (B, M, 1) which words they are."""
+        if self.factors != "identity":
+            return batch.factors
+        assert isinstance(batch.inputs, Prompts)
+        return batch.inputs.items[..., :1].flatten(1, 2) - 1
+
+
+class WeightsLoss(_FactorLoss):
+    """Extra weights loss: predict the factors of the current item from the final hidden state (Fu et al. 2024, 5.3)."""
+
+    weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
+
     def value(self, state: StepState) -> Tensor:
         """Cross-entropy at the item positions of all rows."""
         assert isinstance(state.head, FactorHead)
-        return state.head.loss(_final_state_at_items(state), state.batch.factors)
+        states = state.model.at_items(state.output.hidden[-1], state.batch.inputs)
+        return state.head.loss(state.model.normalise(states), self.factors_of(state.batch))
 
 
-class ComponentLoss(LossTerm):
+class ComponentLoss(_FactorLoss):
     """Predict the factors from the *weights component* of a chosen layer: beyond the paper.
 
     The weights component needs no context, so the term can run on the whole batch (default), on its first ``rows``
@@ -66,7 +89,6 @@ class ComponentLoss(LossTerm):
     cut: Cut = Field("self", description="what 'no access to other positions' means")
     rows: int | None = Field(None, ge=1, description="prompts of the batch to use; null: all of them")
     items: int | None = Field(None, ge=1, description="items drawn alone instead of prompts; null: use prompts")
-    factors: Factors = Field("hidden", description=_FACTORS_HELP)
 
     @model_validator(mode="after")
     def _rows_or_items(self) -> Self:
@@ -79,33 +101,29 @@ class ComponentLoss(LossTerm):
         if self.layer > n_layers:
             raise ValueError(f"ComponentLoss: layer {self.layer} is beyond the model's {n_layers} layers")
 
-    def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """A linear read-out per factor."""
-        return FactorHead(width, shape, self.factors)
-
     def value(self, state: StepState) -> Tensor:
         """Cross-entropy of the read-out from the normalised weights component."""
         assert isinstance(state.head, FactorHead)
-        embedded, factors = self._items_alone(state) if self.items else self._items_of_batch(state)
-        component = state.model.hidden_states(embedded, self.cut, n_layers=self.layer)[-1]
+        component, factors = self._items_alone(state) if self.items else self._items_of_batch(state)
         return state.head.loss(state.model.normalise(component), factors)
 
     def _items_of_batch(self, state: StepState) -> tuple[Tensor, Tensor]:
-        """Embeddings (R, K, D) of the item positions; without access to others they can be taken out of the prompt."""
-        inputs = Prompts(state.batch.inputs.items[: self.rows], state.batch.inputs.labels[: self.rows])
-        queries = state.model.shape.query_positions
-        return state.model.embed(inputs)[:, queries.start :: queries.step], state.batch.factors[: self.rows]
+        """Components (R, M, D) at the item positions of the first prompts, with their factors."""
+        inputs = state.batch.inputs.map(lambda tensor: tensor[: self.rows])
+        return state.model.states_at_items(inputs, self.cut, self.layer), self.factors_of(state.batch)[: self.rows]
 
     def _items_alone(self, state: StepState) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, 1, D) of fresh items, each at a random item position."""
+        """Components (N, 1, D) of fresh items, each at a random item position."""
         assert self.items is not None
         items = state.task.sample_items(state.step, n_items=self.items, seed=state.seed)
-        queries = state.model.shape.query_positions
+        candidates = torch.tensor(state.model.shape.item_positions)
         generator = fold(state.seed, "component loss positions", state.step)
-        positions = torch.randint(len(queries), (self.items,), generator=generator) * queries.step + queries.start
+        positions = candidates[torch.randint(len(candidates), (self.items,), generator=generator)]
         device = state.batch.targets.device
-        embedded = state.model.embed_items(items.vectors.to(device), positions.to(device))
-        return embedded, items.factors.to(device)[:, None]
+        vectors, positions = items.vectors.to(device), positions.to(device)
+        component = state.model.states_of_items(vectors, positions, self.cut, self.layer)
+        factors = items.vectors[:, -1] - 1 if self.factors == "identity" else items.factors
+        return component, factors.to(device)[:, None]
 
 
 class ContextLoss(LossTerm):
@@ -113,18 +131,20 @@ class ContextLoss(LossTerm):
 
     weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
 
+    def check_task(self, shape: TaskShape) -> None:
+        """Something must be hidden."""
+        if len(shape.hidden_choices) < 2:
+            raise ValueError(
+                "ContextLoss: the prompts of this task hide one factor only, so there is nothing to predict"
+            )
+
     def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """A linear read-out over the F factors."""
-        return nn.Linear(width, len(shape.factor_sizes))
+        """A linear read-out over the F factors, or whatever else a prompt may hide."""
+        return nn.Linear(width, len(shape.hidden_names or shape.factor_sizes))
 
     def value(self, state: StepState) -> Tensor:
-        """Cross-entropy at the item positions of all rows."""
-        logits = state.head(_final_state_at_items(state))  # (B, K, F)
+        """Cross-entropy at the query positions of all rows."""
+        states = state.model.at_queries(state.output.hidden[-1], state.batch.inputs)
+        logits = state.head(state.model.normalise(states))  # (B, K, F)
         targets = state.batch.hidden_factor[:, None].expand(logits.shape[:2])
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def _final_state_at_items(state: StepState) -> Tensor:
-    """(B, K, D): the normalised state after the last block at the item positions."""
-    queries = state.model.shape.query_positions
-    return state.model.normalise(state.output.hidden[-1][:, queries.start :: queries.step])

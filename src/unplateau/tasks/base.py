@@ -6,9 +6,11 @@ What enters: a step, a batch size, a split and a seed. What leaves: a :class:`~u
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from unplateau.config import Kind
@@ -16,10 +18,35 @@ from unplateau.tensors import Batch, Items
 from unplateau.types import Split, TaskShape
 
 
+class Sampler(Protocol):
+    """What a probe asks of a task."""
+
+    @property
+    def shape(self) -> TaskShape:
+        """Sizes that a model needs to know."""
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        """The batch of this step."""
+
+
 class Task(Kind):
     """An in-context-learning task. A batch depends on (task, seed, split, step) and on nothing else."""
 
     noun = "task"
+
+    @property
+    def progress(self) -> Literal["loss", "accuracy"]:
+        """What progress is read from: accuracy where the loss falls for another reason as well."""
+        return "loss"
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Whether test items never occur in training.
+
+        Not so where each item must be learnt by an embedding of its own: there training uses all items, and test
+        prompts a fixed share of them.
+        """
+        return True
 
     @property
     @abstractmethod
@@ -43,14 +70,37 @@ class Task(Kind):
         """Control: the same task, but labels follow the factors of another item, drawn once for each item."""
 
     @abstractmethod
-    def no_context_predictions(self, split: Split = "test") -> Tensor:
-        """(C,) probabilities: the label marginals, the best prediction that ignores item and context."""
+    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+        """(B, K, C) probabilities of the best prediction that does not use the pairs before: the plateau."""
 
     @abstractmethod
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) probabilities: the Bayes-optimal prediction from the pairs before and the true factor values."""
 
+    def evidence(self, batch: Batch) -> Tensor:
+        """(B,) float64: how probable the prompt's cue is under this task, for telling the tasks of a mixture apart."""
+        return torch.ones(len(batch), dtype=torch.float64)
+
+    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the mapping of a prompt maps, and onto what: in D_fix equal keys have equal values. Both (n,) int64.
+
+        Unless a task says otherwise: values of the hidden factor, onto labels.
+        """
+        hidden = batch.hidden_factor[:, None, None].expand(-1, batch.factors.shape[1], 1)
+        values = batch.factors.gather(2, hidden)
+        keys = hidden * max(self.shape.factor_sizes) + values
+        return keys.flatten(), batch.targets.flatten()
+
     def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
         """(B, K, height, width, 3) pictures of the items for people to look at, where the task has any."""
         del batch
+        return None
+
+    def item_texts(self, batch: Batch) -> list[list[str]] | None:
+        """B lists of K texts: the items in words, where they are words or sentences."""
+        del batch
+        return None
+
+    def label_texts(self) -> tuple[str, ...] | None:
+        """The C labels in words, where they are words."""
         return None

@@ -58,8 +58,21 @@ class FactorTask(Task):
         """Sizes for the model; the label vocabulary is as large as the largest factor that may be hidden."""
         names, sizes = self.source.factor_names, self.source.factor_sizes
         hidden = tuple(names.index(name) for name in (names if self.hidden is None else self.hidden))
-        n_labels = max(sizes[factor] for factor in hidden)
-        return TaskShape(self.source.item_width, self.n_pairs, n_labels, names, sizes, hidden)
+        return TaskShape(
+            item_width=self.source.item_width,
+            n_pairs=self.n_pairs,
+            n_labels=max(sizes[factor] for factor in hidden),
+            factor_names=names,
+            factor_sizes=sizes,
+            hidden_factors=hidden,
+            vocabulary=self.source.vocabulary,
+            item_length=self.source.item_length,
+        )
+
+    @property
+    def holds_out_items(self) -> bool:
+        """As the source says."""
+        return self.source.holds_out_items
 
     def fixed(self, variant: int = 0) -> FactorTask:
         """D_fix: one mapping per factor, the first of the table that ``mapping_seed + variant`` draws."""
@@ -88,8 +101,11 @@ class FactorTask(Task):
         index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
         return Items(self.source.vectors(index), self._label_factors()[index])
 
-    def no_context_predictions(self, split: Split = "test") -> Tensor:
-        """(C,) exact label marginals over the items of a split, the hidden factors and the mappings."""
+    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+        """(B, K, C) exact label marginals over the items of a split, the hidden factors and the mappings."""
+        return self._marginals(split).expand(*batch.targets.shape, -1)
+
+    def _marginals(self, split: Split) -> Tensor:
         factors = self._label_factors()[self.source.split(split)]
         shape = self.shape
         marginals = torch.zeros(shape.n_labels, dtype=torch.float64)
@@ -115,9 +131,14 @@ class FactorTask(Task):
         ]
         return bayes_predictions(hypotheses, batch.targets)
 
-    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8]:
-        """(B, K, height, width, 3): the source's pictures of the items."""
+    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
+        """(B, K, height, width, 3): the source's pictures of the items, if it has any."""
         return self.source.images(batch.item_index)
+
+    def item_texts(self, batch: Batch) -> list[list[str]] | None:
+        """B lists of K: the source's texts of the items, if it has any."""
+        texts = self.source.texts()
+        return None if texts is None else [[texts[item] for item in row] for row in batch.item_index.tolist()]
 
     def _label_factors(self) -> Tensor:
         """(N, F): the factors that labels follow, which the control ``shuffle_factors`` moves to other items."""
@@ -146,7 +167,7 @@ class FactorTask(Task):
         """One (m, n_f) table of permutations for each factor that may be hidden."""
         shape = self.shape
         sizes = tuple(shape.factor_sizes[factor] for factor in shape.hidden_factors)
-        return _mapping_tables(self.n_mappings or 1, sizes, self.mapping_seed)
+        return mapping_tables(self.n_mappings or 1, sizes, self.mapping_seed)
 
 
 def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator) -> Tensor:
@@ -160,6 +181,7 @@ def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator
 
 
 @lru_cache(maxsize=64)
-def _mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
+def mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
+    """A fixed table of permutations (m, size) for each size."""
     generator = fold(seed, "mappings")
     return [torch.rand(n_mappings, size, generator=generator).argsort(1) for size in sizes]

@@ -20,22 +20,27 @@ FLOOR_SEED = 20_240_601  # its own stream: these prompts are shared by all runs 
 @lru_cache(maxsize=16)
 def floors(task: Task, *, split: Split = "test", n_prompts: int = 4096, seed: int = FLOOR_SEED) -> Floors:
     """Losses (nats) and accuracies per query position of the no-context and the Bayes-optimal predictor."""
-    marginals = task.no_context_predictions(split)
-    bayes = torch.cat(
-        [
-            task.bayes_predictions(task.sample(step, batch_size=size, split=split, seed=seed))
-            for step, size in enumerate(_chunks(n_prompts, 256))
-        ]
-    )  # (n, K, C)
-    n_pairs = bayes.shape[1]
-    entropy = -torch.special.xlogy(bayes, bayes).sum(2)  # (n, K)
+    drawn = [_exact(task, step, size, split, seed) for step, size in enumerate(_chunks(n_prompts, 256))]
+    no_context_loss, no_context_accuracy, bayes_loss, bayes_accuracy = map(torch.cat, zip(*drawn, strict=True))
     return Floors(
-        no_context_loss=(float(-torch.special.xlogy(marginals, marginals).sum()),) * n_pairs,
-        no_context_accuracy=(float(marginals.max()),) * n_pairs,
-        bayes_loss=_means(entropy),
-        bayes_accuracy=_means(bayes.max(2).values),
-        bayes_loss_error=float(entropy.mean(1).std() / n_prompts**0.5),
+        no_context_loss=_means(no_context_loss),
+        no_context_accuracy=_means(no_context_accuracy),
+        bayes_loss=_means(bayes_loss),
+        bayes_accuracy=_means(bayes_accuracy),
+        bayes_loss_error=float(bayes_loss.mean(1).std() / n_prompts**0.5),
         n_prompts=n_prompts,
+        progress=task.progress,
+    )
+
+
+def _exact(task: Task, step: int, size: int, split: Split, seed: int) -> tuple[Tensor, ...]:
+    """Expected losses and accuracies (B, K) of both predictors on one batch, each by its own probabilities."""
+    batch = task.sample(step, batch_size=size, split=split, seed=seed)
+    both = (task.no_context_predictions(batch, split), task.bayes_predictions(batch))  # each (B, K, C)
+    return tuple(
+        value
+        for predictions in both
+        for value in (-torch.special.xlogy(predictions, predictions).sum(2), predictions.max(2).values)
     )
 
 

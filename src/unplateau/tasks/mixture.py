@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -65,20 +65,42 @@ class Mixture(Task):
         ]
         return Items(torch.cat([part.vectors for part in parts]), torch.cat([part.factors for part in parts]))
 
-    def no_context_predictions(self, split: Split = "test") -> Tensor:
-        """(C,): the marginals of the tasks, weighted by their shares."""
-        marginals = [task.no_context_predictions(split) for task in self.tasks]
-        return torch.stack([share * marginal for share, marginal in zip(self.shares, marginals, strict=True)]).sum(0)
+    @property
+    def progress(self) -> Literal["loss", "accuracy"]:
+        """As the first task says."""
+        return self.tasks[0].progress
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Whether all tasks do."""
+        return all(task.holds_out_items for task in self.tasks)
+
+    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+        """(B, K, C): the predictions of the tasks, weighted by their shares."""
+        predictions = [task.no_context_predictions(batch, split) for task in self.tasks]
+        return torch.stack([share * one for share, one in zip(self.shares, predictions, strict=True)]).sum(0)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
-        """(B, K, C): each task predicts, weighted by its share times the probability it gave to the labels so far."""
+        """(B, K, C): each task predicts, weighted by its share times its probability of cue and labels so far."""
         predictions = torch.stack([task.bayes_predictions(batch) for task in self.tasks])  # (M, B, K, C)
         shown = batch.targets.expand(len(self.tasks), -1, -1)[..., None]
         likelihood = predictions.gather(3, shown).squeeze(3).cumprod(2)  # (M, B, K): of labels 1..k
         before = torch.cat((torch.ones_like(likelihood[..., :1]), likelihood[..., :-1]), 2)
-        joint = torch.tensor(self.shares, dtype=before.dtype).view(-1, 1, 1) * before
+        joint = self._joint_evidence(batch)[..., None] * before
         joint = joint / joint.sum(0).clamp_min(torch.finfo(joint.dtype).tiny)
         return (joint[..., None] * predictions).sum(0)
+
+    def evidence(self, batch: Batch) -> Tensor:
+        """(B,): that of the tasks, weighted by their shares."""
+        return self._joint_evidence(batch).sum(0)
+
+    def _joint_evidence(self, batch: Batch) -> Tensor:
+        """(M, B): share of each task times its probability of the cue."""
+        return torch.stack([share * task.evidence(batch) for share, task in zip(self.shares, self.tasks, strict=True)])
+
+    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As the first task says."""
+        return self.tasks[0].mapped(batch)
 
     def _rows(self, step: int, batch_size: int) -> list[int]:
         """Rows of each task at this step: differences of the running total, rounded."""

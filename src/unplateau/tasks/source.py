@@ -41,7 +41,22 @@ class ItemSource(Kind):
     @property
     @abstractmethod
     def item_width(self) -> int:
-        """Length of an item vector."""
+        """Length of an item vector; 0 where items are written in tokens."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that items are written in; 0 where they are vectors."""
+        return 0
+
+    @property
+    def item_length(self) -> int:
+        """Positions that an item takes in a prompt."""
+        return 1
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Whether training leaves the test items out: see :class:`~unplateau.tasks.base.Task`."""
+        return True
 
     @abstractmethod
     def factors(self) -> Tensor:
@@ -49,16 +64,30 @@ class ItemSource(Kind):
 
     @abstractmethod
     def vectors(self, index: Tensor) -> Tensor:
-        """(..., item width) float32: the vectors of the items with these indices (any shape of int64)."""
+        """(..., item width) float32: the vectors of the items with these indices (any shape of int64).
 
-    @abstractmethod
-    def images(self, index: Tensor) -> npt.NDArray[np.uint8]:
-        """(..., height, width, 3): pictures of these items for people to look at."""
+        Where items are written in tokens: (..., positions, tokens at a position) int64, from 1 to ``vocabulary``; 0
+        stands for none.
+        """
+
+    def images(self, index: Tensor) -> npt.NDArray[np.uint8] | None:
+        """(..., height, width, 3): pictures of these items for people to look at, where there are any."""
+        del index
+        return None
+
+    def texts(self) -> tuple[str, ...] | None:
+        """N texts: the items for people to read, where they are words or sentences."""
+        return None
 
     def split(self, name: Split) -> Tensor:
-        """(n,) int64: the indices of the items in one half of the split; the halves share no item."""
+        """(n,) int64: the indices of the items in one half of the split; the halves share no item.
+
+        Where no items are held out, ``train`` has all items.
+        """
         train, test = _split(len(self.factors()), self.test_fraction, self.split_seed)
-        return train if name == "train" else test
+        if name == "test":
+            return test
+        return train if self.holds_out_items else torch.arange(len(self.factors()))
 
 
 @lru_cache(maxsize=32)

@@ -5,22 +5,31 @@ What enters: a model and prompts. What leaves: nothing, or a LawError.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from unplateau.decompose import decompose
 from unplateau.models.attention import Attention
 from unplateau.models.base import Decomposable
-from unplateau.tensors import Prompts
+from unplateau.tensors import Prompts, TokenPrompts
 from unplateau.testing.law import demand
-from unplateau.types import CUTS
+from unplateau.types import CUTS, Cut, TaskShape
 
 
 @torch.no_grad()
-def check_model(model: Decomposable, inputs: Prompts, *, tolerance: float = 1e-5) -> None:
+def check_model(
+    model: Decomposable,
+    inputs: Prompts | TokenPrompts,
+    *,
+    cuts: tuple[Cut, ...] = CUTS,
+    tolerance: float = 1e-5,
+) -> None:
     """All laws of a model on these prompts; ``tolerance`` is relative to the largest hidden value (rounding)."""
     _check_causality(model, inputs, tolerance)
-    for cut in CUTS:
+    for cut in cuts:
         _check_isolation(model, inputs, cut)
         parts = decompose(model, inputs, cut=cut)
         gap = (parts.weights + parts.context - parts.hidden).abs().max()
@@ -30,38 +39,113 @@ def check_model(model: Decomposable, inputs: Prompts, *, tolerance: float = 1e-5
     demand(bool(first), model, "at position 0 the context component is zero under cut self")
 
 
-def _check_causality(model: Decomposable, inputs: Prompts, tolerance: float) -> None:
+class _Altered(ABC):
+    """Prompts and how to change parts of them: a unit is what a cut must isolate from the others."""
+
+    inputs: Prompts | TokenPrompts
+    unit: str
+
+    @abstractmethod
+    def changed(self, kept: Tensor) -> Prompts | TokenPrompts:
+        """The prompts with other content wherever ``kept`` (B, T) is False."""
+
+    @abstractmethod
+    def units(self) -> Tensor:
+        """(B, T): the number of the unit that each position belongs to, rising from 0; -1 at padding."""
+
+    def but_one(self) -> list[tuple[Tensor, Prompts | TokenPrompts]]:
+        """Positions (B, T) of one unit, and the prompts with other content everywhere else."""
+        units = self.units()
+        last = int(units.max(1).values.min())  # of the shortest prompt
+        masks = [units == unit for unit in sorted({0, (last + 1) // 2, last})]
+        return [(mask, self.changed(mask)) for mask in masks]
+
+    def later(self) -> tuple[Tensor, Prompts | TokenPrompts]:
+        """The positions (B, T) of the first half of the units, and the prompts with other content after them."""
+        units = self.units()
+        mask = (units >= 0) & (units <= int(units.max()) // 2)
+        return mask, self.changed(mask)
+
+
+class _AlteredPairs(_Altered):
+    """The unit is a pair; a cue before the first is never changed."""
+
+    unit = "pair"
+
+    def __init__(self, inputs: Prompts, shape: TaskShape) -> None:
+        self.inputs: Prompts = inputs
+        self.shape = shape
+
+    def units(self) -> Tensor:
+        n_rows, n_pairs = self.inputs.labels.shape
+        pairs = torch.arange(n_pairs).repeat_interleave(self.shape.item_length + 1)
+        cue = torch.full((self.shape.first_position,), -1)
+        return torch.cat((cue, pairs)).expand(n_rows, -1)
+
+    def changed(self, kept: Tensor) -> Prompts:
+        items, labels = self.inputs.items.clone(), self.inputs.labels.clone()
+        pairs = ~kept[0, self.shape.query_positions]
+        taken = items[:, pairs].flip(0)
+        items[:, pairs] = taken * -1.5 + 0.5 if taken.is_floating_point() else _others(taken, self.shape.vocabulary)
+        labels[:, pairs] = self.other_labels().labels[:, pairs]
+        return Prompts(items, labels, self.inputs.cues)
+
+    def other_labels(self) -> Prompts:
+        """Every label replaced by another one that occurs."""
+        labels = (self.inputs.labels + 1) % (int(self.inputs.labels.max()) + 1)
+        return Prompts(self.inputs.items, labels, self.inputs.cues)
+
+
+class _AlteredTokens(_Altered):
+    """The unit is a token, or an item where that is what the cut leaves together."""
+
+    def __init__(self, inputs: TokenPrompts, cut: Attention) -> None:
+        self.inputs: TokenPrompts = inputs
+        self.unit = "item" if cut == "item" else "position"
+
+    def units(self) -> Tensor:
+        tokens, mask = self.inputs.tokens, self.inputs.mask
+        units = self.inputs.segments if self.unit == "item" else torch.arange(tokens.shape[1]).expand_as(tokens)
+        ranks = torch.stack([row.unique(return_inverse=True)[1] for row in units])
+        return torch.where(mask, ranks, -1)
+
+    def changed(self, kept: Tensor) -> TokenPrompts:
+        tokens = self.inputs.tokens
+        others = torch.where(kept | ~self.inputs.mask, tokens, _others(tokens.flip(0), int(tokens.max())))
+        return replace(self.inputs, tokens=others)
+
+
+def _altered(inputs: Prompts | TokenPrompts, shape: TaskShape, cut: Attention = "causal") -> _Altered:
+    return _AlteredPairs(inputs, shape) if isinstance(inputs, Prompts) else _AlteredTokens(inputs, cut)
+
+
+def _check_causality(model: Decomposable, inputs: Prompts | TokenPrompts, tolerance: float) -> None:
     before = model(inputs)
-    half = inputs.items.shape[1] // 2
-    after = model(_changed(inputs, slice(half, None)))
-    gap = (before.hidden[:, :, : 2 * half] - after.hidden[:, :, : 2 * half]).abs().max()
+    mask, changed = _altered(inputs, model.shape).later()
+    after = model(changed)
+    gap = (before.hidden[:, mask] - after.hidden[:, mask]).abs().max()
     kept = gap <= tolerance * before.hidden.abs().max()
     demand(bool(kept), model, "later inputs never change earlier hidden states")
-    gap = (before.logits[:, :half] - after.logits[:, :half]).abs().max()
-    demand(bool(gap <= tolerance * before.logits.abs().max()), model, "later inputs never change earlier logits")
+    early = model.at_queries(mask[..., None], inputs).squeeze(-1)  # (B, K)
+    if bool(early.any()):
+        gap = (before.logits[early] - after.logits[early]).abs().max()
+        kept = gap <= tolerance * before.logits.abs().max()
+        demand(bool(kept), model, "later inputs never change earlier logits")
 
 
-def _check_isolation(model: Decomposable, inputs: Prompts, cut: Attention) -> None:
-    """Changing every pair but one leaves the states of that one as they were, bit for bit."""
-    before = model(inputs, attention=cut).hidden
-    n_pairs = inputs.items.shape[1]
-    for kept in {0, n_pairs // 2, n_pairs - 1}:
-        others = torch.tensor([pair for pair in range(n_pairs) if pair != kept], dtype=torch.int64)
-        after = model(_changed(inputs, others), attention=cut).hidden
-        same = torch.equal(before[:, :, 2 * kept : 2 * kept + 2], after[:, :, 2 * kept : 2 * kept + 2])
-        demand(same, model, f"under attention {cut} no other pair changes a position, bit for bit")
-    after = model(Prompts(inputs.items, _other_labels(inputs.labels)), attention=cut).hidden
-    same = torch.equal(before[:, :, ::2], after[:, :, ::2])
-    demand(same, model, f"under attention {cut} no label changes the states of items, bit for bit")
+def _check_isolation(model: Decomposable, inputs: Prompts | TokenPrompts, cut: Attention) -> None:
+    """Changing every unit but one leaves the states of that one as they were, bit for bit."""
+    before, altered = model(inputs, attention=cut).hidden, _altered(inputs, model.shape, cut)
+    for mask, changed in altered.but_one():
+        after = model(changed, attention=cut).hidden
+        same = torch.equal(before[:, mask], after[:, mask])
+        demand(same, model, f"under attention {cut} no other {altered.unit} changes a position, bit for bit")
+    if isinstance(altered, _AlteredPairs):
+        after = model(altered.other_labels(), attention=cut).hidden
+        same = torch.equal(model.at_items(before, inputs), model.at_items(after, inputs))
+        demand(same, model, f"under attention {cut} no label changes the states of items, bit for bit")
 
 
-def _changed(inputs: Prompts, pairs: slice | Tensor) -> Prompts:
-    items, labels = inputs.items.clone(), inputs.labels.clone()
-    items[:, pairs] = items[:, pairs].flip(0) * -1.5 + 0.5
-    labels[:, pairs] = _other_labels(labels)[:, pairs]
-    return Prompts(items, labels)
-
-
-def _other_labels(labels: Tensor) -> Tensor:
-    """Every label replaced by another one that occurs."""
-    return (labels + 1) % (int(labels.max()) + 1)
+def _others(tokens: Tensor, vocabulary: int) -> Tensor:
+    """Other tokens from 1 to ``vocabulary``; 0, which stands for none, becomes one as well."""
+    return tokens % vocabulary + 1

@@ -52,6 +52,8 @@ def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> di
         "factor_names": shape.factor_names,
         "factor_sizes": shape.factor_sizes,
         "hidden_factors": [shape.factor_names[factor] for factor in shape.hidden_factors],
+        "hidden_names": shape.hidden_names,
+        "holds_out_items": spec.task.holds_out_items,
         "floors": dataclasses.asdict(floors(spec.task)),
         "parameters": n_parameters,
         "budget_per_step": {
@@ -90,18 +92,16 @@ def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
 
 
 def _write_prompts(path: Path, spec: RunSpec) -> None:
-    batch = shown_prompts(spec.task)
-    pictures = spec.task.pictures(batch)
-    if pictures is None:
+    batch, task = shown_prompts(spec.task), spec.task
+    seen = {"images": task.pictures(batch), "texts": task.item_texts(batch)}
+    if all(items is None for items in seen.values()):
         return
+    names = task.label_texts() or [str(label) for label in range(task.shape.n_labels)]
+    arrays: dict[str, Any] = {name: np.asarray(items) for name, items in seen.items() if items is not None}
+    arrays |= {"labels": batch.targets.numpy(), "label_names": np.asarray(names)}
+    arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        images=pictures,
-        labels=batch.targets.numpy(),
-        hidden_factor=batch.hidden_factor.numpy(),
-        factors=batch.factors.numpy(),
-    )
+    np.savez_compressed(buffer, **arrays)
     store.write_atomically(path, buffer.getvalue())
 
 

@@ -1,6 +1,6 @@
 """Reads back what was written down: specs from files, and the model of a run from its newest checkpoint.
 
-What enters: a path. What leaves: a :class:`~unplateau.train.spec.RunSpec`, or that and its trained model.
+What enters: a path. What leaves: a :class:`~unplateau.train.spec.RunSpec`, a task, or a spec and its trained model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from unplateau import store
 from unplateau.config import parse
 from unplateau.errors import CheckpointError, RunDirectoryError, SpecError
 from unplateau.models.transformer import Transformer
+from unplateau.tasks.base import Task
 from unplateau.train.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import build_model
@@ -26,7 +27,10 @@ KINDS = (
     "tasks.digits",
     "tasks.factors",
     "tasks.mixture",
+    "tasks.selection",
     "tasks.shapes3d",
+    "tasks.text",
+    "tasks.words",
     "strategies.curricula",
     "strategies.losses",
 )
@@ -35,24 +39,20 @@ KINDS = (
 
 def spec_of(data: object, *, where: str = "") -> RunSpec:
     """Plain data as a spec, whichever of the package's classes it names. Raises SpecError, one line, if it is none."""
-    for module in KINDS:
-        import_module(f"unplateau.{module}")
+    _know_kinds()
     return parse(RunSpec, data, where=where)
 
 
 def read_spec(path: str | Path) -> RunSpec:
     """The spec in a YAML or JSON file. Raises SpecError, naming the file, if it cannot be read or is no spec."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: not a {_language(path)} file ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise SpecError(f"{path}: must hold the keys of a run: {', '.join(RunSpec.model_fields)}")
-    return spec_of(data, where=str(path))
+    return spec_of(_read(Path(path), f"the keys of a run: {', '.join(RunSpec.model_fields)}"), where=str(path))
+
+
+def read_task(path: str | Path) -> Task:
+    """The task in a YAML or JSON file. Raises SpecError, naming the file, if it cannot be read or is no task."""
+    data = _read(Path(path), "the keys of a task, such as kind: FactorTask")
+    _know_kinds()
+    return parse(Task, data, where=str(path))  # type: ignore[type-abstract]
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[RunSpec, Transformer]:
@@ -82,6 +82,24 @@ def _filled(model: Transformer, checkpoint: Checkpoint, path: Path) -> Transform
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the checkpoint does not fit the model of its spec ({error})") from error
     return model
+
+
+def _know_kinds() -> None:
+    for module in KINDS:
+        import_module(f"unplateau.{module}")
+
+
+def _read(path: Path, keys: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not a {_language(path)} file ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"{path}: must hold {keys}")
+    return data
 
 
 def _language(path: Path) -> str:

@@ -50,9 +50,10 @@ class RunSpec(Config):
     seed: int = Field(0, ge=0, description="decides initial weights and batches")
 
     @model_validator(mode="after")
-    def _terms_fit_model(self) -> Self:
+    def _terms_fit(self) -> Self:
         for term in self.strategy.loss_terms:
             term.check_model(self.model.n_layers)
+            term.check_task(self.task.shape)
         return self
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:

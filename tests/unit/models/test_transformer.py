@@ -76,7 +76,7 @@ def test_shapes_of_the_output() -> None:
 def test_items_alone_are_embedded_as_in_a_prompt() -> None:
     model = Transformer(ModelConfig(width=16), SHAPE)
     inputs = Prompts(torch.randn(2, 6, 10), torch.randint(4, (2, 6)))
-    alone = model.embed_items(inputs.items[0], torch.arange(0, 12, 2))
+    alone = model.states_of_items(inputs.items[0], torch.arange(0, 12, 2), "self", 0)
     torch.testing.assert_close(alone[:, 0], model.embed(inputs)[0, ::2])
 
 

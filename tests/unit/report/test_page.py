@@ -13,7 +13,14 @@ from unplateau.analysis.runs import read_figures
 from unplateau.errors import RunDirectoryError, SpecError, StorageError
 from unplateau.report import write_report
 from unplateau.report.prompts import shown_prompts
+from unplateau.rng import fold_seed
+from unplateau.tasks.selection import WordSelection
+from unplateau.tasks.words import Words
+from unplateau.train.loop import train
+from unplateau.train.spec import RunSpec, TrainConfig
 
+TRAIN = TrainConfig(steps=2, eval_every=2, probe_every=2, probe_prompts=16, batch_size=4, final_prompts=16)
+SELECTION = RunSpec(task=WordSelection(words=Words(attributes=("topic",)), n_pairs=4), train=TRAIN)
 HOSTILE = "<script>alert(1)</script> $x^{ \"'&amp; _a\x07\u202e{{ 7*7 }}"
 NO_END = {"meta", "img", "link", "br", "input", "path", "use", "rect", "line", "image"}
 
@@ -150,7 +157,7 @@ def test_a_run_without_a_single_row(tmp_path):
 def test_guesses_before_the_escape_and_at_the_end(tmp_path):
     runs = make_runs(tmp_path, [MadeRun(), MadeRun("mixed", 0), MadeRun("mixed", 1, 600)])
     first, second = shown_prompts(by_strategy([read_figures(record) for record in runs]))
-    assert first.hidden_factor == "scale"
+    assert first.rule == "The label follows the scale."
     assert [row.when.split(" (")[0] for row in first.guesses] == [
         "at the start, step 0",
         "at the end, step 2,000",
@@ -159,6 +166,18 @@ def test_guesses_before_the_escape_and_at_the_end(tmp_path):
     ]
     assert "seed 1" in first.guesses[2].when  # the seed that escaped
     assert first.guesses[3].n_right + second.guesses[3].n_right > 20
+
+
+def test_a_prompt_of_words_shows_words_rule_and_guesses(tmp_path):
+    record = train(SELECTION, out=tmp_path, device="cpu")
+    page = write_report(record, tmp_path / "report.html").read_text()
+    shown = SELECTION.task.sample(0, batch_size=2, split="test", seed=fold_seed(0, "shown prompts"))
+    for texts, topic in zip(SELECTION.task.item_texts(shown), shown.hidden_factor.tolist(), strict=True):
+        assert all(f">{text}</th>" in page for text in texts)
+        assert f"The answer is the word whose topic is {SELECTION.task.shape.hidden_names[topic]}." in page
+    guesses = record.history.last("guesses")
+    assert f">{SELECTION.task.label_texts()[guesses[0][0]]}<span" in page
+    assert "The items are held out" not in page
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])

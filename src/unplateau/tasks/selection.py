@@ -1,0 +1,196 @@
+"""Word selection: from each list of words of different topics, give the word of the hidden topic.
+
+What enters: words with topics. What leaves: prompts c [x x x] y [x x x] y ..., where the answer y is one of the words
+before it. One knob leads from D_fix (the cue c names the topic) to D_rnd (the cue says nothing, the answers before do).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from unplateau.rng import fold
+from unplateau.tasks.base import Task
+from unplateau.tasks.factors import distinct, mapping_tables
+from unplateau.tasks.words import Words
+from unplateau.tensors import Batch, Items, Prompts
+from unplateau.types import Split, TaskShape
+
+
+class WordSelection(Task):
+    """Lists of words of different topics; the answer is the word of the topic that the prompt hides.
+
+    Progress is read from accuracy: the loss also falls while the model learns to name one of the list's words.
+    """
+
+    words: Words = Field(
+        default_factory=lambda: Words(
+            topics=("animal", "food", "artifact", "person", "body", "plant"), per_topic=80, attributes=("topic",)
+        ),
+        description="the words; the first attribute is what topics are here",
+    )
+    n_pairs: int = Field(6, ge=1, description="lists in a prompt (K)")
+    n_words: int = Field(3, ge=2, description="words in a list, each of another topic")
+    n_mappings: int | None = Field(
+        None, ge=1, description="mappings of topics to cues: 1 = the cue names the topic (D_fix), null = a neutral cue"
+    )
+    mapping_seed: int = Field(0, ge=0, description="seed of the table of mappings when n_mappings is a number")
+    shuffle_factors: bool = Field(False, description="control: topics are those of other words, drawn once")
+
+    @model_validator(mode="after")
+    def _lists_can_be_filled(self) -> Self:
+        if self.words.written != "words":
+            raise ValueError(f"words.written must be 'words', since answers are words (got '{self.words.written}')")
+        if self.n_words > self.n_topics:
+            raise ValueError(f"n_words {self.n_words} is more than the {self.n_topics} topics")
+        for split in ("train", "test"):
+            fewest = min(len(pool) for pool in self._pools(split))
+            if fewest < self.n_pairs:
+                raise ValueError(
+                    f"n_pairs {self.n_pairs} is more than the {fewest} {split} words of a topic; no word comes twice"
+                )
+        return self
+
+    @property
+    def n_topics(self) -> int:
+        """Number of topics (V)."""
+        return self.words.factor_sizes[0]
+
+    @property
+    def shape(self) -> TaskShape:
+        """Labels are the words themselves; there is a cue for each topic and a neutral one."""
+        return TaskShape(
+            item_width=0,
+            n_pairs=self.n_pairs,
+            n_labels=self.words.vocabulary,
+            factor_names=self.words.factor_names[:1],
+            factor_sizes=self.words.factor_sizes[:1],
+            hidden_factors=(0,),
+            vocabulary=self.words.vocabulary,
+            item_length=self.n_words,
+            n_cues=self.n_topics + 1,
+            labels_are_tokens=True,
+            factors_at="position",
+            hidden_names=self._topic_names(),
+        )
+
+    @property
+    def progress(self) -> Literal["loss", "accuracy"]:
+        """Accuracy."""
+        return "accuracy"
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Not here: a word that was never an answer in training is not given as one."""
+        return False
+
+    def fixed(self, variant: int = 0) -> WordSelection:
+        """D_fix: every topic has its cue; ``variant`` chooses which."""
+        return self.model_copy(update={"n_mappings": 1, "mapping_seed": self.mapping_seed + variant})
+
+    def shuffled(self) -> WordSelection:
+        """The control with ``shuffle_factors``."""
+        return self.model_copy(update={"shuffle_factors": True})
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        """The batch of this step; the words of a prompt are distinct."""
+        generator = fold(seed, f"prompts/{split}", step)
+        hidden = torch.randint(self.n_topics, (batch_size,), generator=generator)
+        topics = self._draw_topics(hidden, generator)  # (B, K, n_words)
+        drawn = [pool[distinct(batch_size, self.n_pairs, len(pool), generator)] for pool in self._pools(split)]
+        index = torch.stack(drawn, 2).gather(2, topics)  # (B, K, n_words)
+        targets = index[topics == hidden[:, None, None]].view(batch_size, self.n_pairs)
+        inputs = Prompts(index[..., None] + 1, targets, self._draw_cues(hidden, generator))
+        return Batch(inputs, targets, topics.flatten(1)[..., None], hidden, index.flatten(1))
+
+    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
+        """Single words of this step (with replacement) and their topics."""
+        pool = self.words.split(split)
+        index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
+        return Items(index[:, None, None] + 1, self._topics()[index, None])
+
+    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+        """(B, K, C): any word of the list alike, which ignores cue and answers."""
+        del split
+        lists = batch.item_index.view(*batch.targets.shape, self.n_words)
+        return self._spread(torch.full(lists.shape, 1 / self.n_words, dtype=torch.float64), lists)
+
+    def bayes_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: the posterior over topics given cue and answers before, among the topics of the list."""
+        lists = batch.item_index.view(*batch.targets.shape, self.n_words)
+        topics = batch.factors[..., 0].view_as(lists)
+        answers = topics[lists == batch.targets[..., None]].view_as(batch.targets)  # (B, K) topics
+        agrees = torch.nn.functional.one_hot(answers, self.n_topics).double()
+        before = torch.cat((self._prior(batch)[:, None], agrees[:, :-1]), 1).cumprod(1)  # (B, K, V)
+        weight = before.gather(2, topics)
+        return self._spread(weight / weight.sum(2, keepdim=True).clamp_min(1e-300), lists)
+
+    def evidence(self, batch: Batch) -> Tensor:
+        """(B,): the probability of the cue. A neutral one is certain in D_rnd, and never given elsewhere."""
+        if self.n_mappings is None:
+            return (self.mapped(batch)[1] == self.n_topics).double()
+        return self._prior(batch).mean(1)
+
+    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Topics are mapped to cues."""
+        assert batch.inputs.cues is not None  # type: ignore[union-attr]
+        return batch.hidden_factor, batch.inputs.cues  # type: ignore[union-attr]
+
+    def item_texts(self, batch: Batch) -> list[list[str]]:
+        """B lists of K: the words of each list."""
+        words = self.words.texts()
+        lists = batch.item_index.view(*batch.targets.shape, self.n_words).tolist()
+        return [[", ".join(words[item] for item in one) for one in prompt] for prompt in lists]
+
+    def label_texts(self) -> tuple[str, ...]:
+        """The words."""
+        return self.words.texts()
+
+    def _draw_topics(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, K, n_words): the hidden topic and others, in random order."""
+        keys = torch.rand(len(hidden), self.n_pairs, self.n_topics, generator=generator)
+        keys.scatter_(2, hidden[:, None, None].expand(-1, self.n_pairs, 1), -1)  # the hidden one is always chosen
+        chosen = keys.argsort(2)[..., : self.n_words]
+        return chosen.gather(2, torch.rand(chosen.shape, generator=generator).argsort(2))
+
+    def _draw_cues(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
+        """(B,): the neutral cue, or that of the hidden topic under one of the mappings."""
+        if self.n_mappings is None:
+            return torch.full_like(hidden, self.n_topics)
+        which = torch.randint(self.n_mappings, hidden.shape, generator=generator)
+        return self._table()[which, hidden]
+
+    def _prior(self, batch: Batch) -> Tensor:
+        """(B, V): how likely each topic is, given the cue alone, up to a factor."""
+        cues = self.mapped(batch)[1]
+        if self.n_mappings is None:
+            return torch.ones(len(cues), self.n_topics, dtype=torch.float64)
+        return (self._table() == cues[:, None, None]).double().mean(1)
+
+    def _spread(self, weights: Tensor, lists: Tensor) -> Tensor:
+        """(B, K, C): these weights (B, K, n_words) at the words of the lists, 0 elsewhere."""
+        everywhere = torch.zeros(*lists.shape[:2], self.words.vocabulary, dtype=torch.float64)
+        return everywhere.scatter_(2, lists, weights)
+
+    def _table(self) -> Tensor:
+        """(m, V): mappings of topics to cues."""
+        return mapping_tables(self.n_mappings or 1, (self.n_topics,), self.mapping_seed)[0]
+
+    def _topics(self) -> Tensor:
+        """(N,): the topic of each word, or of another one in the control."""
+        topics = self.words.factors()[:, 0]
+        if not self.shuffle_factors:
+            return topics
+        return topics[torch.randperm(len(topics), generator=fold(self.mapping_seed, "shuffled factors"))]
+
+    def _pools(self, split: Split) -> list[Tensor]:
+        """The words of each topic in a split."""
+        pool = self.words.split(split)
+        topics = self._topics()[pool]
+        return [pool[topics == topic] for topic in range(self.n_topics)]
+
+    def _topic_names(self) -> tuple[str, ...]:
+        return self.words.entries().attribute(self.words.attributes[0]).values

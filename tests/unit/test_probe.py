@@ -21,8 +21,9 @@ from unplateau.probe.ridge import ridge_predictions
 from unplateau.rng import fold_seed
 from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
-from unplateau.tensors import concatenate
-from unplateau.types import Cut
+from unplateau.tasks.words import Words
+from unplateau.tensors import Batch, concatenate
+from unplateau.types import Cut, Split
 
 SIZES = (3, 5)
 METHODS: tuple[Method, ...] = ("ridge", "logistic")
@@ -313,3 +314,27 @@ def test_no_warning_on_the_way() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         probe_components(model_of(), TASK, n_train=16, n_test=16, method="logistic")
+
+
+def test_no_probe_is_tested_on_an_item_that_it_was_fitted_to() -> None:
+    """Words have embeddings of their own: a probe that met the test words could know them by heart."""
+    task = FactorTask(source=Words(attributes=("initial",)), n_pairs=8)
+    model = Transformer(ModelConfig(n_layers=1, width=64), task.shape)
+    (score,) = probe_components(model, task, layers=[0], n_train=2000, n_test=1000)
+    assert score.accuracy < score.chance + 0.15
+    train, test = (task.sample(0, batch_size=64, split=split) for split in ("train", "test"))
+    assert set(test.item_index.flatten().tolist()) & set(train.item_index.flatten().tolist())
+    assert score_layers(model, train, test).weights_score[0] < score.chance + 0.15
+    with pytest.raises(SpecError, match="not among the test examples"):
+        probe_components(model, _OnlyTest(task), layers=[0], n_train=64, n_test=512)
+
+
+class _OnlyTest:
+    """Draws from the test words, whichever split is asked for."""
+
+    def __init__(self, task: FactorTask) -> None:
+        self.task, self.shape = task, task.shape
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        del split
+        return self.task.sample(step, batch_size=batch_size, split="test", seed=seed)

@@ -17,9 +17,11 @@ from unplateau.errors import SpecError, suggest
 
 COMMANDS = {
     "demo": "the whole story on rendered images: table, report.html, summary.json",
+    "reproduce": "a documented result again, from nothing",
     "train": "one run of a recipe or of a spec file",
     "sweep": "many runs: every combination of settings, times seeds",
-    "probe": "what the layers of a trained model know, with chance and control",
+    "probe": "what the layers of a trained model know, ours or a language model's",
+    "trajectory": "a language model along its own training: accuracy, scores, plateaus",
     "plateaus": "where any training log (CSV or JSON lines) is flat, and until when",
     "compare": "strategies against a baseline: what each of them saves",
     "report": "one self-contained HTML page about runs",

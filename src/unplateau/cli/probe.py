@@ -1,27 +1,33 @@
-"""``unplateau probe``: what the layers of a trained model know."""
+"""``unplateau probe``: what the layers of a trained model know, ours or a language model's."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from unplateau.cli.console import number, print_json, print_table
+from unplateau.cli.wording import ASKED_PLAINLY, TaskFile, Worded, Wording
 
 if TYPE_CHECKING:
+    from unplateau.integrations.huggingface import InContextAccuracy, TokenTask
+    from unplateau.models.base import Decomposable
+    from unplateau.tasks.base import Sampler
     from unplateau.types import ProbeScore
 
-Trained = Annotated[Path, Positional, arg(metavar="RUN|MODEL")]
+Trained = Annotated[str, Positional, arg(metavar="RUN|MODEL")]
 
 
 def probe(
     model: Trained,
     /,
     *,
+    task: TaskFile | None = None,
+    wording: Worded = ASKED_PLAINLY,
     component: Literal["weights", "context", "hidden"] = "weights",
-    cut: Literal["self", "identity", "zero"] = "self",
+    cut: Literal["self", "item", "identity", "zero"] = "self",
     n_train: int = 4096,
     n_test: int = 4096,
     method: Literal["ridge", "logistic"] = "ridge",
@@ -34,9 +40,12 @@ def probe(
     says what "no access" means. The context component is the rest. Layer 0 is the embedding.
 
     Args:
-        model: a run directory (its newest checkpoint is taken), or one folder under its checkpoints
+        model: a run directory (its newest checkpoint is taken), or one folder under its checkpoints; with --task the
+            folder of a causal language model of transformers, or its name on the hub
+        task: the task to probe a language model on; its items must be words or sentences
+        wording: how a language model is asked
         component: weights or hidden (read out: each factor of the item), context (read out: which factor is hidden)
-        cut: self (a position sees itself only), identity (attention returns its own input), zero (it adds nothing)
+        cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (nothing)
         n_train: examples (positions) that probes are fitted on
         n_test: held-out examples
         method: ridge regression or multinomial logistic regression
@@ -44,18 +53,64 @@ def probe(
         json: print JSON instead of a table
     """
     from unplateau.probe import probe_components  # noqa: PLC0415 (torch)
-    from unplateau.train.load import load_model  # noqa: PLC0415
 
-    spec, trained = load_model(model)
+    trained, sampler, measured = _ours(model) if task is None else _language_model(model, task, wording, seed)
     scores = probe_components(
-        trained, spec.task, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
+        trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
     )
     if json:
-        print_json([asdict(score) for score in scores])
+        listed = [asdict(score) for score in scores]
+        print_json(listed if measured is None else {**measured.as_dict(), "scores": listed})
         return
     print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
     print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
     print_scores(scores)
+    if measured is not None:
+        print("\n".join(measured.lines()))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of a language model on a task beside its probes."""
+
+    accuracy: InContextAccuracy
+    tokens: TokenTask
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "icl": asdict(self.accuracy),
+            "labels": list(self.tokens.labels),
+            "split_items": list(self.tokens.split_items),
+            "items_seen": self.tokens.n_items_seen,
+        }
+
+    def lines(self) -> list[str]:
+        found, n_split, n_seen = self.accuracy, len(self.tokens.split_items), self.tokens.n_items_seen
+        told = (
+            f"{n_split} of the {n_seen} words of items that were seen are several tokens: under cut self the weights "
+            "component is that of the last token, cut item has the whole word"
+        )
+        return [
+            f"in-context accuracy {number(found.accuracy)}, at the last pair {number(found.accuracy_by_position[-1])} "
+            f"({found.n_prompts} prompts); without context {number(found.no_context_accuracy)}, "
+            f"Bayes-optimal {number(found.bayes_accuracy)}",
+            told if n_split else f"each of the {n_seen} words of items that were seen is one token",
+        ]
+
+
+def _ours(model: str) -> tuple[Decomposable, Sampler, None]:
+    from unplateau.train.load import load_model  # noqa: PLC0415
+
+    spec, trained = load_model(model)
+    return trained, spec.task, None
+
+
+def _language_model(model: str, task: Path, wording: Wording, seed: int) -> tuple[Decomposable, Sampler, _Measured]:
+    from unplateau.integrations.huggingface import icl_accuracy, load_decoder  # noqa: PLC0415 (transformers)
+    from unplateau.train.load import read_task  # noqa: PLC0415
+
+    decoder, tokens = load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
+    return decoder, tokens, _Measured(icl_accuracy(decoder, tokens, seed=seed), tokens)
 
 
 def print_scores(scores: list[ProbeScore]) -> None:

@@ -52,7 +52,7 @@ class Mixture(Task):
         """Rows of each task in turn, each from its own stream of random numbers."""
         parts = [
             task.sample(step, batch_size=n_rows, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n_rows) in enumerate(zip(self.tasks, self._rows(step, batch_size), strict=True))
+            for number, (task, n_rows) in enumerate(zip(self.tasks, self.rows_at(step, batch_size), strict=True))
             if n_rows
         ]
         return concatenate(parts)
@@ -61,7 +61,7 @@ class Mixture(Task):
         """Items of each task in turn, in the same shares."""
         parts = [
             task.sample_items(step, n_items=n, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n) in enumerate(zip(self.tasks, self._rows(step, n_items), strict=True))
+            for number, (task, n) in enumerate(zip(self.tasks, self.rows_at(step, n_items), strict=True))
         ]
         return Items(torch.cat([part.vectors for part in parts]), torch.cat([part.factors for part in parts]))
 
@@ -102,7 +102,7 @@ class Mixture(Task):
         """As the first task says."""
         return self.tasks[0].mapped(batch)
 
-    def _rows(self, step: int, batch_size: int) -> list[int]:
+    def rows_at(self, step: int, batch_size: int) -> list[int]:
         """Rows of each task at this step: differences of the running total, rounded."""
         edges = [0.0]
         for share in self.shares:

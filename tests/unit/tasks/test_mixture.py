@@ -14,7 +14,7 @@ TASK = FactorTask(source=RandomCodes(), n_pairs=8)
 @pytest.mark.parametrize("share", [0.5, 0.3, 0.01])
 def test_shares_are_exact_in_the_long_run_and_rows_constant(share: float) -> None:
     mixture = Mixture(tasks=(TASK.fixed(), TASK), shares=(share, 1 - share))
-    rows = [mixture._rows(step, 7) for step in range(1000)]
+    rows = [mixture.rows_at(step, 7) for step in range(1000)]
     assert all(sum(row) == 7 for row in rows)
     assert abs(sum(row[0] for row in rows) - share * 7000) <= 1
 

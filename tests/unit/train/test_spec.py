@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unplateau.config import parse
-from unplateau.errors import SpecError
+from unplateau.errors import DataError, SpecError
 from unplateau.recipes import RECIPES, demo_strategies, recipe
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
@@ -14,8 +14,12 @@ from unplateau.train.spec import RunSpec
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_reads_back_from_json(name: str) -> None:
+    try:
+        plain = recipe(name)
+    except DataError as error:  # a recipe on data that is not shipped, where nobody has fetched it
+        pytest.skip(str(error))
     for strategy in demo_strategies():
-        spec = recipe(name).with_strategy(strategy)
+        spec = plain.with_strategy(strategy)
         assert parse(RunSpec, spec.model_dump(mode="json")) == spec
         assert spec.directory("out").parts[:3] == ("out", name, strategy.name)
 

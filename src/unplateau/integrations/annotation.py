@@ -1,0 +1,190 @@
+"""What a weights component must predict at each token: classes of tokens, or, without labels, tokens themselves.
+
+What enters: an annotation as the user gives it, and a batch of tokens. What leaves: a class for every position, -100
+where there is none. Annotations know nothing of models and losses, so that scores can use them as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unplateau.errors import SpecError, suggest
+
+IGNORED = -100
+"""The class of a position that has none, as in PyTorch's cross-entropy."""
+LabelFree = Literal["identity", "next"]
+ReadOut = Literal["linear", "output embedding", "input embedding"]
+OfBatch = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class TokenClasses:
+    """Classes of the tokens of a batch.
+
+    ``source``: the key of the batch that holds them, or a function of the batch that computes them; (B, T) int64, -100
+    for none. ``n_classes``: how many there are; None if the classes are tokens of the vocabulary (such as the targets
+    of an n-gram model), which are read out by the model's own output embedding.
+    """
+
+    source: str | OfBatch
+    n_classes: int | None
+
+
+Annotation = Tensor | TokenClasses | LabelFree
+Annotations = Annotation | Mapping[str, Annotation]
+"""A table (V,) int64 from token to class; classes of a batch; ``identity`` or ``next``; or several of these by name."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokens (B, T), which of them count (B, T), and everything else that came with them.
+
+    Padding (``attention_mask`` 0) and tokens whose ``labels`` are -100 do not count.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    counted: Tensor
+    given: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor] | Tensor) -> TokenBatch:
+        """From a batch as language models take it: a mapping with ``input_ids``, or the tokens alone."""
+        given = {"input_ids": batch} if isinstance(batch, Tensor) else batch
+        if "input_ids" not in given:
+            raise SpecError(
+                f"batch: needs 'input_ids' (B, T); it has {', '.join(sorted(map(str, given))) or 'nothing'}"
+            )
+        tokens = given["input_ids"]
+        if tokens.ndim != 2:
+            raise SpecError(f"batch: input_ids must be (B, T), got {tuple(tokens.shape)}")
+        mask, labels = (_like(tokens, given.get(key)) for key in ("attention_mask", "labels"))
+        counted = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
+        return cls(
+            tokens, None if mask is None else counted, counted if labels is None else counted & (labels >= 0), given
+        )
+
+    def first(self, n_rows: int | None) -> TokenBatch:
+        """The first rows of the batch, all if None."""
+        of_rows = {key: value for key, value in self.given.items() if isinstance(value, Tensor) and value.ndim}
+        given = {**self.given, **{key: value[:n_rows] for key, value in of_rows.items()}}
+        mask = None if self.mask is None else self.mask[:n_rows]
+        return TokenBatch(self.tokens[:n_rows], mask, self.counted[:n_rows], given)
+
+    def positions(self) -> Tensor:
+        """(B, T): the place of each token in its row, padding on the left not counted."""
+        if self.mask is None:
+            return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One annotation, ready for use: ``find`` gives (B, T) classes, ``read_out`` says what they are predicted by.
+
+    ``n_classes`` is 0 where the classes are the tokens of the vocabulary. ``key`` is what it reads from a batch.
+    """
+
+    name: str
+    read_out: ReadOut
+    n_classes: int
+    find: Callable[[TokenBatch], Tensor]
+    of_type: bool = False
+    key: str | None = None
+
+    def classes(self, batch: TokenBatch) -> Tensor:
+        """(B, T) int64, -100 wherever nothing is asked. Raises SpecError for classes of another shape."""
+        found = self.find(batch)
+        if found.shape != batch.tokens.shape:
+            shapes = f"{tuple(found.shape)} for tokens {tuple(batch.tokens.shape)}"
+            raise SpecError(f"annotation '{self.name}': needs one class for each token, got {shapes}")
+        return torch.where(batch.counted, found, IGNORED)
+
+
+def targets_of(annotations: Annotations | None, n_tokens: int) -> list[Target]:
+    """All annotations of a model with so many tokens in its vocabulary. Raises SpecError for what cannot be used."""
+    if annotations is None:
+        raise SpecError(
+            "annotation: needed by a loss term: a table of classes (V,), TokenClasses(...), 'identity' or 'next'"
+        )
+    named = annotations if isinstance(annotations, Mapping) else {"class": annotations}
+    if not named:
+        raise SpecError("annotation: an empty mapping; name at least one annotation")
+    return [_target(str(name), annotation, n_tokens) for name, annotation in named.items()]
+
+
+def _target(name: str, annotation: Annotation, n_tokens: int) -> Target:
+    if isinstance(annotation, Tensor):
+        table = _checked_table(name, annotation, n_tokens)
+        return Target(name, "linear", int(table.max()) + 1, _Lookup(table), of_type=True)
+    if isinstance(annotation, TokenClasses):
+        return _of_batch(name, annotation)
+    if annotation not in get_args(LabelFree):
+        kinds = f"a table (V,), TokenClasses(source, n_classes), or one of {', '.join(get_args(LabelFree))}"
+        hint = suggest(annotation, get_args(LabelFree)) if isinstance(annotation, str) else ""
+        raise SpecError(f"annotation '{name}': {annotation!r} is none: {kinds}{hint}")
+    return _LABEL_FREE[annotation](name)
+
+
+def _of_batch(name: str, classes: TokenClasses) -> Target:
+    if classes.n_classes is not None and classes.n_classes < 2:
+        raise SpecError(f"annotation '{name}': n_classes must be at least 2 (got {classes.n_classes})")
+    read_out: ReadOut = "output embedding" if classes.n_classes is None else "linear"
+    source = classes.source
+    if not isinstance(source, str):
+        return Target(name, read_out, classes.n_classes or 0, lambda batch: source(batch.given))
+
+    def find(batch: TokenBatch) -> Tensor:
+        if source not in batch.given:
+            known = ", ".join(sorted(batch.given))
+            raise SpecError(f"annotation '{name}': the batch has no '{source}' (B, T); it has {known}")
+        return batch.given[source]
+
+    return Target(name, read_out, classes.n_classes or 0, find, key=source)
+
+
+class _Lookup:
+    """A table (V,) from token to class, kept on the device that last asked."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+
+    def __call__(self, batch: TokenBatch) -> Tensor:
+        self.table = self.table.to(batch.tokens.device)
+        return self.table[batch.tokens]
+
+
+def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
+    """The table, long enough for every token: embeddings may be larger than the vocabulary of the tokenizer."""
+    if table.ndim != 1 or table.is_floating_point():
+        raise SpecError(
+            f"annotation '{name}': a table must be (V,) of integers, got {tuple(table.shape)} of {table.dtype}"
+        )
+    table = functional.pad(table.long(), (0, max(0, n_tokens - len(table))), value=IGNORED)
+    if bool(((table < 0) & (table != IGNORED)).any()) or bool((table < 0).all()):
+        raise SpecError(
+            f"annotation '{name}': classes must be 0, 1, 2 ..., or {IGNORED} for none; at least one is needed"
+        )
+    return table
+
+
+def _next(batch: TokenBatch) -> Tensor:
+    following = torch.where(batch.counted, batch.tokens, IGNORED)[:, 1:]
+    return functional.pad(following, (0, 1), value=IGNORED)
+
+
+_LABEL_FREE: dict[LabelFree, Callable[[str], Target]] = {
+    "identity": lambda name: Target(name, "input embedding", 0, lambda batch: batch.tokens),
+    "next": lambda name: Target(name, "output embedding", 0, _next),
+}
+
+
+def _like(tokens: Tensor, other: Tensor | None) -> Tensor | None:
+    """What has one value for each token; masks of other shapes say nothing about single tokens."""
+    return other if isinstance(other, Tensor) and other.shape == tokens.shape else None

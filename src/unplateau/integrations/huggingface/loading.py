@@ -1,0 +1,182 @@
+"""Reads a causal language model and its tokenizer from a folder or from the hub.
+
+What enters: a folder or a name. What leaves: model, tokenizer, decoder; or one line about what is wrong. What is on
+this machine is taken first, the hub is asked only for what is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unplateau.errors import DataError, MissingExtraError, SpecError
+from unplateau.integrations.huggingface.decoder import Decoder
+from unplateau.integrations.huggingface.packaged import PACKAGED, packaged_folder
+from unplateau.integrations.huggingface.prompts import TEMPLATE, TokenTask
+from unplateau.tasks.base import Task
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+"""One of these is in a folder with a tokenizer; without any, transformers would make an empty one."""
+PATIENCE = 10.0
+"""Seconds to wait for the hub's first answer."""
+HUB_NAME = r"[\w.-]+(/[\w.-]+)?"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model in float32, in evaluation mode, and its tokenizer."""
+
+    model: nn.Module
+    tokenizer: Any
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest prompt that the model was made for, where its config says so."""
+        found = getattr(self.model.config, "max_position_embeddings", None)
+        return int(found) if found else None
+
+
+def load_decoder(
+    where: str | Path,
+    task: Task,
+    *,
+    template: str = TEMPLATE,
+    labels: Sequence[str] | None = None,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[Decoder, TokenTask]:
+    """A language model ready to be probed on ``task``: its decoder and the task in its tokens.
+
+    ``where``: a folder of ``save_pretrained``, or a name on the hub (``revision``: a branch or tag there). Raises
+    SpecError or DataError, one line each, for all that :func:`load_language_model`, :class:`TokenTask` and
+    :class:`Decoder` refuse.
+    """
+    loaded = load_language_model(where, revision=revision, device=device)
+    return decoder_for(loaded, task, template=template, labels=labels)
+
+
+def decoder_for(
+    loaded: LanguageModel, task: Task, *, template: str = TEMPLATE, labels: Sequence[str] | None = None
+) -> tuple[Decoder, TokenTask]:
+    """The same for a model that is already loaded."""
+    tokens = TokenTask(task, loaded.tokenizer, template, labels, max_positions=loaded.max_positions)
+    return Decoder(loaded.model, shape=tokens.shape, label_tokens=tokens.label_tokens), tokens
+
+
+def load_language_model(
+    where: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    tokenizer_in: str | Path | None = None,
+) -> LanguageModel:
+    """Model and tokenizer of a folder or of a name on the hub; code that comes with a model is never run.
+
+    ``where`` may also be ``smollm2``, the package of ``unplateau data get smollm2``.
+    ``tokenizer_in``: a folder whose tokenizer is taken where ``where`` has none. Raises SpecError for what is missing
+    or no causal language model, DataError for files that are damaged or lack weights.
+    """
+    transformers = _transformers()
+    with _quiet(transformers):
+        if str(where) in PACKAGED and not Path(where).exists():
+            where = packaged_folder(str(where), transformers)
+        _check_place(where)
+        config = _fetched(transformers.AutoConfig, where, revision)
+        if config.is_encoder_decoder:
+            raise SpecError(
+                f"{where}: {config.model_type} is an encoder-decoder model; a causal language model is needed"
+            )
+        tokenizer = _tokenizer(transformers, where, revision, tokenizer_in)
+        model, info = _fetched(
+            transformers.AutoModelForCausalLM, where, revision, dtype=torch.float32, output_loading_info=True
+        )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise DataError(
+            f"{where}: the file of weights lacks {len(missing)} of the model's tensors, such as {missing[0]}"
+        )
+    return LanguageModel(model.to(device).eval(), tokenizer)
+
+
+def _transformers() -> Any:
+    try:
+        return import_module("transformers")
+    except ImportError as error:
+        raise MissingExtraError("language models need transformers: pip install 'unplateau[hf]'") from error
+
+
+def _check_place(where: str | Path) -> None:
+    path = Path(where)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SpecError(f"{where}: no model of transformers in this folder (it has no config.json)")
+    elif path.exists():
+        raise SpecError(f"{where}: a file; a folder of save_pretrained or a name on the hub is needed")
+    elif isinstance(where, Path) or not re.fullmatch(HUB_NAME, where) or where.startswith("."):
+        raise SpecError(f"{where}: no such folder")
+
+
+def _tokenizer(transformers: Any, where: str | Path, revision: str | None, instead: str | Path | None) -> Any:
+    places = [Path(place) for place in (where, instead) if place is not None and Path(place).is_dir()]
+    if not places:
+        return _fetched(transformers.AutoTokenizer, where, revision)
+    for place in places:
+        if any((place / name).is_file() for name in TOKENIZER_FILES):
+            return _fetched(transformers.AutoTokenizer, place, None)
+    raise SpecError(f"{where}: no tokenizer in this folder; save it there too (tokenizer.save_pretrained)")
+
+
+def _fetched(kind: Any, where: str | Path, revision: str | None, **how: Any) -> Any:
+    """What ``kind.from_pretrained`` gives, from this machine if it is here."""
+    how |= {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        try:
+            return kind.from_pretrained(str(where), local_files_only=True, **how)
+        except OSError:
+            if Path(where).is_dir():
+                raise
+            _ask_hub(str(where), revision)
+            return kind.from_pretrained(str(where), **how)
+    except Exception as error:
+        raise _told(error, kind.__name__, where, revision) from error
+
+
+def _ask_hub(name: str, revision: str | None) -> None:
+    """Raises whatever stands in the way at once, where the libraries would try for half a minute."""
+    import_module("huggingface_hub").HfApi().model_info(name, revision=revision, timeout=PATIENCE)
+
+
+def _told(error: Exception, kind: str, where: str | Path, revision: str | None) -> SpecError | DataError:
+    said = " ".join(str(error).split())
+    if "safetensor" in type(error).__name__.lower():
+        return DataError(f"{where}: the file of weights is damaged ({said})")
+    if not Path(where).is_dir():
+        at = f" at revision {revision}" if revision else ""
+        return SpecError(f"{where}{at}: neither a folder here nor to be had from the hub ({said[:160]})")
+    what = {"AutoConfig": "config", "AutoTokenizer": "tokenizer"}.get(kind, "model")
+    return SpecError(f"{where}: cannot be loaded as a causal language model: {what}: {said[:200]}")
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bars and no notes of the library while it loads."""
+    logging, hub = transformers.utils.logging, import_module("huggingface_hub").utils.logging
+    level, level_of_hub, bars = logging.get_verbosity(), hub.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    hub.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        hub.set_verbosity(level_of_hub)
+        if bars:
+            logging.enable_progress_bar()

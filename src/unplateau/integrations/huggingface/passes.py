@@ -1,0 +1,184 @@
+"""One pass through a causal language model: what it reads, what it may see, what is recorded, and nothing left behind.
+
+What enters: tokens and the parts of a model. What leaves: inputs of its forward pass, and contexts around it. Each
+context puts back what it found, also when the pass fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unplateau.errors import SpecError
+from unplateau.integrations.huggingface.architectures import Parts
+from unplateau.models.attention import Attention
+from unplateau.tensors import Prompts, TokenPrompts
+
+MASKED_KERNELS = ("eager", "sdpa")
+"""Implementations of attention that take a mask of any pattern; others make room for sdpa during a cut."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a pass reads: tokens (B, T), which of them are padding, which are one item, and where they stand."""
+
+    tokens: Tensor
+    mask: Tensor | None = None
+    segments: Tensor | None = None
+    position_ids: Tensor | None = None
+    items: Tensor = field(default_factory=lambda: torch.empty(0))
+    queries: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @classmethod
+    def of_prompts(cls, inputs: Prompts | TokenPrompts) -> Given:
+        """What these prompts hold; SpecError if they are not in tokens."""
+        if not isinstance(inputs, TokenPrompts):
+            raise SpecError("a language model reads TokenPrompts: wrap the task in TokenTask(task, tokenizer)")
+        return cls(inputs.tokens, inputs.mask, inputs.segments, None, inputs.items, inputs.queries)
+
+    def positions(self) -> Tensor:
+        """(B, T): 0 at the first real token."""
+        if self.position_ids is not None:
+            return self.position_ids
+        if self.mask is None:
+            return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+    def own(self) -> dict[str, Tensor]:
+        """What the model's own forward pass is given: nothing but tokens, where nothing is padded."""
+        if self.position_ids is None and (self.mask is None or bool(self.mask.all())):
+            return {}
+        mask = torch.ones_like(self.tokens) if self.mask is None else self.mask.long()
+        return {"attention_mask": mask, "position_ids": self.positions()}
+
+    def visible(self, attention: Attention) -> Tensor:
+        """(B, T, T) bool: whether the position of a row sees that of a column. Every position sees itself."""
+        length = self.tokens.shape[1]
+        itself = torch.eye(length, dtype=torch.bool, device=self.tokens.device).expand(len(self.tokens), -1, -1)
+        if attention != "item":
+            return itself
+        if self.segments is None:
+            raise SpecError("attention 'item' needs the segments that say which tokens are one item")
+        same = self.segments[:, :, None] == self.segments[:, None]
+        seen = same if self.mask is None else same & self.mask[:, None]
+        return seen.tril() | itself
+
+
+class LabelHead(nn.Module):
+    """The model's own head at the queries only, and for the labels only: what the model does to logits stays."""
+
+    def __init__(self, head: nn.Module, queries: Tensor, label_tokens: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self._kept = (head,)  # in a tuple: no submodule, so that nothing counts the head twice
+        self.queries = queries
+        self.label_tokens = None if label_tokens is None else list(label_tokens)
+
+    @property
+    def weight(self) -> Any:
+        """The head's own, where other code looks for it."""
+        return self._kept[0].weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) -> (B, K, C)."""
+        head, hidden = self._kept[0], states_at(hidden, self.queries)
+        if self.label_tokens is None:
+            return head(hidden)
+        if type(head) is not nn.Linear:
+            return head(hidden)[..., self.label_tokens]
+        bias = None if head.bias is None else head.bias[self.label_tokens]
+        return functional.linear(hidden, head.weight[self.label_tokens], bias)
+
+
+def states_at(states: Tensor, positions: Tensor) -> Tensor:
+    """(..., B, T, D) and (B, P) -> (..., B, P, D)."""
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    return states[..., rows, positions, :]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; the flags are set by hand, since ``eval()`` may be overridden to do more."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def truncated(parts: Parts, n_layers: int) -> Iterator[None]:
+    """Only the first ``n_layers`` blocks are there."""
+    blocks = parts.block_list
+    if not 0 <= n_layers <= len(blocks):
+        raise SpecError(f"n_layers {n_layers}: this model has {len(blocks)} blocks")
+    if n_layers == len(blocks):
+        yield
+        return
+    with parts.blocks.holding(nn.ModuleList(blocks[:n_layers])):
+        yield
+
+
+@contextmanager
+def recorded(parts: Parts, states: list[Tensor]) -> Iterator[None]:
+    """What enters each block and the final norm is appended to ``states``."""
+
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        states.append(entering(args, kwargs))
+
+    with ExitStack() as stack:
+        for module in (*parts.block_list, parts.final_norm):
+            stack.callback(module.register_forward_pre_hook(record, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def replaced(parts: Parts, attention: Attention) -> Iterator[None]:
+    """Under ``identity`` and ``zero``, what attention modules return is their own input, or zeros."""
+
+    def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        del module
+        own = entering(args, kwargs)
+        new = own if attention == "identity" else torch.zeros_like(own)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    with ExitStack() as stack:
+        for module in parts.attentions if attention in ("identity", "zero") else ():
+            stack.callback(module.register_forward_hook(replace, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def kernel_for_masks(backbone: Any, attention: Attention) -> Iterator[None]:
+    """An implementation of attention that takes masks of any pattern, where the model's own does not."""
+    own, needed = backbone.config._attn_implementation, mask_kernel(backbone)
+    if attention == "causal" or own == needed:
+        yield
+        return
+    backbone.config._attn_implementation = needed
+    try:
+        yield
+    finally:
+        backbone.config._attn_implementation = own
+
+
+def mask_kernel(model: Any) -> str:
+    """The model's own implementation of attention if it takes masks of any pattern, else one of its own that does."""
+    own = model.config._attn_implementation
+    if own in MASKED_KERNELS:
+        return str(own)
+    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
+
+
+def entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The hidden states among the arguments of a module: the first one."""
+    return args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))

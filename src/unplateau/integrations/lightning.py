@@ -1,0 +1,126 @@
+"""Scores, plateaus and curricula for Lightning; loss terms are one line of ``training_step``.
+
+What enters: a LightningModule with a :class:`~unplateau.integrations.tokens.TokenStrategy` of its own
+(``self.helper = TokenStrategy(self.model, ...)``), whose ``training_step`` returns ``loss + self.helper(batch)``. The
+heads are then saved, moved and optimised with the module. What leaves: rows of a ``metrics.jsonl``.
+"""
+
+# ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from unplateau.errors import MissingExtraError, SpecError
+from unplateau.integrations.mixing import CurriculumDataset, Rows
+from unplateau.integrations.watch import Scores, Watch
+from unplateau.plateau import Plateau
+from unplateau.store import METRICS
+from unplateau.strategies.base import Strategy
+
+try:
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+except ImportError as error:
+    raise MissingExtraError("this needs lightning: pip install 'unplateau[lightning]'") from error
+
+logger = logging.getLogger(__name__)
+
+
+class UnplateauCallback(Callback):
+    """Records the training loss, scores and plateaus in ``metrics.jsonl``, every ``log_every`` updates.
+
+    ``scores``: a ``TokenScores`` or ``TaskScores``, or a function of the LightningModule that makes one when training
+    begins; None for losses alone. ``every``: steps between two looks. ``file``: where to write; by default in the
+    Trainer's ``default_root_dir``. The loss of a row is that of the last micro-batch before it, as ``training_step``
+    returned it. Only the main process writes.
+    """
+
+    def __init__(
+        self,
+        scores: Scores | Callable[[Any], Scores] | None = None,
+        *,
+        every: int = 100,
+        log_every: int = 10,
+        file: str | Path | None = None,
+    ) -> None:
+        self.scores, self.every, self.log_every, self.file = scores, every, log_every, file
+        self.watch: Watch | None = None
+        self._recorded = -1
+
+    def plateaus(self) -> list[Plateau]:
+        """The plateaus of the recorded loss so far."""
+        return [] if self.watch is None else self.watch.plateaus()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the file; a first look before the first step."""
+        self._recorded = trainer.global_step  # the first micro-batches belong to the next step
+        if not trainer.is_global_zero:
+            return
+        scores = self.scores(pl_module) if callable(self.scores) else self.scores
+        self.watch = Watch(self.file or Path(trainer.default_root_dir) / METRICS, scores, every=self.every)
+        self.watch.begin(trainer.global_step)
+        if trainer.global_step == 0 and scores is not None and self.every:
+            self.watch.record(0, look=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A row where one is due."""
+        step = trainer.global_step
+        if self.watch is None or step == self._recorded or step % self.log_every:
+            return
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        self.watch.record(step, loss=float(loss) if isinstance(loss, Tensor) else None)
+        self._recorded = step
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the plateaus."""
+        for plateau in self.plateaus():
+            end = f"ended at step {plateau.end:g}" if plateau.ended else "has not ended"
+            logger.info("plateau of the loss at %.4g from step %g, %s", plateau.level, plateau.start, end)
+
+
+class CurriculumDataModule(LightningDataModule):
+    """Training batches as the strategy's curricula say; the Trainer needs ``max_steps``, since the stream is endless.
+
+    ``batch_size``: rows of a micro-batch, as for a DataLoader. ``collate``: makes a batch of rows; None for PyTorch's
+    default. Training that is resumed goes on at the row where it stopped. With several processes, each would read the
+    same rows: refused. The other arguments are those of :class:`~unplateau.integrations.mixing.CurriculumDataset`.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        target: Rows,
+        fixed: Rows | None = None,
+        *,
+        batch_size: int,
+        collate: Callable[[list[Any]], Any] | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.strategy, self.target, self.fixed = strategy, target, fixed
+        self.batch_size, self.collate, self.num_workers, self.seed = batch_size, collate, num_workers, seed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The stream from the Trainer's current step on."""
+        trainer = self.trainer
+        n_batches = 1 if trainer is None else trainer.accumulate_grad_batches
+        if trainer is not None and trainer.world_size > 1:
+            raise SpecError("CurriculumDataModule: for one process; several would train on the same rows")
+        dataset = CurriculumDataset(
+            self.strategy,
+            self.target,
+            self.fixed,
+            batch_size=self.batch_size * n_batches,
+            rows_at_once=self.batch_size,
+            seed=self.seed,
+            start=0 if trainer is None else trainer.global_step,
+        )
+        return DataLoader(dataset, self.batch_size, collate_fn=self.collate, num_workers=self.num_workers)

@@ -1,0 +1,165 @@
+"""What the weights of a model in somebody else's training know.
+
+What enters: a model and held-out tokens with classes, or an in-context-learning task. What leaves: columns of a row, as
+a run of our own has them. Looking changes nothing: neither random numbers, nor modes, nor gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unplateau.errors import SpecError
+from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
+from unplateau.integrations.huggingface.decoder import Decoder
+from unplateau.integrations.huggingface.prompts import TokenTask
+from unplateau.probe import score_layers
+from unplateau.probe.linear import Accuracies, Examples, probe_accuracies
+from unplateau.rng import fold
+from unplateau.tensors import TokenPrompts
+from unplateau.train.observers import loss_and_accuracy
+from unplateau.types import Cut
+
+
+class TokenScores:
+    """Weights and hidden scores of every layer on a held-out batch of tokens with classes.
+
+    A linear probe reads the class of a token off its weights component, and off its hidden state. It is trained on one
+    half of the token types of the batch and tested on the other, so no token is in both. ``annotation``: tables or
+    :class:`~unplateau.integrations.annotation.TokenClasses`; there is nothing to probe without classes.
+    ``n_examples``: at most so many positions in either half. A batch with ``labels`` also gives ``held_out_loss``, the
+    model's own loss without any term of ours. Raises SpecError where a half would be empty.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Tensor] | Tensor,
+        annotation: Annotations,
+        *,
+        cut: Cut = "self",
+        n_examples: int = 4096,
+        seed: int = 0,
+    ) -> None:
+        self.decoder = Decoder(model)
+        _refuse_cut(self.decoder, cut)
+        self.batch, self.cut, self.n_examples, self.seed = TokenBatch.of(batch), cut, n_examples, seed
+        self.targets = targets_of(annotation, self.decoder.input_embedding.num_embeddings)
+        for target in self.targets:
+            if not target.n_classes:
+                raise SpecError(f"annotation '{target.name}': scores need classes: a table (V,), or n_classes")
+        self.halves = [self._split(target) for target in self.targets]
+
+    def measure(self) -> dict[str, Any]:
+        """``weights_score``, ``weights_control``, ``hidden_score`` (lists of L + 1), ``weights_chance`` and ``cut``.
+
+        Means over annotations; ``weights_by_factor`` has each annotation by itself.
+        """
+        with untouched(self.decoder.model):
+            states = torch.cat([self._states(attention) for attention in (self.cut, "causal")])  # (2 (L + 1), B T, D)
+            found = [self._probe(states, number) for number in range(len(self.targets))]
+            row = self._held_out_loss()
+        weights, hidden = torch.cat([one.accuracy for one in found], 1).chunk(2)
+        control = torch.cat([one.control for one in found], 1).chunk(2)[0]
+        return {
+            "cut": self.cut,
+            "weights_score": weights.mean(1).tolist(),
+            "weights_control": control.mean(1).tolist(),
+            "weights_chance": float(torch.cat([one.chance for one in found]).mean()),
+            "hidden_score": hidden.mean(1).tolist(),
+            "weights_by_factor": {t.name: weights[:, f].tolist() for f, t in enumerate(self.targets)},
+            **row,
+        }
+
+    def _split(self, target: Target) -> tuple[Tensor, Tensor]:
+        """Flat positions for training and for testing, of different token types."""
+        classes, tokens = target.classes(self.batch).flatten().cpu(), self.batch.tokens.flatten().cpu()
+        usable = (classes != IGNORED).nonzero()[:, 0]
+        types = tokens[usable].unique()
+        generator = fold(self.seed, f"token halves/{target.name}")
+        chosen = types[torch.randperm(len(types), generator=generator)[: len(types) // 2]]
+        usable = usable[torch.randperm(len(usable), generator=generator)]
+        tested = torch.isin(tokens[usable], chosen)
+        if len(types) < 4:
+            raise SpecError(f"annotation '{target.name}': {len(types)} tokens of the batch have a class; 4 are needed")
+        return usable[~tested][: self.n_examples], usable[tested][: self.n_examples]
+
+    def _states(self, attention: Cut | Literal["causal"]) -> Tensor:
+        """(L + 1, B T, D): the states of every layer."""
+        device = self.decoder.input_embedding.weight.device
+        tokens = self.batch.tokens.to(device)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if self.batch.mask is None else self.batch.mask.to(device)
+        alone = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
+        none = tokens.new_zeros(len(tokens), 1)
+        return self.decoder(TokenPrompts(tokens, mask, alone, none, none), attention).hidden.flatten(1, 2)
+
+    def _probe(self, states: Tensor, number: int) -> Accuracies:
+        target = self.targets[number]
+        classes, tokens = target.classes(self.batch).flatten().cpu(), self.batch.tokens.flatten().cpu()
+        train, test = (_examples(states, at, classes, tokens, target) for at in self.halves[number])
+        return probe_accuracies(train, test, [target.n_classes], seed=self.seed)
+
+    def _held_out_loss(self) -> dict[str, float]:
+        known = ("input_ids", "attention_mask", "labels")
+        device = self.decoder.input_embedding.weight.device
+        given = {key: self.batch.given[key].to(device) for key in known if key in self.batch.given}
+        return {"held_out_loss": float(self.decoder.model(**given).loss)} if "labels" in given else {}
+
+
+class TaskScores:
+    """Accuracy and all scores of every layer on an in-context-learning task written in tokens.
+
+    The same ``n_prompts`` train and test prompts are used at every look. Raises SpecError for a cut without meaning.
+    """
+
+    def __init__(
+        self, model: nn.Module, task: TokenTask, *, cut: Cut = "self", n_prompts: int = 256, seed: int = 0
+    ) -> None:
+        self.decoder = Decoder(model, shape=task.shape, label_tokens=task.label_tokens)
+        _refuse_cut(self.decoder, cut)
+        self.cut, self.seed = cut, seed
+        self.batches = [task.sample(0, batch_size=n_prompts, split=split, seed=seed) for split in ("train", "test")]
+
+    def measure(self) -> dict[str, Any]:
+        """The columns of :class:`~unplateau.probe.LayerScores`, with ``test_loss`` and ``test_accuracy``."""
+        device = self.decoder.input_embedding.weight.device
+        train, test = (batch.to(device) for batch in self.batches)
+        with untouched(self.decoder.model):
+            loss, accuracy = loss_and_accuracy(self.decoder.logits(test.inputs), test.targets)
+            scores = score_layers(self.decoder, train, test, cut=self.cut, seed=self.seed)
+        return {"test_loss": loss, "test_accuracy": accuracy, **asdict(scores)}
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """No gradients, evaluation mode and random numbers of its own, and everything as before at the end."""
+    training = [module for module in model.modules() if module.training]
+    devices = [one.device.index or 0 for one in model.parameters() if one.device.type == "cuda"]
+    with torch.random.fork_rng(devices=sorted(set(devices))), torch.no_grad():
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _refuse_cut(decoder: Decoder, cut: Cut) -> None:
+    if cut in decoder.refused:
+        raise SpecError(f"{decoder.model_type}: cut {cut} means nothing here: {decoder.refused[cut]}")
+
+
+def _examples(states: Tensor, at: Tensor, classes: Tensor, tokens: Tensor, target: Target) -> Examples:
+    """Examples at these flat positions; where classes belong to token types, so do the groups of the control."""
+    features = states[:, at.to(states.device)].cpu()
+    if not target.of_type:
+        return Examples(features, classes[at][:, None], torch.arange(len(at)))
+    types, group = tokens[at].unique(return_inverse=True)
+    labels = torch.zeros(len(types), dtype=torch.int64).scatter_(0, group, classes[at])
+    return Examples(features, labels[:, None], group)

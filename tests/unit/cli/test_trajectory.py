@@ -1,0 +1,172 @@
+"""Language models on the command line: ``probe --task`` and ``trajectory``, and one line for all that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
+from unplateau.cli.arguments import parse
+from unplateau.cli.failures import explain
+from unplateau.cli.probe import probe
+from unplateau.cli.trajectory import trajectory
+from unplateau.tasks.words import Words
+
+TASK = {"kind": "FactorTask", "n_pairs": 4, "source": {"kind": "Words", "attributes": ["initial", "length"]}}
+WORDS = Words().texts()
+TOKENIZER = word_tokenizer([*WORDS, *"ABCD", *"WXYZ"])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a task and two revisions of a model."""
+    monkeypatch.chdir(tmp_path)
+    Path("words.yaml").write_text(yaml.safe_dump(TASK))
+    for step in (0, 8):
+        saved(tmp_path / "model" / f"step{step}", tiny_model("gpt2", seed=step, vocab_size=len(TOKENIZER)), TOKENIZER)
+    return tmp_path
+
+
+def run(command: Any, line: str) -> None:
+    call = parse(command, command.__name__, line.split())
+    assert call is not None
+    call()
+
+
+def refused(command: Any, line: str) -> str:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 (what matters is what the user is told)
+        run(command, line)
+    failure = explain(caught.value)
+    assert failure.exit_code == 2, failure.message
+    assert "\n" not in failure.message
+    return failure.message
+
+
+PROBE = "model/step0 --task words.yaml --n-train 64 --n-test 64"
+
+
+def test_probe_prints_scores_accuracy_and_split_items(place: Path, capsys: Any) -> None:
+    run(probe, f"{PROBE} --cut item")
+    shown = capsys.readouterr().out
+    for part in ("cut item", "chance", "layer 2", "initial", "length", "in-context accuracy", "one token"):
+        assert part in shown
+
+
+def test_probe_as_json(place: Path, capsys: Any) -> None:
+    run(probe, f"{PROBE} --json --component context --labels W,X,Y,Z --template {{item}}\\n{{label}}\\n")
+    found = json.loads(capsys.readouterr().out)
+    assert found["labels"] == ["W", "X", "Y", "Z"]
+    assert found["split_items"] == []
+    assert {score["component"] for score in found["scores"]} == {"context"}
+    assert 0 <= found["icl"]["accuracy"] <= 1
+
+
+def test_trajectory_prints_a_table_and_goes_on(place: Path, capsys: Any) -> None:
+    line = "model --revisions {} --task words.yaml --n-test 64 --layer {} --out rows.jsonl"
+    run(trajectory, line.format("step8", 1))
+    run(trajectory, line.format("all", 1))
+    shown = capsys.readouterr().out
+    assert len(Path("rows.jsonl").read_text().splitlines()) == 2
+    for part in (
+        "cut self; layer 1",
+        "weights score",
+        "context score",
+        "Bayes-optimal",
+        "at least 8 revisions",
+    ):
+        assert part in shown
+    run(trajectory, line.format("step0,step8", 1) + " --json")
+    found = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in found["rows"]] == [0, 8]
+    assert found["plateaus"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("./nowhere --task words.yaml", ("nowhere", "no such folder")),
+        ("model --task words.yaml", ("model", "no config.json")),
+        ("model/step0 --task nowhere.yaml", ("nowhere.yaml: cannot be read",)),
+        (f"{PROBE} --labels A,B,C", ("labels: 3 given for the 4",)),
+        (f"{PROBE} --labels A,B,C,horse!", ("label 'horse!' is not known",)),
+        (f"{PROBE} --template {{item}}", ("template", "{label}")),
+        (f"{PROBE} --cut selv", ("'selv'", "did you mean 'self'")),
+    ],
+)
+def test_probe_refuses_in_one_line(place: Path, line: str, parts: tuple[str, ...]) -> None:
+    message = refused(probe, line)
+    assert all(part in message for part in parts), message
+
+
+def test_split_items_are_counted_and_a_split_label_is_named(place: Path, capsys: Any) -> None:
+    tokenizer = byte_tokenizer(WORDS)
+    saved(place / "bytes", tiny_model("gpt2", vocab_size=len(tokenizer)), tokenizer)
+    run(probe, "bytes --task words.yaml --n-train 64 --n-test 64")
+    assert "are several tokens" in capsys.readouterr().out
+    message = refused(probe, "bytes --task words.yaml --labels alpha,beta,gamma,delta")
+    assert message.startswith("label 'alpha' is split into")
+
+
+def test_prompt_longer_than_the_positions(place: Path) -> None:
+    Path("long.yaml").write_text(yaml.safe_dump({**TASK, "n_pairs": 40}))
+    message = refused(probe, "model/step0 --task long.yaml")
+    assert message == "a prompt of 40 pairs takes 80 positions, the model has 64: set n_pairs to at most 32"
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("- 1", "must hold the keys of a task"),
+        ("kind: FactorTusk", "did you mean 'FactorTask'"),
+        ("kind: FactorTask\nn_pair: 3", "did you mean 'n_pairs'"),
+        ("kind: [", "not a YAML file"),
+    ],
+)
+def test_task_that_is_none(place: Path, content: str, part: str) -> None:
+    Path("bad.yaml").write_text(content)
+    message = refused(probe, "model/step0 --task bad.yaml")
+    assert part in message
+    assert "bad.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--revisions all --layer two", ("--layer", "'two'")),
+        ("--revisions all --layer 9", ("there is no layer 9",)),
+        ("--revisions step1", ("step1: no such folder",)),
+        ("--revisions latest", ("'latest'", "no step")),
+        ("", ("--revisions", "missing")),
+    ],
+)
+def test_trajectory_refuses_in_one_line(place: Path, arguments: str, parts: tuple[str, ...]) -> None:
+    message = refused(trajectory, f"model --task words.yaml {arguments}")
+    assert all(part in message for part in parts), message
+
+
+def test_probe_of_our_own_runs_needs_no_transformers() -> None:
+    code = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "from unplateau.cli.main import main\n"
+        "sys.exit(main(['probe', 'nowhere']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "neither a run directory nor" in done.stderr
+
+
+def test_missing_transformers_names_the_extra(place: Path) -> None:
+    code = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "from unplateau.cli.main import main\n"
+        "sys.exit(main(['probe', 'model/step0', '--task', 'words.yaml']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unplateau[hf]" in done.stderr

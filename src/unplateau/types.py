@@ -24,9 +24,10 @@ class TaskShape:
     of those a prompt may hide.
 
     Of language only: ``vocabulary``: tokens that items are written in. ``item_length``: positions that an item takes.
-    ``n_cues``: if above 0, one of so many cues stands before the first item. ``labels_are_tokens``: labels are tokens
-    of the items' vocabulary. ``factors_at``: whether an item has factors as a whole, known at its last position, or
-    each of its positions has its own. ``hidden_names``: names of what a prompt may hide, where that is not a factor.
+    ``tokens_per_position``: the most tokens that are summed at one. ``n_cues``: if above 0, one of so many cues stands
+    before the first item. ``labels_are_tokens``: labels are tokens of the items' vocabulary. ``factors_at``: whether an
+    item has factors as a whole, known at its last position, or each of its positions has its own. ``hidden_names``:
+    names of what a prompt may hide, where that is not a factor.
     """
 
     item_width: int
@@ -37,6 +38,7 @@ class TaskShape:
     hidden_factors: tuple[int, ...]
     vocabulary: int = 0
     item_length: int = 1
+    tokens_per_position: int = 1
     n_cues: int = 0
     labels_are_tokens: bool = False
     factors_at: Literal["item", "position"] = "item"
@@ -88,11 +90,20 @@ class Floors:
     n_prompts: int
     progress: Literal["loss", "accuracy"] = "loss"
 
+    @property
+    def progress_start(self) -> float:
+        """Where progress is 0: mean loss or accuracy of the no-context predictor."""
+        return fmean(self.no_context_loss if self.progress == "loss" else self.no_context_accuracy)
+
+    @property
+    def progress_end(self) -> float:
+        """Where progress is 1: mean loss or accuracy of the Bayes-optimal predictor."""
+        return fmean(self.bayes_loss if self.progress == "loss" else self.bayes_accuracy)
+
     def progress_of(self, *, loss: float, accuracy: float) -> float:
         """0 at the no-context predictor, 1 at the Bayes-optimal one; means over positions enter."""
-        if self.progress == "loss":
-            return _ratio(loss, fmean(self.no_context_loss), fmean(self.bayes_loss))
-        return _ratio(accuracy, fmean(self.no_context_accuracy), fmean(self.bayes_accuracy))
+        value = loss if self.progress == "loss" else accuracy
+        return (self.progress_start - value) / (self.progress_start - self.progress_end)
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,3 @@ class ProbeScore:
     n_test: int
     component: Literal["weights", "context", "hidden"]
     cut: Cut
-
-
-def _ratio(value: float, start: float, end: float) -> float:
-    return (start - value) / (start - end)

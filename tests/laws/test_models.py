@@ -15,7 +15,7 @@ from unplateau.tasks.text import LabelledText
 from unplateau.tasks.words import Words
 from unplateau.tensors import Output, Prompts
 from unplateau.testing import check_model
-from unplateau.types import CUTS, TaskShape
+from unplateau.types import CUTS, Cut, TaskShape
 
 SHAPE = TaskShape(10, 9, 4, ("a", "b"), (4, 3), (0, 1))
 
@@ -37,7 +37,7 @@ LANGUAGE: dict[str, Task] = {
     "words": FactorTask(source=Words(), n_pairs=7),
     "words in characters": FactorTask(source=Words(written="characters"), n_pairs=7),
     "selection": WordSelection(n_pairs=5),
-    "sentences in pieces": FactorTask(source=LabelledText(written="pieces", n_positions=6), n_pairs=4),
+    "sentences in pieces": FactorTask(source=LabelledText(written="pieces", most_pieces=6), n_pairs=4),
 }
 
 
@@ -63,6 +63,18 @@ def test_cut_item_equals_a_prompt_of_one_item_where_items_take_several_positions
     first = Prompts(inputs.items[:, :1], inputs.labels[:, :1])
     alone = model(first).hidden
     torch.testing.assert_close(decompose(model, inputs, cut="item").weights[:, :, :7], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_items_alone_have_the_states_that_they_have_in_a_prompt_under_a_cut(name: str, cut: Cut) -> None:
+    task = LANGUAGE[name]
+    model = Transformer(ModelConfig(width=16), task.shape)
+    inputs = task.sample(0, batch_size=1).inputs
+    assert isinstance(inputs, Prompts)
+    alone = inputs.items[0] if task.shape.factors_at == "item" else inputs.items[0].flatten(0, 1)[:, None]
+    found = model.states_of_items(alone, torch.tensor(task.shape.item_positions), cut, 2)
+    torch.testing.assert_close(found[:, 0], model.states_at_items(inputs, cut, 2)[0])
 
 
 class Leaking(Transformer):

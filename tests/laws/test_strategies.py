@@ -2,19 +2,22 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from unplateau.errors import LawError
 from unplateau.history import History
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Curriculum, LossTerm, StepState
+from unplateau.strategies.base import Curriculum, LossTerm, StepState, Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.tasks.base import Task
 from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
+from unplateau.tasks.source import ItemSource
 from unplateau.tasks.text import LabelledText
+from unplateau.tasks.words import Words
 from unplateau.testing import check_curriculum, check_loss_term
 from unplateau.train.spec import RunSpec, TrainConfig
 
@@ -24,7 +27,7 @@ SPEC = RunSpec(
     train=TrainConfig(batch_size=8),
 )
 SELECTION = SPEC.model_copy(update={"task": WordSelection(n_pairs=3)})
-SENTENCES = LabelledText(written="pieces", n_positions=8, attributes=("class", "length"))
+SENTENCES = LabelledText(written="pieces", most_pieces=8, attributes=("class", "length"))
 TEXT = SPEC.model_copy(update={"task": FactorTask(source=SENTENCES, n_pairs=3)})
 CURRICULA: list[Curriculum] = [
     WarmUp(),
@@ -75,6 +78,21 @@ def test_loss_term_keeps_the_laws_on_language(term: LossTerm, spec: RunSpec) -> 
 @pytest.mark.parametrize("term", [WeightsLoss(factors="identity"), ComponentLoss(items=5, factors="identity")])
 def test_label_free_terms_keep_the_laws_on_words(term: LossTerm) -> None:
     check_loss_term(term, SELECTION)
+
+
+@pytest.mark.parametrize(
+    "source", [RandomCodes(), Words(written="characters"), LabelledText(written="bag"), SENTENCES], ids=str
+)
+def test_identity_is_refused_where_an_item_is_not_one_token(source: ItemSource) -> None:
+    plain = SPEC.model_copy(update={"task": FactorTask(source=source, n_pairs=4)})
+    with pytest.raises(ValidationError, match="one token each"):
+        plain.with_strategy(Strategy(ComponentLoss(factors="identity")))
+
+
+def test_context_loss_is_refused_where_nothing_is_hidden() -> None:
+    plain = SPEC.model_copy(update={"task": FactorTask(source=LabelledText(), n_pairs=4)})
+    with pytest.raises(ValidationError, match="hide one factor only"):
+        plain.with_strategy(Strategy(ContextLoss()))
 
 
 class Restless(Curriculum):

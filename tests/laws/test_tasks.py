@@ -43,6 +43,7 @@ TASKS: dict[str, Task] = {
     "selection, shuffled": SELECTION.shuffled(),
     "mixture of selections": Mixture(tasks=(SELECTION.fixed(), SELECTION), shares=(0.25, 0.75)),
     "sentence vectors": FactorTask(source=LabelledText(), n_pairs=8),
+    "sentences as bags": FactorTask(source=LabelledText(written="bag"), n_pairs=10),
     "sentences in pieces": FactorTask(source=LabelledText(written="pieces", attributes=("class", "length")), n_pairs=6),
 }
 

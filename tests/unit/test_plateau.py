@@ -168,3 +168,16 @@ def test_escape_refuses_what_has_no_order() -> None:
             escape_step(steps, values)
     with pytest.raises(SpecError):
         escape_step([0], [0], window=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_rise_to_chance_is_no_learning_so_the_flat_part_after_it_is_a_plateau(seed: int, rows: int) -> None:
+    """Accuracy of 0 until the model names one of the words in the list, then chance to the end."""
+    noise = 0.025 * np.random.default_rng(seed).normal(size=46)
+    accuracy = np.where(np.arange(46) < rows, 0.04, 0.24) + noise
+    steps = 20.0 * np.arange(46)
+    [plateau] = find_plateaus(steps, accuracy, floor=0.25, ceiling=0.85, direction="max")
+    assert not plateau.ended
+    assert plateau.start <= 100
+    assert plateau.level == pytest.approx(0.24, abs=0.02)

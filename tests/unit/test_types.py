@@ -63,3 +63,15 @@ def test_values_are_frozen():
 
 def test_the_default_cut_comes_first():
     assert CUTS == ("self", "item", "identity", "zero")
+
+
+@given(st.integers(1, 20), st.integers(1, 6), st.sampled_from([0, 3]), st.sampled_from(["item", "position"]))
+def test_positions_of_prompts_in_words(n_pairs, length, n_cues, factors_at):
+    found = dataclasses.replace(shape(n_pairs), item_length=length, n_cues=n_cues, factors_at=factors_at)
+    assert found.n_positions == bool(n_cues) + n_pairs * (length + 1)
+    assert len(found.query_positions) == n_pairs
+    assert found.query_positions[-1] == found.n_positions - 2  # the last label is the last position
+    assert set(found.query_positions) <= set(found.item_positions)
+    assert len(set(found.item_positions)) == n_pairs * (length if factors_at == "position" else 1)
+    labels = {position + 1 for position in found.query_positions}
+    assert not labels & set(found.item_positions)

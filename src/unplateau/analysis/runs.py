@@ -168,8 +168,7 @@ def _plateaus(record: RunRecord) -> tuple[Plateau, ...]:
     """Plateaus of the curve that progress is read from, between the exact predictors' heights."""
     name = record.floors.progress
     steps, values = record.history.column(name)
-    floor = fmean(getattr(record.floors, f"no_context_{name}"))
-    ceiling = fmean(getattr(record.floors, f"bayes_{name}"))
+    floor, ceiling = record.floors.progress_start, record.floors.progress_end
     direction: Literal["min", "max"] = "min" if name == "loss" else "max"
     return tuple(find_plateaus(steps, values, floor=floor, ceiling=ceiling, direction=direction)) if steps else ()
 

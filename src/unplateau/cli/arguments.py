@@ -72,7 +72,9 @@ def unboxed(text: str) -> str:
     """What a box of tyro says down to its first rule, on one line and in this program's words where they are known."""
     lines = [re.sub(r"^│|│$", "", line).strip() for line in text.splitlines()]
     inside = [line for line in lines if not line.startswith(("╭", "╰"))]
-    rule = next((number for number, line in enumerate(inside) if line.startswith("─")), len(inside))
+    if len(inside) > 1 and inside[1].startswith("---"):  # where the output is not UTF-8: a title above a rule
+        inside = inside[2:]
+    rule = next((number for number, line in enumerate(inside) if line.startswith(("─", "---"))), len(inside))
     said = " ".join(" ".join(inside[:rule]).split())
     for pattern, answer in _ANSWERS:
         if match := re.match(pattern, said):
@@ -88,6 +90,8 @@ def _choice(value: str, option: str, options: str) -> str:
 _ANSWERS: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"Missing from [^:]*: (\S+)", "{} is missing".format),
     (r"Missing value for argument '(\S+)'", "{} needs a value".format),
+    (r"Error parsing (\S+): invalid literal for int.*: '(.*?)'", "{}: expected INT, got '{}'".format),
+    (r"Error parsing (\S+): could not convert string to float: '(.*?)'", "{}: expected FLOAT, got '{}'".format),
     (r"Error parsing (\S+): no type matching (\S+) .*? from \['(.*?)'\]", "{}: expected {}, got '{}'".format),
     (r"invalid choice '(.*?)' for argument '(\S+)'. Expected one of \((.*)\)", _choice),
 )

@@ -20,10 +20,14 @@ SUFFIXES = (".yaml", ".yml", ".json")
 def given_spec(name: str, settings: Sequence[str], seed: int | None = None) -> RunSpec:
     """The recipe or the spec file of this name, with settings. Raises SpecError, one line, if something is wrong."""
     is_file = name.endswith(SUFFIXES)
-    spec = read_spec(Path(name)) if is_file else spec_of(recipes.recipe(name))
-    pairs = [split_setting(text) for text in settings]
-    spec = with_settings(spec, [(key, read_value(value, where=key)) for key, value in pairs])
+    spec = with_given(read_spec(Path(name)) if is_file else spec_of(recipes.recipe(name)), settings)
     return spec if seed is None else with_settings(spec, [("seed", seed)])
+
+
+def with_given(spec: RunSpec, settings: Sequence[str]) -> RunSpec:
+    """The spec with settings as ``--set`` gives them. Raises SpecError, one line, if something is wrong."""
+    pairs = [split_setting(text) for text in settings]
+    return with_settings(spec, [(key, read_value(value, where=key)) for key, value in pairs])
 
 
 def seeds_from(first: int, count: int) -> range:

@@ -10,12 +10,13 @@ from tyro.conf import Positional, arg
 
 from unplateau.cli.console import number, print_json, print_table
 from unplateau.cli.wording import ASKED_PLAINLY, TaskFile, Worded, Wording
+from unplateau.errors import SpecError
 
 if TYPE_CHECKING:
     from unplateau.integrations.huggingface import InContextAccuracy, TokenTask
     from unplateau.models.base import Decomposable
     from unplateau.tasks.base import Sampler
-    from unplateau.types import ProbeScore
+    from unplateau.types import Cut, ProbeScore
 
 Trained = Annotated[str, Positional, arg(metavar="RUN|MODEL")]
 
@@ -27,7 +28,7 @@ def probe(
     task: TaskFile | None = None,
     wording: Worded = ASKED_PLAINLY,
     component: Literal["weights", "context", "hidden"] = "weights",
-    cut: Literal["self", "item", "identity", "zero"] = "self",
+    cut: Literal["self", "item", "identity", "zero"] | None = None,
     n_train: int = 4096,
     n_test: int = 4096,
     method: Literal["ridge", "logistic"] = "ridge",
@@ -45,7 +46,8 @@ def probe(
         task: the task to probe a language model on; its items must be words or sentences
         wording: how a language model is asked
         component: weights or hidden (read out: each factor of the item), context (read out: which factor is hidden)
-        cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (nothing)
+        cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (none);
+            default: the own one of a run, self for a language model
         n_train: examples (positions) that probes are fitted on
         n_test: held-out examples
         method: ridge regression or multinomial logistic regression
@@ -54,7 +56,10 @@ def probe(
     """
     from unplateau.probe import probe_components  # noqa: PLC0415 (torch)
 
-    trained, sampler, measured = _ours(model) if task is None else _language_model(model, task, wording, seed)
+    if task is None and wording != ASKED_PLAINLY:
+        raise SpecError("probe: --template and --labels are for language models, and need --task")
+    trained, sampler, measured, own = _ours(model) if task is None else _language_model(model, task, wording, seed)
+    cut = cut or own
     scores = probe_components(
         trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
     )
@@ -98,19 +103,21 @@ class _Measured:
         ]
 
 
-def _ours(model: str) -> tuple[Decomposable, Sampler, None]:
+def _ours(model: str) -> tuple[Decomposable, Sampler, None, Cut]:
     from unplateau.train.load import load_model  # noqa: PLC0415
 
     spec, trained = load_model(model)
-    return trained, spec.task, None
+    return trained, spec.task, None, spec.cut
 
 
-def _language_model(model: str, task: Path, wording: Wording, seed: int) -> tuple[Decomposable, Sampler, _Measured]:
+def _language_model(
+    model: str, task: Path, wording: Wording, seed: int
+) -> tuple[Decomposable, Sampler, _Measured, Cut]:
     from unplateau.integrations.huggingface import icl_accuracy, load_decoder  # noqa: PLC0415 (transformers)
     from unplateau.train.load import read_task  # noqa: PLC0415
 
     decoder, tokens = load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
-    return decoder, tokens, _Measured(icl_accuracy(decoder, tokens, seed=seed), tokens)
+    return decoder, tokens, _Measured(icl_accuracy(decoder, tokens, seed=seed), tokens), "self"
 
 
 def print_scores(scores: list[ProbeScore]) -> None:

@@ -81,6 +81,12 @@ class _Scale:
         """Are both ends given?"""
         return self.floor is not None and self.ceiling is not None
 
+    def reached_floor(self, values: Floats, noise: float) -> int:
+        """The first of these values that is not clearly worse than the floor."""
+        if self.floor is None:
+            return 0
+        return int(np.argmax(values <= self.floor + max(BELOW_FLOOR * self.way, noise)))
+
     def is_plateau(self, level: float, noise: float) -> bool:
         """Is a flat part at ``level`` one on which there is still something to learn?"""
         if self.ceiling is not None and level <= max(self.ceiling + (1 - ARRIVED) * self._above, self.ceiling + noise):
@@ -195,11 +201,12 @@ def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
 
 
 def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
-    """The flat part that the curve stops in: the whole curve if it never leaves its noise, else a flat tail."""
+    """The flat part that the curve stops in: all of it from the floor on if it stays there, else a flat tail."""
     fit = found.fit
     noise = max(2 * found.sd, 2 * float(doubts(found).max()))
-    if after == 0 and scale.span <= max(noise, 0.1 * scale.way if scale.known else 0.0):
-        first = 0
+    at_floor = scale.reached_floor(fit.values, noise)
+    if after == 0 and np.ptp(fit.values[at_floor:]) <= max(noise, 0.1 * scale.way if scale.known else 0.0):
+        first = at_floor
     else:
         band = 0.1 * (min(scale.span, scale.way) if scale.known else scale.span)
         first = max(tail(fit, _clocks(curve, found), doubts(found), band), after)

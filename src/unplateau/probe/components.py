@@ -168,7 +168,7 @@ class _Draw:
         n_prompts = math.ceil(n_examples / _per_prompt(self.task.shape, self.component))
         parts: list[_Found] = []
         while sum(len(part.group) for part in parts) < n_examples:
-            if len(parts) > MOST_DRAWS * n_prompts:
+            if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
                 raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
             parts.append(self._batch(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE), without))
         return _first(parts, n_examples)

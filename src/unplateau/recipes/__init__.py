@@ -11,11 +11,27 @@ from collections.abc import Callable
 from unplateau.errors import SpecError, suggest
 from unplateau.recipes.demo import demo, demo_strategies
 from unplateau.recipes.digits import digits
+from unplateau.recipes.language import LANGUAGE, labelled_text, language, language_strategies, word_selection, words
 from unplateau.train.spec import RunSpec
 
-RECIPES: dict[str, Callable[[], RunSpec]] = {"demo": demo, "digits": digits}
+RECIPES: dict[str, Callable[[], RunSpec]] = {
+    "demo": demo,
+    "digits": digits,
+    **LANGUAGE,
+}
 
-__all__ = ["RECIPES", "demo", "demo_strategies", "digits", "recipe"]
+__all__ = [
+    "RECIPES",
+    "demo",
+    "demo_strategies",
+    "digits",
+    "labelled_text",
+    "language",
+    "language_strategies",
+    "recipe",
+    "word_selection",
+    "words",
+]
 
 
 def recipe(name: str) -> RunSpec:

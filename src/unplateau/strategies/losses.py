@@ -49,7 +49,8 @@ class _FactorLoss(LossTerm):
 
     def check_task(self, shape: TaskShape) -> None:
         """The identity of an item can be read where it is one token."""
-        one_token = shape.vocabulary and (shape.item_length == 1 or shape.factors_at == "position")
+        one_position = shape.item_length == 1 or shape.factors_at == "position"
+        one_token = shape.vocabulary and one_position and shape.tokens_per_position == 1
         if self.factors == "identity" and not one_token:
             raise ValueError(f"{type(self).__name__}: factors 'identity' needs items that are one token each (words)")
 

@@ -67,6 +67,7 @@ class FactorTask(Task):
             hidden_factors=hidden,
             vocabulary=self.source.vocabulary,
             item_length=self.source.item_length,
+            tokens_per_position=self.source.tokens_per_position,
         )
 
     @property
@@ -120,7 +121,7 @@ class FactorTask(Task):
         return marginals / len(shape.hidden_factors)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
-        """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before (SCIENCE, floors)."""
+        """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before."""
         shape = self.shape
         tables = None if self.n_mappings is None else self._mapping_tables()
         hypotheses = [

@@ -6,9 +6,10 @@ What enters: tasks of one shape and their shares. What leaves: batches and the e
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -20,7 +21,10 @@ from unplateau.types import Split, TaskShape
 
 
 class Mixture(Task):
-    """Rows of several tasks in constant shares. Fractions of a row are carried to later steps, so shares are exact."""
+    """Rows of several tasks over the same items, in constant shares.
+
+    Fractions of a row are carried to later steps, so the shares are exact in the long run.
+    """
 
     tasks: tuple[Task, ...] = Field(min_length=1, description="tasks of the same shape")
     shares: tuple[float, ...] = Field(description="share of the rows for each task; they sum to 1")
@@ -90,6 +94,18 @@ class Mixture(Task):
         joint = joint / joint.sum(0).clamp_min(torch.finfo(joint.dtype).tiny)
         return (joint[..., None] * predictions).sum(0)
 
+    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
+        """As the first task shows them."""
+        return self.tasks[0].pictures(batch)
+
+    def item_texts(self, batch: Batch) -> list[list[str]] | None:
+        """As the first task writes them."""
+        return self.tasks[0].item_texts(batch)
+
+    def label_texts(self) -> tuple[str, ...] | None:
+        """As the first task names them."""
+        return self.tasks[0].label_texts()
+
     def evidence(self, batch: Batch) -> Tensor:
         """(B,): that of the tasks, weighted by their shares."""
         return self._joint_evidence(batch).sum(0)
@@ -103,11 +119,15 @@ class Mixture(Task):
         return self.tasks[0].mapped(batch)
 
     def rows_at(self, step: int, batch_size: int) -> list[int]:
-        """Rows of each task at this step: differences of the running total, rounded."""
-        edges = [0.0]
-        for share in self.shares:
-            edges.append(edges[-1] + share)
-        edges[-1] = 1.0
-        totals = [[math.floor(edge * batch_size * n + 1e-9) for edge in edges] for n in (step, step + 1)]
-        per_edge = [after - before for before, after in zip(*totals, strict=True)]
-        return [high - low for low, high in pairwise(per_edge)]
+        """Rows of each task at this step: differences of the running totals."""
+        before, after = (self._rows_until(batch_size * n) for n in (step, step + 1))
+        return [high - low for low, high in zip(before, after, strict=True)]
+
+    def _rows_until(self, n_rows: int) -> list[int]:
+        """How many of the first rows go to each task: its share of what the tasks before leave; never fewer later."""
+        left, remaining, rows = 1.0, n_rows, []
+        for share in self.shares[:-1]:
+            own = remaining if share >= left else math.floor(remaining * share / left + 1e-9)
+            rows.append(own)
+            remaining, left = remaining - own, left - share
+        return [*rows, remaining]

@@ -184,7 +184,13 @@ class WordSelection(Task):
         topics = self.words.factors()[:, 0]
         if not self.shuffle_factors:
             return topics
-        return topics[torch.randperm(len(topics), generator=fold(self.mapping_seed, "shuffled factors"))]
+        generator = fold(self.mapping_seed, "shuffled factors")
+        is_test = torch.isin(torch.arange(len(topics)), self.words.split("test"))
+        moved = topics.clone()
+        for half in (is_test, ~is_test):  # apart, so that both keep as many words of each topic
+            own = topics[half]
+            moved[half] = own[torch.randperm(len(own), generator=generator)]
+        return moved
 
     def _pools(self, split: Split) -> list[Tensor]:
         """The words of each topic in a split."""

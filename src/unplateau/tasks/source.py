@@ -54,6 +54,11 @@ class ItemSource(Kind):
         return 1
 
     @property
+    def tokens_per_position(self) -> int:
+        """The most tokens that are summed at a position (P)."""
+        return 1
+
+    @property
     def holds_out_items(self) -> bool:
         """Whether training leaves the test items out: see :class:`~unplateau.tasks.base.Task`."""
         return True

@@ -7,6 +7,7 @@ same items by ``unplateau.integrations.huggingface``.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
@@ -31,8 +32,9 @@ class LabelledText(ItemSource):
     """Texts of a corpus, as sentence vectors or as byte-pair tokens; the test texts are held out.
 
     ``vectors``: TF-IDF of the words, reduced to principal directions (latent semantic analysis, Deerwester et al.
-    1990); one position per text. ``pieces``: byte pairs learnt from the train texts; several positions per text, which
-    is why the cut ``item`` and not ``self`` is the one that leaves a text whole.
+    1990). ``bag``: byte-pair pieces learnt from the train texts, whose embeddings are summed, so that their order is
+    lost. Both take one position per text. ``pieces``: the same pieces one after the other; a text then takes several
+    positions, which is why the cut ``item`` and not ``self`` is the one that leaves it whole.
 
     The exact floors take the class of every text as known. No reader of real texts is perfect, so the Bayes accuracy is
     an upper bound of what can be reached on held-out texts.
@@ -47,21 +49,27 @@ class LabelledText(ItemSource):
     attributes: tuple[Literal["class", "length"], ...] = Field(
         ("class",), min_length=1, description="factors of a text: its class, its length in four groups"
     )
-    written: Literal["vectors", "pieces"] = Field("vectors", description="sentence vectors, or byte-pair tokens")
+    written: Literal["vectors", "bag", "pieces"] = Field(
+        "vectors", description="sentence vectors, or byte-pair pieces: summed at one position, or one position each"
+    )
     width: int = Field(64, ge=1, description="length of a sentence vector")
     n_pieces: int = Field(1000, ge=100, description="size of the byte-pair vocabulary")
-    n_positions: int = Field(24, ge=1, description="positions of a text written in pieces; a longer one is cut")
+    most_pieces: int = Field(24, ge=1, description="pieces that a text is cut to; its positions where written so")
 
-    @field_validator("corpus")
+    @field_validator("corpus", mode="before")
     @classmethod
     def _as_text(cls, corpus: str | Path) -> str:
         return str(corpus)
 
     @model_validator(mode="after")
     def _can_be_had(self) -> Self:
-        self.corpus_texts()
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
+            raise ValueError(f"classes must name two or more, and none twice (got {', '.join(self.classes) or 'none'})")
         if len(set(self.attributes)) < len(self.attributes):
             raise ValueError(f"attributes names one twice: {', '.join(self.attributes)}")
+        for name, size in zip(self.attributes, self.factor_sizes, strict=True):
+            if size < 2:
+                raise ValueError(f"attribute '{name}' is the same for all texts of '{self.corpus}'")
         return self
 
     @property
@@ -82,12 +90,17 @@ class LabelledText(ItemSource):
     @property
     def vocabulary(self) -> int:
         """Number of pieces; 0 for vectors."""
-        return _tokens(self)[1] if self.written == "pieces" else 0
+        return 0 if self.written == "vectors" else _tokens(self)[1]
 
     @property
     def item_length(self) -> int:
-        """Positions of a text: 1 for vectors."""
-        return self.n_positions if self.written == "pieces" else 1
+        """Positions of a text: 1 unless its pieces stand one after the other."""
+        return self.most_pieces if self.written == "pieces" else 1
+
+    @property
+    def tokens_per_position(self) -> int:
+        """The pieces of a bag; 1 else."""
+        return self.most_pieces if self.written == "bag" else 1
 
     def corpus_texts(self) -> LabelledTexts:
         """The chosen texts, cut to ``n_words``. Raises DataError if the corpus cannot be had or a class has too few."""
@@ -95,16 +108,14 @@ class LabelledText(ItemSource):
 
     def factors(self) -> Tensor:
         """(N, F) int64."""
-        found = self.corpus_texts()
-        columns = {
-            "class": found.labels,
-            "length": grouped("length", [len(text.split()) for text in found.texts], _words).of,
-        }
-        return torch.tensor([columns[name] for name in self.attributes]).T.contiguous()
+        return _factors(self)
 
     def vectors(self, index: Tensor) -> Tensor:
-        """(..., width) float32, or (..., positions, 1) int64 with the last piece at the last position."""
-        return _sentence_vectors(self)[index] if self.written == "vectors" else _tokens(self)[0][index]
+        """(..., width) float32; of pieces (..., positions, 1), the last at the last position, or (..., 1, P) int64."""
+        if self.written == "vectors":
+            return _sentence_vectors(self)[index]
+        tokens = _tokens(self)[0][index]  # (..., P)
+        return tokens[..., None] if self.written == "pieces" else tokens[..., None, :]
 
     def texts(self) -> tuple[str, ...]:
         """The texts, cut to ``n_words`` words."""
@@ -115,23 +126,38 @@ class LabelledText(ItemSource):
 def _chosen(corpus: str, classes: tuple[str, ...] | None, per_class: int | None, n_words: int) -> LabelledTexts:
     whole = load_texts(corpus)
     names = whole.label_names if classes is None else classes
-    texts: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
+    for name in names:
         if name not in whole.label_names:
             raise SpecError(f"unknown class '{name}' of corpus '{corpus}'{suggest(name, whole.label_names)}")
-        own = _of_class(whole, whole.label_names.index(name), n_words)
-        if per_class is not None and len(own) < per_class:
-            raise DataError(f"per_class {per_class}: class '{name}' of corpus '{corpus}' has {len(own)} texts")
+    texts: list[str] = []
+    labels: list[int] = []
+    for label, own in enumerate(_by_class(whole, names, n_words)):
+        if len(own) < (per_class or 1):
+            raise DataError(
+                f"class '{names[label]}' of corpus '{corpus}' has {len(own)} texts, {per_class or 1} needed"
+            )
         texts += own if per_class is None else [own[place * len(own) // per_class] for place in range(per_class)]
         labels += [label] * (len(texts) - len(labels))
     return LabelledTexts(tuple(texts), tuple(labels), tuple(names), whole.name)
 
 
-def _of_class(whole: LabelledTexts, label: int, n_words: int) -> list[str]:
-    """The different texts of a class, cut, in the order of the corpus."""
-    own = (text for text, of in zip(whole.texts, whole.labels, strict=True) if of == label)
-    return list(dict.fromkeys(" ".join(text.split()[:n_words]) for text in own))
+def _by_class(whole: LabelledTexts, names: tuple[str, ...], n_words: int) -> list[list[str]]:
+    """The different texts of each class, cut, in the order of the corpus; without those that are in two classes."""
+    found: dict[str, dict[str, None]] = {name: {} for name in names}
+    for text, label in zip(whole.texts, whole.labels, strict=True):
+        if (name := whole.label_names[label]) in found:
+            found[name][" ".join(text.split()[:n_words])] = None
+    classes_of = Counter(text for own in found.values() for text in own)
+    return [[text for text in own if classes_of[text] == 1] for own in found.values()]
+
+
+@lru_cache(maxsize=8)
+def _factors(source: LabelledText) -> Tensor:
+    found = source.corpus_texts()
+    columns = {"class": found.labels}
+    if "length" in source.attributes:
+        columns["length"] = grouped("length", [len(text.split()) for text in found.texts], _words).of
+    return torch.tensor([columns[name] for name in source.attributes]).T.contiguous()
 
 
 @lru_cache(maxsize=8)
@@ -157,12 +183,12 @@ def _sentence_vectors(source: LabelledText) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _tokens(source: LabelledText) -> tuple[Tensor, int]:
-    """(N, positions, 1) int64 from 1 on, filled up with 0 on the left, and the number of pieces."""
+    """(N, most pieces) int64 from 1 on, filled up with 0 on the left, and the number of pieces."""
     texts = source.texts()
     pieces = train_pieces([texts[item] for item in source.split("train").tolist()], source.n_pieces)
-    written = [[1 + piece for piece in row[: source.n_positions]] for row in pieces.encode(texts)]
-    tokens = pad_tokens([[0] * source.n_positions, *written], left=True)[1:]  # the first row sets the length
-    return tokens[..., None], pieces.size
+    written = [[1 + piece for piece in row[: source.most_pieces]] for row in pieces.encode(texts)]
+    tokens = pad_tokens([[0] * source.most_pieces, *written], left=True)[1:]  # the first row sets the length
+    return tokens, pieces.size
 
 
 def _words(low: int, high: int) -> str:

@@ -71,6 +71,11 @@ class Words(ItemSource):
         return int(_tokens(self).max())
 
     @property
+    def tokens_per_position(self) -> int:
+        """1, or the most characters or pieces of a word."""
+        return _tokens(self).shape[1]
+
+    @property
     def holds_out_items(self) -> bool:
         """Not where every word has an embedding of its own."""
         return self.written != "words"
@@ -81,7 +86,7 @@ class Words(ItemSource):
 
     def factors(self) -> Tensor:
         """(N, F) int64."""
-        return torch.tensor([self.entries().attribute(name).of for name in self.attributes]).T.contiguous()
+        return _factors(self)
 
     def vectors(self, index: Tensor) -> Tensor:
         """(..., 1, P) int64: the tokens of the words, P = 1 or the most characters or pieces of a word."""
@@ -103,6 +108,11 @@ def _lexicon(
         return lexicon_from_file(source)
     read = shipped_lexicon if source == "shipped" else wordnet_lexicon
     return read(topics, per_topic, plurals=plurals)
+
+
+@lru_cache(maxsize=16)
+def _factors(source: Words) -> Tensor:
+    return torch.tensor([source.entries().attribute(name).of for name in source.attributes]).T.contiguous()
 
 
 @lru_cache(maxsize=16)

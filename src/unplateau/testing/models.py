@@ -80,11 +80,11 @@ class _AlteredPairs(_Altered):
         n_rows, n_pairs = self.inputs.labels.shape
         pairs = torch.arange(n_pairs).repeat_interleave(self.shape.item_length + 1)
         cue = torch.full((self.shape.first_position,), -1)
-        return torch.cat((cue, pairs)).expand(n_rows, -1)
+        return torch.cat((cue, pairs)).expand(n_rows, -1).to(self.inputs.labels.device)
 
     def changed(self, kept: Tensor) -> Prompts:
         items, labels = self.inputs.items.clone(), self.inputs.labels.clone()
-        pairs = ~kept[0, self.shape.query_positions]
+        pairs = ~kept[0, list(self.shape.query_positions)]
         taken = items[:, pairs].flip(0)
         items[:, pairs] = taken * -1.5 + 0.5 if taken.is_floating_point() else _others(taken, self.shape.vocabulary)
         labels[:, pairs] = self.other_labels().labels[:, pairs]
@@ -105,7 +105,11 @@ class _AlteredTokens(_Altered):
 
     def units(self) -> Tensor:
         tokens, mask = self.inputs.tokens, self.inputs.mask
-        units = self.inputs.segments if self.unit == "item" else torch.arange(tokens.shape[1]).expand_as(tokens)
+        units = (
+            self.inputs.segments
+            if self.unit == "item"
+            else torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        )
         ranks = torch.stack([row.unique(return_inverse=True)[1] for row in units])
         return torch.where(mask, ranks, -1)
 

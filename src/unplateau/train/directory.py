@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import platform
 import subprocess
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from unplateau import store
-from unplateau.errors import RunDirectoryError
+from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.tasks.floors import floors
 from unplateau.train.observers import shown_prompts
 from unplateau.train.spec import RunSpec
@@ -41,6 +42,18 @@ def refuse_other_spec(path: Path, spec: RunSpec) -> None:
     """Raises RunDirectoryError if the directory was made by another spec."""
     if (path / store.SPEC).exists() and store.read_json(path / store.SPEC) != spec.model_dump(mode="json"):
         raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
+
+
+def refuse_hopeless(path: Path, spec: RunSpec) -> None:
+    """Raises SpecError for a new run of a task in which the pairs before cannot help, so that progress means nothing."""
+    if (path / store.SPEC).exists():
+        return
+    found = floors(spec.task)
+    if math.isclose(found.progress_start, found.progress_end, abs_tol=1e-9):
+        raise SpecError(
+            "task: the best prediction with the pairs before is no better than without them, so there is no progress "
+            "to measure; n_pairs is too small, or nothing is hidden"
+        )
 
 
 def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> dict[str, Any]:

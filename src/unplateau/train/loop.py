@@ -23,7 +23,7 @@ from unplateau.history import History
 from unplateau.store import RowFile, RunRecord
 from unplateau.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from unplateau.train.clock import CostClock
-from unplateau.train.directory import describe_run, refuse_other_spec
+from unplateau.train.directory import describe_run, refuse_hopeless, refuse_other_spec
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.optim import adam, load_optimiser_tensors, optimiser_tensors
 from unplateau.train.spec import RunSpec
@@ -50,6 +50,7 @@ def train(
     """
     path = spec.directory(out)
     refuse_other_spec(path, spec)
+    refuse_hopeless(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
     with store.locked(path), stop_requests() as stop:

@@ -1,5 +1,6 @@
 """Arguments: what is understood, and the one line that is said otherwise."""
 
+import io
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,8 +64,12 @@ def test_the_call_is_bound_but_not_made(line: str, expected: tuple[object, ...])
     ],
 )
 @pytest.mark.parametrize("columns", ["30", "80", "300"])
-def test_one_line_says_what_is_wrong(line: str, message: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_one_line_says_what_is_wrong(
+    line: str, message: str, encoding: str, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with pytest.raises(SpecError) as caught:
         parse(bake, "bake", line.split())
     assert str(caught.value) == message

@@ -37,6 +37,11 @@ def test_mixed_censoring_is_told_apart(tmp_path):
     text = said(tmp_path, [MadeRun(seed=0, falls=700), MadeRun(seed=1, falls=900), MadeRun(seed=2)])
     assert "escaped in 2 of 3 seeds, at steps" in text
     assert "completed in 2 of 3 seeds" in text
+    both = said(
+        tmp_path / "both", [MadeRun(), *(MadeRun("mixed", seed, falls) for seed, falls in ((0, 700), (1, None)))]
+    )
+    assert "completed in 1 of 2 seeds, at step" in both
+    assert not any(marks in text + both for marks in (",.", ",:"))
 
 
 def test_escaped_but_not_completed(tmp_path):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from unplateau.tasks.codes import RandomCodes
@@ -17,6 +19,18 @@ def test_shares_are_exact_in_the_long_run_and_rows_constant(share: float) -> Non
     rows = [mixture.rows_at(step, 7) for step in range(1000)]
     assert all(sum(row) == 7 for row in rows)
     assert abs(sum(row[0] for row in rows) - share * 7000) <= 1
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=5).filter(lambda parts: sum(parts) > 0.01),
+    st.integers(1, 70),
+    st.integers(0, 10**6),
+)
+def test_no_task_ever_gets_fewer_than_no_rows(parts: list[float], batch_size: int, step: int) -> None:
+    shares = tuple(part / sum(parts) for part in parts)
+    rows = Mixture(tasks=(TASK,) * len(parts), shares=shares).rows_at(step, batch_size)
+    assert sum(rows) == batch_size
+    assert min(rows) >= 0
 
 
 def test_rows_of_different_tasks_share_no_random_numbers() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from unplateau.tasks.mixture import Mixture
 from unplateau.tasks.selection import WordSelection
 from unplateau.tasks.words import Words
 from unplateau.tensors import Prompts
@@ -88,3 +89,19 @@ def test_texts_are_the_lists_and_labels_the_words() -> None:
 def test_what_cannot_work_is_refused(data: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         WordSelection.model_validate(data)
+
+
+def test_the_shuffled_control_keeps_as_many_words_of_each_topic_in_each_half() -> None:
+    for split in ("train", "test"):
+        kept, moved = ([len(pool) for pool in task._pools(split)] for task in (SMALL, SMALL.shuffled()))
+        assert kept == moved
+    topics = SMALL.words.factors()[:, 0]
+    assert (SMALL.shuffled()._topics() == topics).float().mean() < 0.5
+
+
+def test_all_cues_and_mappings_of_a_mixture_are_told_apart() -> None:
+    """A neutral cue comes from D_rnd only, so the first prediction of a mixture already knows its task."""
+    mixture = Mixture(tasks=(SMALL.fixed(), SMALL), shares=(0.5, 0.5))
+    for task in mixture.tasks:
+        batch = task.sample(0, batch_size=20)
+        torch.testing.assert_close(mixture.bayes_predictions(batch), task.bayes_predictions(batch))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from unplateau.config import parse
 from unplateau.data.pieces import train_pieces
 from unplateau.errors import DataError, SpecError
+from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.text import VECTOR_SCALE, LabelledText
 
 
@@ -43,10 +44,12 @@ def test_held_out_texts_change_no_train_vector(tmp_path: Path) -> None:
 
 
 def test_pieces_end_at_the_last_position_and_spell_the_text() -> None:
-    source = LabelledText(written="pieces", n_positions=20, n_pieces=800)
+    source = LabelledText(written="pieces", most_pieces=20, n_pieces=800)
     tokens = source.vectors(torch.arange(len(source.texts())))
     assert tokens.shape[1:] == (20, 1)
     assert bool((tokens[:, -1, 0] > 0).all())
+    bag = source.model_copy(update={"written": "bag"})
+    assert torch.equal(bag.vectors(torch.arange(len(tokens)))[:, 0], tokens[..., 0])
     texts = source.texts()
     pieces = train_pieces([texts[item] for item in source.split("train").tolist()], 800)
     assert source.vocabulary == pieces.size
@@ -66,8 +69,12 @@ def test_texts_are_cut_and_spread_over_the_corpus() -> None:
     [
         ({"corpus": "shiped"}, "did you mean 'shipped'"),
         ({"corpus": "no/such/file.csv"}, "no/such/file.csv"),
-        ({"classes": ("no such class",)}, "unknown class 'no such class'"),
-        ({"per_class": 10_000}, "has .* texts"),
+        ({"classes": ("no such class", "sport")}, "unknown class 'no such class'"),
+        ({"per_class": 10_000}, "has .* texts, 10000 needed"),
+        ({"classes": ()}, "two or more"),
+        ({"classes": ("sport",)}, "two or more"),
+        ({"classes": ("sport", "sport")}, "none twice"),
+        ({"attributes": ("length",), "n_words": 1}, "the same for all texts"),
     ],
 )
 def test_wrong_input_is_one_line(data: dict[str, object], message: str) -> None:
@@ -81,3 +88,17 @@ def test_more_components_than_texts_are_refused() -> None:
         LabelledText(width=5000).vectors(torch.tensor([0]))
     with pytest.raises(ValidationError, match="twice"):
         LabelledText(attributes=("class", "class"))
+
+
+def test_a_text_of_two_classes_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "shared.csv"
+    rows = [f"text number {number},{'ab'[number % 2]}" for number in range(40)]
+    path.write_text("\n".join(["text,label", *rows, "both of them,a", "both of them,b", "text number 0,a"]))
+    texts = LabelledText(corpus=str(path)).texts()
+    assert len(texts) == len(set(texts)) == 40
+    assert "both of them" not in texts
+
+
+def test_fewer_texts_than_pairs_are_refused() -> None:
+    with pytest.raises(ValidationError, match="n_pairs 100 is more than the"):
+        FactorTask(source=LabelledText(), n_pairs=100)

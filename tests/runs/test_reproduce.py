@@ -1,0 +1,23 @@
+"""``unplateau reproduce language`` on runs that are cut short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+SHORT = ("train.steps=2", "train.eval_every=1", "train.probe_every=1", "train.probe_prompts=16", "train.batch_size=8")
+SHORT += ("train.final_prompts=8", "model.width=16", "model.n_layers=2", "task.n_pairs=4")
+
+
+def test_language_reports_each_recipe_on_its_own(cli: Any, tmp_path: Path) -> None:
+    settings = [part for setting in SHORT for part in ("--set", setting)]
+    told = cli("reproduce", "language", "--out", str(tmp_path), "--seeds", "1", *settings).stdout
+    for recipe, words in (("words", "topic 0"), ("word-selection", "The answer is the word whose topic is")):
+        summary = json.loads((tmp_path / recipe / "summary.json").read_text())
+        assert [run["seed"] for run in summary["runs"]] == [100] * 5
+        assert len({run["strategy"] for run in summary["runs"]}) == 5
+        page = (tmp_path / recipe / "report.html").read_text()
+        assert "in-words" in page
+        assert words.split(" 0")[0] in page
+        assert f"\n{recipe}\n" in told

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from unplateau.cli.console import print_json, print_table, size
-from unplateau.errors import DataError, SpecError
+from unplateau.errors import DataError, SpecError, UnplateauError
 
 if TYPE_CHECKING:
     from unplateau.data import Package
@@ -25,17 +25,24 @@ def data(action: Action, names: Names = (), /, *, json: Annotated[bool, arg(name
 
     Args:
         action: list, get or verify
-        names: names of packages, as `list` shows them; get also takes `all`
+        names: names of packages, as `list` shows them; get also takes `all` (but wordnet-base, which stands in for
+            wordnet and is in Debian 12 only)
         json: print JSON instead of a table (list only)
     """
-    from unplateau.data import PACKAGES, package_named  # noqa: PLC0415 (numpy)
+    from unplateau.data import ALTERNATIVES, PACKAGES, package_named  # noqa: PLC0415 (numpy)
 
     if action == "get" and not names:
         raise SpecError(f"data get: which? all, or some of {', '.join(package.name for package in PACKAGES)}")
     if json and action != "list":
         raise SpecError(f"data {action}: --json goes with list only")
-    packages = PACKAGES if not names or names == ("all",) else tuple(map(package_named, names))
-    _ACTIONS[action](packages, json)
+    named = names not in ((), ("all",))
+    packages = tuple(map(package_named, names)) if named else PACKAGES
+    if action == "list":
+        _list(packages, json)
+    elif action == "get":
+        _get(packages if named else tuple(one for one in packages if one.name not in ALTERNATIVES))
+    else:
+        _verify(packages, named)
 
 
 def _list(packages: tuple[Package, ...], json: bool) -> None:
@@ -72,7 +79,7 @@ def _facts(package: Package) -> dict[str, Any]:
     }
 
 
-def _get(packages: tuple[Package, ...], json: bool) -> None:  # noqa: ARG001 (all actions are called alike)
+def _get(packages: tuple[Package, ...]) -> None:
     from unplateau.data import fetch, state  # noqa: PLC0415
 
     failures: list[DataError] = []
@@ -84,7 +91,9 @@ def _get(packages: tuple[Package, ...], json: bool) -> None:  # noqa: ARG001 (al
             print(f"{package.name}: {fetch(package)}", flush=True)
         except KeyboardInterrupt:
             again = f"unplateau data get {package.name}"
-            raise DataError(f"{package.name}: interrupted, nothing was kept of it; fetch it with: {again}") from None
+            raise UnplateauError(
+                f"{package.name}: interrupted, nothing was kept of it; fetch it with: {again}"
+            ) from None
         except DataError as error:
             if len(packages) == 1:
                 raise
@@ -94,17 +103,17 @@ def _get(packages: tuple[Package, ...], json: bool) -> None:  # noqa: ARG001 (al
         raise DataError(f"{len(failures)} of {len(packages)} packages failed, the first with: {failures[0]}")
 
 
-def _verify(packages: tuple[Package, ...], json: bool) -> None:  # noqa: ARG001
+def _verify(packages: tuple[Package, ...], named: bool) -> None:
+    """A package that is missing is wrong only where it was asked for by name."""
     from unplateau.data import packages_dir, state  # noqa: PLC0415
 
-    changed = []
+    wrong: dict[str, list[str]] = {"changed": [], "missing": []}
     for package in packages:
         found = state(package)
         print(f"{found:<7}  {package.name}", flush=True)
-        changed += [package.name] if found == "changed" else []
-    if changed:
-        names = " ".join(changed)
-        raise DataError(f"changed in {packages_dir()}: {', '.join(changed)}; fetch again: unplateau data get {names}")
-
-
-_ACTIONS = {"list": _list, "get": _get, "verify": _verify}
+        if found == "changed" or (found == "missing" and named):
+            wrong[found].append(package.name)
+    told = [f"{how} in {packages_dir()}: {', '.join(names)}" for how, names in wrong.items() if names]
+    if told:
+        again = " ".join(name for names in wrong.values() for name in names)
+        raise DataError(f"{'; '.join(told)}; fetch with: unplateau data get {again}")

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 TaskFile = Annotated[Path, arg(metavar="TASK.(yaml|json)")]
-Words = Annotated[str | None, arg(metavar="A,B,...")]
+LabelWords = Annotated[str | None, arg(metavar="A,B,...")]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Wording:
     """
 
     template: str = r"{item} {label}\n"
-    labels: Words = None
+    labels: LabelWords = None
 
     @property
     def pair(self) -> str:

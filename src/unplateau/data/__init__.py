@@ -10,12 +10,13 @@ from unplateau.data.corpora import bbc_news, movie_reviews, newsgroups, reuters_
 from unplateau.data.fetch import archive_of, archive_path, fetch, packages_dir, state
 from unplateau.data.frequencies import zipf_frequencies
 from unplateau.data.lexicon import Attribute, Lexicon, lexicon_from_file, shipped_lexicon
-from unplateau.data.packages import PACKAGES, Package, package_named
+from unplateau.data.packages import ALTERNATIVES, PACKAGES, Package, package_named
 from unplateau.data.pairs import Analogy, Inflection, analogies, inflections
 from unplateau.data.texts import LabelledTexts, load_texts, sentences, shipped_texts, texts_from_file
 from unplateau.data.wordnet import wordnet_lexicon
 
 __all__ = [
+    "ALTERNATIVES",
     "Analogy",
     "Attribute",
     "Inflection",

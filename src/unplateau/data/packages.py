@@ -186,6 +186,9 @@ PACKAGES: tuple[Package, ...] = (
     ),
 )
 
+ALTERNATIVES = ("wordnet-base",)
+"""Packages that stand in for another one and cannot be had everywhere: fetched by name only."""
+
 
 def package_named(name: str) -> Package:
     """The package called ``name`` in the table. Raises SpecError, with the closest name, if there is none."""

@@ -61,6 +61,8 @@ def _cells(path: Path, text: str) -> Table:
         raise DataError(f"{path}: line {reader.line_num}: {error}") from error
     finally:
         csv.field_size_limit(limit)
+    if not rows:
+        raise DataError(f"{path}: the file is empty (nothing but separators)")
     header = [name.strip() for name in rows[0][1]]
     if len(set(header)) != len(header):
         raise DataError(f"{path}: two columns have the same name in the first line")

@@ -79,9 +79,7 @@ class TokenBatch:
 
     def positions(self) -> Tensor:
         """(B, T): the place of each token in its row, padding on the left not counted."""
-        if self.mask is None:
-            return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
-        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+        return positions_of(self.tokens, self.mask)
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ class Target:
     """One annotation, ready for use: ``find`` gives (B, T) classes, ``read_out`` says what they are predicted by.
 
     ``n_classes`` is 0 where the classes are the tokens of the vocabulary. ``key`` is what it reads from a batch.
+    ``limit``: classes that a batch brings must be below; None where they are known to be.
     """
 
     name: str
@@ -97,14 +96,36 @@ class Target:
     find: Callable[[TokenBatch], Tensor]
     of_type: bool = False
     key: str | None = None
+    limit: int | None = None
 
     def classes(self, batch: TokenBatch) -> Tensor:
-        """(B, T) int64, -100 wherever nothing is asked. Raises SpecError for classes of another shape."""
+        """(B, T) int64, -100 wherever nothing is asked. Raises SpecError for another shape and for unknown classes."""
         found = self.find(batch)
         if found.shape != batch.tokens.shape:
             shapes = f"{tuple(found.shape)} for tokens {tuple(batch.tokens.shape)}"
             raise SpecError(f"annotation '{self.name}': needs one class for each token, got {shapes}")
-        return torch.where(batch.counted, found, IGNORED)
+        wanted = torch.where(batch.counted, found.long(), IGNORED)
+        if self.limit is not None:
+            self._check_range(wanted, found, self.limit)
+        return wanted
+
+    def _check_range(self, wanted: Tensor, found: Tensor, limit: int) -> None:
+        if found.is_floating_point():
+            raise SpecError(f"annotation '{self.name}': classes must be integers, got {found.dtype}")
+        outside = (wanted != IGNORED) & ((wanted < 0) | (wanted >= limit))
+        if bool(outside.any()):
+            how_many = f"n_classes is {limit}" if self.n_classes else f"the vocabulary has {limit} tokens"
+            raise SpecError(
+                f"annotation '{self.name}': class {int(wanted[outside][0])} in the batch, but {how_many}: classes are "
+                f"0 .. {limit - 1}, or {IGNORED} for none"
+            )
+
+
+def positions_of(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, T): the place of each token (B, T) in its row; 0 at the first one that is not padding (``mask`` False)."""
+    if mask is None:
+        return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
 def targets_of(annotations: Annotations | None, n_tokens: int) -> list[Target]:
@@ -124,7 +145,7 @@ def _target(name: str, annotation: Annotation, n_tokens: int) -> Target:
         table = _checked_table(name, annotation, n_tokens)
         return Target(name, "linear", int(table.max()) + 1, _Lookup(table), of_type=True)
     if isinstance(annotation, TokenClasses):
-        return _of_batch(name, annotation)
+        return _of_batch(name, annotation, n_tokens)
     if annotation not in get_args(LabelFree):
         kinds = f"a table (V,), TokenClasses(source, n_classes), or one of {', '.join(get_args(LabelFree))}"
         hint = suggest(annotation, get_args(LabelFree)) if isinstance(annotation, str) else ""
@@ -132,13 +153,13 @@ def _target(name: str, annotation: Annotation, n_tokens: int) -> Target:
     return _LABEL_FREE[annotation](name)
 
 
-def _of_batch(name: str, classes: TokenClasses) -> Target:
+def _of_batch(name: str, classes: TokenClasses, n_tokens: int) -> Target:
     if classes.n_classes is not None and classes.n_classes < 2:
         raise SpecError(f"annotation '{name}': n_classes must be at least 2 (got {classes.n_classes})")
     read_out: ReadOut = "output embedding" if classes.n_classes is None else "linear"
-    source = classes.source
+    source, limit = classes.source, classes.n_classes or n_tokens
     if not isinstance(source, str):
-        return Target(name, read_out, classes.n_classes or 0, lambda batch: source(batch.given))
+        return Target(name, read_out, classes.n_classes or 0, lambda batch: source(batch.given), limit=limit)
 
     def find(batch: TokenBatch) -> Tensor:
         if source not in batch.given:
@@ -146,7 +167,7 @@ def _of_batch(name: str, classes: TokenClasses) -> Target:
             raise SpecError(f"annotation '{name}': the batch has no '{source}' (B, T); it has {known}")
         return batch.given[source]
 
-    return Target(name, read_out, classes.n_classes or 0, find, key=source)
+    return Target(name, read_out, classes.n_classes or 0, find, key=source, limit=limit)
 
 
 class _Lookup:
@@ -171,6 +192,8 @@ def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
         raise SpecError(
             f"annotation '{name}': classes must be 0, 1, 2 ..., or {IGNORED} for none; at least one is needed"
         )
+    if len(table[table >= 0].unique()) < 2:
+        raise SpecError(f"annotation '{name}': all classes of the table are {int(table.max())}; at least 2 are needed")
     return table
 
 

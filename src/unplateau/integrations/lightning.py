@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from unplateau.errors import MissingExtraError, SpecError
 from unplateau.integrations.mixing import CurriculumDataset, Rows
-from unplateau.integrations.watch import Scores, Watch
+from unplateau.integrations.watch import Scores, Watch, log_plateaus
 from unplateau.plateau import Plateau
 from unplateau.store import METRICS
 from unplateau.strategies.base import Strategy
@@ -80,9 +80,7 @@ class UnplateauCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the plateaus."""
-        for plateau in self.plateaus():
-            end = f"ended at step {plateau.end:g}" if plateau.ended else "has not ended"
-            logger.info("plateau of the loss at %.4g from step %g, %s", plateau.level, plateau.start, end)
+        log_plateaus(logger, self.plateaus())
 
 
 class CurriculumDataModule(LightningDataModule):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
 from unplateau.integrations.huggingface.decoder import Decoder
+from unplateau.integrations.huggingface.passes import evaluating
 from unplateau.integrations.huggingface.prompts import TokenTask
 from unplateau.probe import score_layers
 from unplateau.probe.linear import Accuracies, Examples, probe_accuracies
@@ -47,7 +48,7 @@ class TokenScores:
         seed: int = 0,
     ) -> None:
         self.decoder = Decoder(model)
-        _refuse_cut(self.decoder, cut)
+        self.decoder.demand_meaning(cut)
         self.batch, self.cut, self.n_examples, self.seed = TokenBatch.of(batch), cut, n_examples, seed
         self.targets = targets_of(annotation, self.decoder.input_embedding.num_embeddings)
         for target in self.targets:
@@ -121,7 +122,7 @@ class TaskScores:
         self, model: nn.Module, task: TokenTask, *, cut: Cut = "self", n_prompts: int = 256, seed: int = 0
     ) -> None:
         self.decoder = Decoder(model, shape=task.shape, label_tokens=task.label_tokens)
-        _refuse_cut(self.decoder, cut)
+        self.decoder.demand_meaning(cut)
         self.cut, self.seed = cut, seed
         self.batches = [task.sample(0, batch_size=n_prompts, split=split, seed=seed) for split in ("train", "test")]
 
@@ -138,21 +139,9 @@ class TaskScores:
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """No gradients, evaluation mode and random numbers of its own, and everything as before at the end."""
-    training = [module for module in model.modules() if module.training]
     devices = [one.device.index or 0 for one in model.parameters() if one.device.type == "cuda"]
-    with torch.random.fork_rng(devices=sorted(set(devices))), torch.no_grad():
-        for module in training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
-
-
-def _refuse_cut(decoder: Decoder, cut: Cut) -> None:
-    if cut in decoder.refused:
-        raise SpecError(f"{decoder.model_type}: cut {cut} means nothing here: {decoder.refused[cut]}")
+    with torch.random.fork_rng(devices=sorted(set(devices))), torch.no_grad(), evaluating(model):
+        yield
 
 
 def _examples(states: Tensor, at: Tensor, classes: Tensor, tokens: Tensor, target: Target) -> Examples:

@@ -35,8 +35,9 @@ class TokenStrategy(nn.Module):
     ``model``: the causal language model itself, not a wrapper of it. ``annotation``: see
     :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``seed``: of the heads' initial weights and
     of the tokens drawn alone. ``parameters()`` are those of the linear heads alone (none for ``identity``, ``next`` and
-    classes that are tokens: these are read out by the model's own embeddings). Curricula of the strategy are the
-    business of :class:`~unplateau.integrations.mixing.CurriculumDataset`.
+    classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
+    follow at the next call. Curricula of the strategy are the business of
+    :class:`~unplateau.integrations.mixing.CurriculumDataset`.
 
     ``ComponentLoss`` reads the weights component of single tokens at their own positions, computed without dropout;
     ``items`` is the number of distinct tokens drawn from the batch; ``factors`` has no meaning here. ``WeightsLoss``
@@ -171,6 +172,8 @@ class TokenStrategy(nn.Module):
         """(N, C) from normalised states (N, D)."""
         if target.read_out == "linear":
             head = self.heads[_key(term, target)]
+            if next(head.parameters()).device != states.device:  # the model was moved after the helper was made
+                head.to(states.device)
             return head(states.to(next(head.parameters()).dtype))
         if target.read_out == "input embedding":
             weight = self.decoder.input_embedding.weight
@@ -217,8 +220,8 @@ def _refuse_meaningless(term: LossTerm, targets: Iterable[Target], decoder: Deco
         term.check_model(decoder.n_layers)
     except ValueError as error:
         raise SpecError(str(error)) from error
-    if isinstance(term, ComponentLoss) and term.cut in decoder.refused:
-        raise SpecError(f"{decoder.model_type}: cut {term.cut} means nothing here: {decoder.refused[term.cut]}")
+    if isinstance(term, ComponentLoss):
+        decoder.demand_meaning(term.cut)
 
 
 def _average_over_processes(parameter: Tensor) -> None:

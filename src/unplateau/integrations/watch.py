@@ -5,8 +5,9 @@ What enters: what the loop reports. What leaves: rows of a ``metrics.jsonl``, wh
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -83,6 +84,13 @@ class Watch:
 
     def _due(self, step: int) -> bool:
         return bool(self.every) and (self._looked is None or step // self.every > self._looked // self.every)
+
+
+def log_plateaus(logger: logging.Logger, plateaus: Iterable[Plateau]) -> None:
+    """A line of information for each plateau of the loss, as callbacks write them when training ends."""
+    for plateau in plateaus:
+        end = f"ended at step {plateau.end:g}" if plateau.ended else "has not ended"
+        logger.info("plateau of the loss at %.4g from step %g, %s", plateau.level, plateau.start, end)
 
 
 def _finite(value: float | None) -> float | None:

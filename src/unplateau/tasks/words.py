@@ -17,8 +17,12 @@ from torch import Tensor
 from unplateau.data.lexicon import TOPICS, Lexicon, lexicon_from_file, shipped_lexicon
 from unplateau.data.pieces import train_pieces
 from unplateau.data.wordnet import wordnet_lexicon
+from unplateau.errors import SpecError, suggest
 from unplateau.tasks.source import ItemSource
 from unplateau.tensors import pad_tokens
+
+SOURCES = ("shipped", "wordnet")
+"""Lexica by name."""
 
 
 class Words(ItemSource):
@@ -43,7 +47,19 @@ class Words(ItemSource):
     n_pieces: int = Field(300, ge=30, description="size of the byte-pair vocabulary, where words are written in pieces")
 
     @model_validator(mode="after")
+    def _lexicon_can_be_had(self) -> Self:
+        own = [name for name in ("topics", "per_topic", "plurals") if name in self.model_fields_set]
+        if isinstance(self.lexicon, Path):
+            if not self.lexicon.suffix and not self.lexicon.exists():
+                raise SpecError(f"unknown lexicon '{self.lexicon}'{suggest(str(self.lexicon), SOURCES)}")
+            if own and any(getattr(self, name) != type(self).model_fields[name].default for name in own):
+                raise ValueError(f"{', '.join(own)}: only for the lexica {' and '.join(SOURCES)}; a file is used whole")
+        return self
+
+    @model_validator(mode="after")
     def _attributes_exist(self) -> Self:
+        if "topic" in self.attributes and not isinstance(self.lexicon, Path) and len(self.topics) < 2:
+            raise ValueError("attribute 'topic' needs two topics or more")
         for name in self.attributes:
             self.entries().attribute(name)
         if len(set(self.attributes)) < len(self.attributes):

@@ -45,7 +45,7 @@ def refuse_other_spec(path: Path, spec: RunSpec) -> None:
 
 
 def refuse_hopeless(path: Path, spec: RunSpec) -> None:
-    """Raises SpecError for a new run of a task in which the pairs before cannot help, so that progress means nothing."""
+    """Raises SpecError for a new run of a task in which the pairs before cannot help: progress would mean nothing."""
     if (path / store.SPEC).exists():
         return
     found = floors(spec.task)

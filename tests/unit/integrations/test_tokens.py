@@ -306,3 +306,19 @@ def test_heads_are_averaged_over_processes_like_the_model(
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     for a, b in zip(first, alone, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_follow_the_states_to_another_device(new_model: NewModel) -> None:
+    """The device of tensors without data stands for an accelerator."""
+    helper = TokenStrategy(new_model(), Strategy(ComponentLoss()), CLASSES)
+    (term,), (target,), (head,) = helper.terms, helper.targets, helper.heads.values()
+    assert head.weight.device.type == "cpu"
+    assert helper._logits(term, target, torch.empty(5, 16, device="meta")).device.type == "meta"
+    assert head.weight.device.type == "meta"
+
+
+def test_classes_that_there_are_not_are_named_before_the_loss_fails(new_model: NewModel, batches: Batches) -> None:
+    helper = TokenStrategy(new_model(), Strategy(ComponentLoss()), TokenClasses("kind", 3))
+    with pytest.raises(SpecError, match="annotation 'class': class 3 in the batch"):
+        helper({**batches[0], "kind": batches[0]["input_ids"] % 4})
+    assert float(helper({**batches[0], "kind": (batches[0]["input_ids"] % 3).int()}).detach()) > 0

@@ -76,6 +76,9 @@ def test_a_lexicon_of_ones_own(tmp_path: Path) -> None:
         ({"topics": ("animal", "fod")}, "did you mean 'food'"),
         ({"per_topic": 100_000}, "100000"),
         ({"lexicon": "no_such_file.tsv"}, "no_such_file.tsv"),
+        ({"lexicon": "wordnt"}, "did you mean 'wordnet'"),
+        ({"lexicon": "mine.tsv", "topics": ("a", "b")}, "a file is used whole"),
+        ({"topics": ("animal",)}, "two topics or more"),
     ],
 )
 def test_wrong_input_is_one_line(data: dict[str, object], message: str) -> None:

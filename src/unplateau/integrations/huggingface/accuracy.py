@@ -11,6 +11,7 @@ from statistics import fmean
 import torch
 from torch.nn import functional
 
+from unplateau.errors import SpecError
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.prompts import TokenTask
 from unplateau.rng import fold_seed
@@ -43,7 +44,12 @@ class InContextAccuracy:
 def icl_accuracy(
     decoder: Decoder, token_task: TokenTask, n_prompts: int = 256, seed: int = 0, *, split: Split = "test"
 ) -> InContextAccuracy:
-    """Accuracy and loss among the labels, on prompts that depend on nothing but the task, the split and ``seed``."""
+    """Accuracy and loss among the labels, on prompts that depend on nothing but the task, the split and ``seed``.
+
+    Raises SpecError for less than one prompt.
+    """
+    if n_prompts < 1:
+        raise SpecError(f"n_prompts: must be at least 1 (got {n_prompts})")
     if decoder.label_tokens != token_task.label_tokens:
         decoder = Decoder(decoder.model, shape=token_task.shape, label_tokens=token_task.label_tokens)
     device = decoder.input_embedding.weight.device

@@ -6,6 +6,7 @@ names the model type and the law. Documentation promises little about masks; beh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from unplateau.errors import LawError, SpecError
 from unplateau.integrations.huggingface.architectures import Parts, find_parts, model_type, refuse_by_name
 from unplateau.integrations.huggingface.decoder import Decoder
-from unplateau.integrations.huggingface.passes import entering
+from unplateau.integrations.huggingface.passes import entering, mask_kernel
 from unplateau.integrations.huggingface.tiny import VOCABULARY, tiny_config, tiny_instance
 from unplateau.models.attention import Attention
 from unplateau.rng import fold, fold_seed
@@ -36,15 +37,16 @@ def admit(model: nn.Module) -> Mapping[str, str]:
     """Attentions that mean nothing in this architecture, each with the reason.
 
     The laws are checked once per process for each architecture (a model type and all of its settings but sizes), on a
-    tiny random instance of the model's own class and config (on the model itself where none can be built). Raises
-    SpecError, one line, where a law is broken.
+    tiny random instance of the model's own class and config. Where none can be built, such as for a class whose
+    constructor takes more than a config, they are checked on a copy of the model, in float32 on the CPU. Raises
+    SpecError, one line, where a law is broken or neither can be had.
     """
     refuse_by_name(model)
     key = _architecture(model)
     if key not in _ADMITTED:
         with _random_numbers_apart():
-            tiny = _tiny_or_itself(model)
-            _ADMITTED[key] = _check(tiny, model_type(model))
+            one, what = _tiny_or_copy(model)
+            _ADMITTED[key] = _check(one, model_type(model), what)
     return _ADMITTED[key]
 
 
@@ -94,8 +96,8 @@ def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Any, state
         demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
 
 
-def _check(tiny: Any, name: str) -> Mapping[str, str]:
-    """Checks everything; the message of a broken law names the model type."""
+def _check(tiny: Any, name: str, what: str) -> Mapping[str, str]:
+    """Checks everything on ``tiny``, which is ``what``; the message of a broken law names the model type."""
     try:
         inputs = _prompts(int(tiny.get_input_embeddings().num_embeddings))
         _check_structure(tiny, inputs)
@@ -108,7 +110,7 @@ def _check(tiny: Any, name: str) -> Mapping[str, str]:
         raise SpecError(f"{name}: not admitted: {error}") from error
     except FAILURES as error:
         said = " ".join(str(error).split())
-        raise SpecError(f"{name}: not admitted: its tiny instance fails ({type(error).__name__}: {said})") from error
+        raise SpecError(f"{name}: not admitted: {what} fails ({type(error).__name__}: {said})") from error
     return decoder.refused
 
 
@@ -124,9 +126,9 @@ def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> None:
 
 
 def _check_plain_causality(tiny: Any, inputs: TokenPrompts) -> None:
-    half = inputs.tokens.shape[1] // 2
+    half, highest = inputs.tokens.shape[1] // 2, int(inputs.tokens.max())
     changed = inputs.tokens.clone()
-    changed[:, half:] = changed[:, half:] % 40 + 1
+    changed[:, half:] = changed[:, half:] % highest + 1
     with torch.no_grad():
         before, after = (tiny(input_ids=tokens).logits[:, :half] for tokens in (inputs.tokens, changed))
     if not _close(after, before):
@@ -191,11 +193,29 @@ def _zero_weights(parts: Parts) -> Iterator[None]:
             weight.copy_(before)
 
 
-def _tiny_or_itself(model: nn.Module) -> nn.Module:
+def _tiny_or_copy(model: nn.Module) -> tuple[nn.Module, str]:
+    """What the laws are checked on, and what it is. The user's own model is neither run nor written to."""
     try:
-        return tiny_instance(model)
-    except Exception:  # any failure of a foreign constructor: the laws can be checked on the model itself
-        return model
+        return tiny_instance(model), "its tiny instance"
+    except MemoryError:
+        raise
+    except Exception as error:  # any failure of a foreign constructor
+        return _copied(model, f"{type(error).__name__}: {' '.join(str(error).split())}"), "a copy of it"
+
+
+def _copied(model: Any, why: str) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model).cpu().float().eval()
+        copied.config._attn_implementation = mask_kernel(copied)  # others may need another device or precision
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise SpecError(
+            f"{model_type(model)}: not admitted: no tiny instance can be built ({why}), and the model cannot be copied "
+            f"({type(error).__name__}: {said})"
+        ) from error
+    return copied
 
 
 def _prompts(vocabulary: int) -> TokenPrompts:
@@ -215,7 +235,7 @@ def _close(found: Tensor, wanted: Tensor) -> bool:
 
 @contextmanager
 def _random_numbers_apart() -> Iterator[None]:
-    """Building a model takes global random numbers: not from the caller's stream."""
+    """Building a model takes global random numbers of the CPU: not from the caller's stream."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fold_seed(0, "admission"))
+        torch.default_generator.manual_seed(fold_seed(0, "admission"))  # manual_seed() would seed every accelerator
         yield

@@ -161,7 +161,7 @@ class Decoder(nn.Module):
 
     def _run(self, module: nn.Module, given: Given, attention: Attention, n_layers: int) -> tuple[list[Tensor], Any]:
         """The inputs of blocks 1 .. n and of the final norm, and what ``module`` returns."""
-        self._demand_meaning(attention)
+        self.demand_meaning(attention)
         inputs = given.own() if attention == "causal" else self._masked(given, attention)
         states: list[Tensor] = []
         with (
@@ -174,7 +174,8 @@ class Decoder(nn.Module):
             output = module(input_ids=given.tokens, use_cache=False, **inputs)
         return states, output
 
-    def _demand_meaning(self, attention: Attention) -> None:
+    def demand_meaning(self, attention: Attention) -> None:
+        """Raises SpecError for an attention that is unknown, or means nothing in this architecture."""
         if attention not in get_args(Attention):
             raise SpecError(f"unknown attention '{attention}'{suggest(str(attention), get_args(Attention))}")
         if attention in self.refused:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unplateau.data import package_named
 from unplateau.errors import DataError, MissingExtraError, SpecError
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.packaged import PACKAGED, packaged_folder
@@ -87,7 +88,7 @@ def load_language_model(
     transformers = _transformers()
     with _quiet(transformers):
         if str(where) in PACKAGED and not Path(where).exists():
-            where = packaged_folder(str(where), transformers)
+            where = packaged_folder(package_named(str(where)), transformers)
         _check_place(where)
         config = _fetched(transformers.AutoConfig, where, revision)
         if config.is_encoder_decoder:
@@ -145,7 +146,11 @@ def _fetched(kind: Any, where: str | Path, revision: str | None, **how: Any) -> 
                 raise
             _ask_hub(str(where), revision)
             return kind.from_pretrained(str(where), **how)
+    except MemoryError:
+        raise
     except Exception as error:
+        if "can't allocate memory" in str(error):  # PyTorch's own words, in a RuntimeError
+            raise MemoryError from error
         raise _told(error, kind.__name__, where, revision) from error
 
 

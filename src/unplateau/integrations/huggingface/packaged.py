@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from unplateau.cache import cache_dir
-from unplateau.data import members, package_named, read_member
+from unplateau.data import Package, members, read_member
 from unplateau.errors import MissingExtraError
 from unplateau.store import refusals_explained
 
@@ -25,37 +25,45 @@ PACKAGED = ("smollm2",)
 """Names of packages that carry a causal language model."""
 
 
-def packaged_folder(name: str, transformers: Any) -> Path:
+def packaged_folder(package: Package, transformers: Any) -> Path:
     """The folder of the model in this package, half a gigabyte for SmolLM2-135M.
 
-    Raises DataError if the package was not fetched, MissingExtraError without the gguf library, StorageError if the
-    disk refuses.
+    What a conversion that was killed has left is removed by the next one. Raises DataError if the package was not
+    fetched, MissingExtraError without the gguf library, StorageError if the disk refuses.
     """
-    folder = cache_dir() / "models" / f"{name}-{package_named(name).version}"
+    folder = cache_dir() / "models" / f"{package.name}-{package.version}"
     if folder.is_dir():
         return folder
-    (member,) = (one for one in members(name) if one.endswith(".gguf"))
+    (member,) = (one for one in members(package) if one.endswith(".gguf"))
     if find_spec("gguf") is None:
-        raise MissingExtraError(f"{name} is stored as GGUF: pip install 'unplateau[hf]'")
+        raise MissingExtraError(f"{package.name} is stored as GGUF: pip install 'unplateau[hf]'")
     with refusals_explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
-                _convert(name, member, folder, transformers)
+                for left in folder.parent.glob(f"{_part(folder)}*"):  # under the lock: nobody is at work there
+                    shutil.rmtree(left, ignore_errors=True)
+                _convert(package, member, folder, transformers)
     return folder
 
 
-def _convert(name: str, member: str, folder: Path, transformers: Any) -> None:
+def _convert(package: Package, member: str, folder: Path, transformers: Any) -> None:
     """Writes the folder whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_part(folder)) as temporary:
         stored, made = Path(temporary, "model.gguf"), Path(temporary, "made")
-        stored.write_bytes(read_member(name, member))
+        stored.write_bytes(read_member(package, member))
         with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
             read = transformers.AutoModelForCausalLM.from_pretrained(temporary, gguf_file=stored.name)
         transformers.AutoTokenizer.from_pretrained(temporary, gguf_file=stored.name).save_pretrained(made)
         config = read.config
-        del config.quantization_config  # the weights are plain numbers now; transformers would refuse to save them
+        if hasattr(config, "quantization_config"):  # newer releases; the weights are plain numbers now
+            del config.quantization_config  # transformers would refuse to save them
         plain = transformers.AutoModelForCausalLM.from_config(config)
         plain.load_state_dict(read.state_dict())
         plain.save_pretrained(made)
         shutil.move(made, folder)
+
+
+def _part(folder: Path) -> str:
+    """How the names of temporary folders of this model begin."""
+    return f".{folder.name}-"

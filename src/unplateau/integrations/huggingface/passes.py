@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unplateau.errors import SpecError
+from unplateau.integrations.annotation import positions_of
 from unplateau.integrations.huggingface.architectures import Parts
 from unplateau.models.attention import Attention
 from unplateau.tensors import Prompts, TokenPrompts
@@ -44,11 +45,7 @@ class Given:
 
     def positions(self) -> Tensor:
         """(B, T): 0 at the first real token."""
-        if self.position_ids is not None:
-            return self.position_ids
-        if self.mask is None:
-            return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
-        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+        return positions_of(self.tokens, self.mask) if self.position_ids is None else self.position_ids
 
     def own(self) -> dict[str, Tensor]:
         """What the model's own forward pass is given: nothing but tokens, where nothing is padded."""

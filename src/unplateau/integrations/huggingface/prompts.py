@@ -31,8 +31,10 @@ class TokenTask:
 
     ``template`` writes one pair and holds ``{item}`` and ``{label}`` once, in this order. ``labels``: a word for each
     of the C labels (white space around it is the template's); by default the task's own, else A, B, C ...
-    ``max_positions``: the longest prompt that the model can read. Raises SpecError, one line, for items without texts,
-    for a label that is not one token in its place, and for prompts that are too long.
+    ``max_positions``: the longest prompt that the model can read. The unit of cut ``item`` is what has factors: the
+    item, or each word of an item where every word has its own (``WordSelection``). Raises SpecError, one line, for
+    items without texts, for a cue that tells something (a prompt in words has none), for a label that is not one token
+    in its place, and for prompts that are too long.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TokenTask:
                 f"{type(tokenizer).__name__}: gives no offsets; a fast tokenizer (tokenizer.json) is needed"
             )
         self._between = split_template(template)
+        _refuse_cue(task)
         self.labels = _label_words(task, labels)
         self.label_tokens = self._find_label_tokens()
         self._check_length()
@@ -111,22 +114,25 @@ class TokenTask:
 
     def _write(self, items: Sequence[str], targets: Sequence[int]) -> Written:
         before, middle, after = self._between
-        text, parts, spans, labels = "", [], [], []
+        text, parts, labels = "", [], []
         for item, target in zip(items, targets, strict=True):
             text += before
-            spans.append((len(text), len(text) + len(item)))
             parts += self._spans_of_parts(item, len(text))
             text += item + middle
             labels.append((len(text), len(text) + len(self.labels[target])))
             text += self.labels[target] + after
-        return Written(text, tuple(parts), tuple(spans), tuple(labels))
+        return Written(text, tuple(parts), tuple(labels))
 
     def _spans_of_parts(self, item: str, start: int) -> list[Span]:
         """Where a text has factors at each of its words, those words; else the text."""
         if self.shape.factors_at == "item":
             return [(start, start + len(item))]
         words = item.split(", ")
-        assert len(words) == self.shape.item_length, f"'{item}' is not {self.shape.item_length} words"
+        if len(words) != self.shape.item_length:
+            raise SpecError(
+                f"item '{item}': {len(words)} words instead of {self.shape.item_length}; a comma and a space stand "
+                "between the words of an item and must not be inside one"
+            )
         starts = [start + sum(len(word) + 2 for word in words[:number]) for number in range(len(words))]
         return [(at, at + len(word)) for at, word in zip(starts, words, strict=True)]
 
@@ -138,7 +144,6 @@ class TokenTask:
         tokens, offsets = self._encode(written.text)
         parts = tokens_of(written.text, offsets, written.parts, "item")
         labels = tokens_of(written.text, offsets, written.labels, "label")
-        items = tokens_of(written.text, offsets, written.items, "item")
         for (start, end), (first, last) in zip(written.parts, parts, strict=True):
             if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in tokens[first:last]:
                 raise SpecError(f"item '{written.text[start:end]}' has characters that the tokenizer does not know")
@@ -149,7 +154,7 @@ class TokenTask:
                     f"label '{written.text[start:end]}' is split into {pieces} by the tokenizer; a label must be one "
                     "token in its place: choose other labels"
                 )
-        prompt = Tokenised(tokens, parts, items, [first for first, _ in labels])
+        prompt = Tokenised(tokens, parts, [first for first, _ in labels])
         if check_length:
             self._demand_fit([prompt])
         return prompt
@@ -201,7 +206,7 @@ class TokenTask:
         for row, prompt in enumerate(prompts):
             n_kept = int(lengths[row])
             tokens[row, :n_kept] = torch.tensor(prompt.tokens[:n_kept])
-            for first, last in prompt.items:
+            for first, last in prompt.parts:
                 segments[row, first:last] = first
         mask = torch.arange(shape[1]) < lengths[:, None]
         queries = torch.tensor([prompt.labels for prompt in prompts]) - 1
@@ -218,9 +223,23 @@ class TokenTask:
 def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:
     n_labels = task.shape.n_labels
     given = labels if labels is not None else (task.label_texts() or LETTERS[:n_labels])
+    if labels is None and len(given) < n_labels:
+        raise SpecError(f"this task has {n_labels} labels, more than there are letters; name them with labels=...")
     words = tuple(word.strip() for word in given)
     if len(words) != n_labels:
         raise SpecError(f"labels: {len(words)} given for the {n_labels} labels of the task")
     if not all(words):
         raise SpecError("labels: a label must not be empty")
     return words
+
+
+def _refuse_cue(task: Task) -> None:
+    """A cue that is the same in every prompt says nothing and may be left out of the text; others may not."""
+    if not task.shape.n_cues:
+        return
+    cues = getattr(task.sample(0, batch_size=SURVEYED).inputs, "cues", None)
+    if cues is not None and bool((cues != cues[0]).any()):
+        raise SpecError(
+            f"{type(task).__name__}: its prompts begin with a cue that says what they hide, which cannot be written "
+            "in words; use a neutral cue (n_mappings: null)"
+        )

@@ -16,21 +16,22 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Written:
-    """One prompt as text, with the characters of each item's parts, of each whole item and of each label."""
+    """One prompt as text, with the characters of each unit and of each label.
+
+    A unit is what has factors: the item, or each word of an item where every word has its own.
+    """
 
     text: str
     parts: tuple[Span, ...]
-    items: tuple[Span, ...]
     labels: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """One prompt as tokens: which of them (from, to) write each part and each item, and which is each label."""
+    """One prompt as tokens: which of them (from, to) write each unit, and which is each label."""
 
     tokens: list[int]
     parts: list[Span]
-    items: list[Span]
     labels: list[int]
 
 

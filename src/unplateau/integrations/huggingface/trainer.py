@@ -18,7 +18,7 @@ from unplateau.errors import CheckpointError, MissingExtraError, SpecError
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.mixing import CurriculumDataset, Rows
 from unplateau.integrations.tokens import TokenStrategy
-from unplateau.integrations.watch import Scores, Watch
+from unplateau.integrations.watch import Scores, Watch, log_plateaus
 from unplateau.plateau import Plateau
 from unplateau.store import METRICS
 from unplateau.strategies.base import Curriculum, Strategy
@@ -91,9 +91,7 @@ class UnplateauCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Logs the plateaus."""
-        for plateau in self.plateaus():
-            end = f"ended at step {plateau.end:g}" if plateau.ended else "has not ended"
-            logger.info("plateau of the loss at %.4g from step %g, %s", plateau.level, plateau.start, end)
+        log_plateaus(logger, self.plateaus())
 
 
 class StrategyMixin(_Base):
@@ -145,7 +143,8 @@ class StrategyMixin(_Base):
             self.helper, self._helped_model = self._new_helper(), self.model
         if self.helper.terms and self._heads_from is not None:
             _load_heads(self.helper, self._heads_from)
-        optimiser = super().create_optimizer(model)
+        given = () if model is None else (model,)  # before transformers 5 there is no such argument
+        optimiser = super().create_optimizer(*given)
         heads = list(self.helper.parameters())
         known = {id(one) for group in optimiser.param_groups for one in group["params"]}
         if heads and id(heads[0]) not in known:

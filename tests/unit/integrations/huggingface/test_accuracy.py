@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tiny_language_models import tiny_model, word_tokenizer
+from unplateau.errors import SpecError
 from unplateau.integrations.huggingface import Decoder, TokenTask, icl_accuracy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.floors import floors
@@ -58,3 +59,8 @@ def test_floors_are_the_tasks_own() -> None:
     exact = floors(TASK, split="test", n_prompts=1024)
     found = icl_accuracy(decoder(), TOKENS, 4)
     assert found.bayes_loss == pytest.approx(sum(exact.bayes_loss) / TASK.n_pairs)
+
+
+def test_no_prompts_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"n_prompts: must be at least 1 \(got 0\)"):
+        icl_accuracy(decoder(), TOKENS, 0)

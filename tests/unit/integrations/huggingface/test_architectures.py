@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     GPT2Model,
     MambaConfig,
     MambaForCausalLM,
@@ -88,6 +91,73 @@ def test_admission_takes_no_random_numbers_and_happens_once() -> None:
     first = admit(model)
     assert admit(model) is first
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_admission_seeds_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators of other devices are not put back, so they must not be touched."""
+    seeded: list[int] = []
+    model = tiny_model("gpt2", scale_attn_by_inverse_layer_idx=True)  # a setting that no other test has
+    for place in ("cuda.manual_seed_all", "mps.manual_seed", "xpu.manual_seed_all"):
+        monkeypatch.setattr(f"torch.{place}", seeded.append)
+    state = torch.get_rng_state()
+    admit(model)
+    assert seeded == []
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Named(GPT2LMHeadModel):
+    """A user's own class, whose constructor takes more than a config: no tiny instance can be built."""
+
+    def __init__(self, config: GPT2Config, name: str) -> None:
+        super().__init__(config)
+        self.own_name = name
+
+
+def named(vocabulary: int = 24) -> Any:
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=32, n_embd=16, n_head=2, n_layer=2, bos_token_id=None, eos_token_id=None
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Named(config, "mine")
+
+
+@pytest.fixture
+def _nothing_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unplateau.integrations.huggingface.admission._ADMITTED", {})
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_tiny_instance_a_copy_is_checked_and_the_model_is_left_alone(dtype: torch.dtype) -> None:
+    model = named().to(dtype).train()
+    state = copy.deepcopy(model.state_dict())
+    versions = [parameter._version for parameter in model.parameters()]
+    assert admit(model) == {}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert [parameter._version for parameter in model.parameters()] == versions, "weights were written to"
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+def test_copy_that_breaks_a_law_is_not_admitted() -> None:
+    class Ahead(Named):
+        def forward(self, input_ids: Any = None, **given: Any) -> Any:
+            output = super().forward(input_ids=input_ids, **given)
+            output.logits = output.logits + output.logits.mean(1, keepdim=True)
+            return output
+
+    with pytest.raises(SpecError, match=r"^gpt2: not admitted: .*no causal mask"):
+        admit(Ahead(named().config, "mine"))
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+def test_neither_a_tiny_instance_nor_a_copy() -> None:
+    model = named()
+    model.last_state = model.transformer.wte.weight * 2  # of a graph: PyTorch copies no such tensor
+    with pytest.raises(SpecError, match=r"^gpt2: not admitted: no tiny instance can be built \(TypeError: .*name.*\)"):
+        admit(model)
 
 
 def test_setting_that_changes_the_architecture_is_looked_at_again() -> None:

@@ -93,6 +93,18 @@ def test_folder_that_cannot_be_used(folder: Path, how: str, kind: type[Exception
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+def test_too_little_memory_is_not_the_folders_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise refusal
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
+    with pytest.raises(MemoryError):
+        load_language_model(folder)
+
+
 @pytest.mark.parametrize("where", ["./nowhere", "../no/where/at/all", "/nowhere", "a//b"])
 def test_missing_folder(where: str) -> None:
     with pytest.raises(SpecError, match="no such folder"):

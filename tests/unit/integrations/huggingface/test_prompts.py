@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from tiny_language_models import byte_tokenizer, sentence_piece_tokenizer, word_tokenizer
 from unplateau.errors import SpecError
 from unplateau.integrations.huggingface import TokenTask
+from unplateau.integrations.huggingface.prompts import LETTERS
 from unplateau.tasks.digits import Digits
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
@@ -16,6 +19,7 @@ from unplateau.tensors import Batch, TokenPrompts
 
 TASK = FactorTask(source=Words(), n_pairs=6)
 WORDS = TASK.source.texts() or ()
+LISTS = WordSelection(words=Words(topics=("animal", "food", "plant"), per_topic=8, attributes=("topic",)), n_pairs=1)
 TEMPLATES = ["{item} {label}\n", "{item}: {label}, ", " {item} {label}", "Word: {item}\nClass: {label}\n\n"]
 
 
@@ -85,6 +89,37 @@ def test_words_of_a_list_have_positions_of_their_own() -> None:
     words = ", ".join(texts[0]).split(", ")
     for word, end in zip(words, inputs.items[0].tolist(), strict=True):
         assert word.endswith(tokens.tokenizer.decode([int(inputs.tokens[0, end])]).strip())
+
+
+def test_cut_item_sees_one_word_of_a_list_where_every_word_has_factors() -> None:
+    tokens = TokenTask(LISTS, byte_tokenizer([], size=300), " {item} :{label}\n", LETTERS[:24])
+    inputs, texts = inputs_of(tokens.sample(0, batch_size=2)), LISTS.item_texts(LISTS.sample(0, batch_size=2))
+    assert tokens.split_items
+    for row, lists in enumerate(texts):
+        words = ", ".join(lists).split(", ")
+        for word, end in zip(words, inputs.items[row].tolist(), strict=True):
+            same = (inputs.segments[row] == inputs.segments[row, end]).nonzero().flatten().tolist()
+            assert same == list(range(same[0], end + 1))
+            assert tokens.tokenizer.decode(inputs.tokens[row, same]).strip() == word
+
+
+@pytest.mark.parametrize("n_mappings", [1, 3])
+def test_cue_that_tells_something_is_not_dropped_in_silence(n_mappings: int) -> None:
+    with pytest.raises(SpecError, match=r"^WordSelection: its prompts begin with a cue that says what they hide.*$"):
+        TokenTask(WordSelection(n_mappings=n_mappings), BYTES)
+
+
+def test_word_with_a_comma_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WordSelection, "item_texts", lambda _, batch: [["horse, cat, dog, hot"]] * len(batch))
+    with pytest.raises(SpecError, match="4 words instead of 3; a comma and a space stand between the words"):
+        TokenTask(LISTS, byte_tokenizer(), "{item}:{label}\n", LETTERS[:24])
+
+
+def test_more_labels_than_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = dataclasses.replace(TASK.shape, n_labels=30)
+    monkeypatch.setattr(FactorTask, "shape", property(lambda _: many))
+    with pytest.raises(SpecError, match=r"^this task has 30 labels, .*name them with labels=\.\.\.$"):
+        TokenTask(TASK, BYTES)
 
 
 BYTES = byte_tokenizer(WORDS)

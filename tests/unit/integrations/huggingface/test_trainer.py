@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from unplateau.analysis.curve_file import read_curve
 from unplateau.errors import CheckpointError, MissingExtraError, SpecError
 from unplateau.integrations.annotation import TokenClasses
-from unplateau.integrations.huggingface.trainer import HEADS, StrategyTrainer, UnplateauCallback
+from unplateau.integrations.huggingface.trainer import HEADS, StrategyMixin, StrategyTrainer, UnplateauCallback
 from unplateau.integrations.mixing import CurriculumDataset
 from unplateau.integrations.scores import TokenScores
 from unplateau.strategies.base import Strategy
@@ -272,3 +272,23 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'unplateau\[hf\]'"):
         importlib.import_module("unplateau.integrations.huggingface.trainer")
+
+
+class Older(Trainer):
+    """As before transformers 5: no argument."""
+
+    def create_optimizer(self) -> Any:
+        return super().create_optimizer()
+
+
+class OlderWithStrategy(StrategyMixin, Older):
+    pass
+
+
+def test_a_trainer_whose_create_optimizer_takes_no_argument(new_trainer: Callable[..., Any]) -> None:
+    found = []
+    for kind in (OlderWithStrategy, StrategyTrainer):
+        trainer = new_trainer(kind, strategy=TERMS, annotation=CLASSES)  # seeds the global generator
+        trainer.train()
+        found.append(losses(trainer))
+    assert found[0] == found[1]

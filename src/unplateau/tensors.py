@@ -38,8 +38,9 @@ class TokenPrompts:
     """Prompts as the tokenizer of a language model writes them, padded on the right.
 
     ``tokens`` (B, T) int64; ``mask`` (B, T) bool, False at padding. ``segments`` (B, T) int64: tokens of one item (of
-    one word, where every word has factors) share a number, all other tokens have one of their own. ``items`` (B, M): positions of the last token of each item, whose
-    factors are known. ``queries`` (B, K): positions whose next token is the label.
+    one word, where every word has factors) share a number, all others have one of their own. ``items`` (B, M):
+    positions of the last token of each item, whose factors are known. ``queries`` (B, K): positions whose next token is
+    the label.
     """
 
     tokens: Tensor

@@ -48,12 +48,14 @@ class Words(ItemSource):
 
     @model_validator(mode="after")
     def _lexicon_can_be_had(self) -> Self:
-        own = [name for name in ("topics", "per_topic", "plurals") if name in self.model_fields_set]
-        if isinstance(self.lexicon, Path):
-            if not self.lexicon.suffix and not self.lexicon.exists():
-                raise SpecError(f"unknown lexicon '{self.lexicon}'{suggest(str(self.lexicon), SOURCES)}")
-            if own and any(getattr(self, name) != type(self).model_fields[name].default for name in own):
-                raise ValueError(f"{', '.join(own)}: only for the lexica {' and '.join(SOURCES)}; a file is used whole")
+        if not isinstance(self.lexicon, Path):
+            return self
+        if not self.lexicon.suffix and not self.lexicon.exists():
+            raise SpecError(f"unknown lexicon '{self.lexicon}'{suggest(str(self.lexicon), SOURCES)}")
+        fields, choices = type(self).model_fields, ("topics", "per_topic", "plurals")
+        changed = [name for name in choices if getattr(self, name) != fields[name].default]
+        if changed:
+            raise ValueError(f"{', '.join(changed)}: only for the lexica {' and '.join(SOURCES)}; a file is used whole")
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Tests keep their caches apart from the user's."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,3 +11,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNPLATEAU_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def pytest_configure() -> None:
+    """Ctrl-C must reach the programs that tests start, also where these run in the background and would ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

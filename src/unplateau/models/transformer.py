@@ -72,12 +72,13 @@ class Transformer(nn.Module):
         self.item_embedding: nn.Embedding | nn.Linear = _item_embedding(shape, config.width)
         if not shape.labels_are_tokens:
             self.label_embedding = nn.Embedding(shape.n_labels, config.width)
-            self.read_out = nn.Linear(config.width, shape.n_labels)
         if shape.n_cues:
             self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
         self.position_embedding = nn.Embedding(shape.n_positions, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.n_heads) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.width)
+        if not shape.labels_are_tokens:
+            self.read_out = nn.Linear(config.width, shape.n_labels)
         initialise(self, config.init, seed=seed)
 
     def forward(self, inputs: Prompts | TokenPrompts, attention: Attention = "causal") -> Output:

@@ -7,6 +7,7 @@ from transformers import GPT2Config, GPT2Model
 
 from unplateau.errors import CheckpointError
 from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Prompts
 from unplateau.types import TaskShape
 
@@ -83,3 +84,13 @@ def test_items_alone_are_embedded_as_in_a_prompt() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValidationError, match="width 63 is not divisible by n_heads 2"):
         ModelConfig(width=63)
+
+
+def test_a_seed_gives_the_weights_that_documented_figures_come_from() -> None:
+    """Weights are drawn layer after layer: one that moves would change every figure of the demo and the cards."""
+    demo = Transformer(ModelConfig(), TaskShape(32, 12, 4, ("a", "b"), (4, 4), (0, 1)), seed=200)
+    first = demo.read_out.weight[0, :3].detach()
+    torch.testing.assert_close(first, torch.tensor([0.1219817, -0.0920323, 0.0652470]), atol=1e-6, rtol=1e-4)
+    words = WordSelection(words=WordSelection().words.model_copy(update={"per_topic": 50}), n_words=4, n_pairs=5)
+    last = Transformer(ModelConfig(), words.shape, seed=100).state_dict()["blocks.2.contract.weight"][0, :3]
+    torch.testing.assert_close(last, torch.tensor([-0.0562596, 0.0158129, -0.0011206]), atol=1e-6, rtol=1e-4)

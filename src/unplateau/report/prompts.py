@@ -25,6 +25,9 @@ from unplateau.report.contents import Groups
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
 
+MOST_LETTERS = 240
+"""A longer text of an item is shortened in the middle."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -62,6 +65,11 @@ class Prompt:
     def by_strategy(self) -> list[tuple[str, list[Guesses]]]:
         """The rows of each strategy, in the order of the strategies."""
         return [(name, list(rows)) for name, rows in groupby(self.guesses, key=lambda row: row.strategy)]
+
+    @property
+    def in_sentences(self) -> bool:
+        """Whether its texts are too long for a narrow column."""
+        return max(len(item.text) for item in self.items) > 40
 
     @property
     def in_words(self) -> bool:
@@ -126,7 +134,7 @@ def _item(record: RunRecord, data: dict[str, NDArray[Any]], number: int, place: 
     words = ", ".join(f"{spoken(name)} {value}" for name, value in zip(names, values, strict=False))
     return Item(
         data_uri(data["images"][number, place]) if "images" in data else "",
-        printable(str(data["texts"][number, place])) if "texts" in data else "",
+        printable(str(data["texts"][number, place]), MOST_LETTERS) if "texts" in data else "",
         f"item {place + 1}: {words}" if words else f"item {place + 1}",
         printable(label),
     )

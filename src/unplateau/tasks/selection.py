@@ -131,13 +131,12 @@ class WordSelection(Task):
     def evidence(self, batch: Batch) -> Tensor:
         """(B,): the probability of the cue. A neutral one is certain in D_rnd, and never given elsewhere."""
         if self.n_mappings is None:
-            return (self.mapped(batch)[1] == self.n_topics).double()
+            return (_cues(batch) == self.n_topics).double()
         return self._prior(batch).mean(1)
 
     def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Topics are mapped to cues."""
-        assert batch.inputs.cues is not None  # type: ignore[union-attr]
-        return batch.hidden_factor, batch.inputs.cues  # type: ignore[union-attr]
+        return batch.hidden_factor, _cues(batch)
 
     def item_texts(self, batch: Batch) -> list[list[str]]:
         """B lists of K: the words of each list."""
@@ -165,7 +164,7 @@ class WordSelection(Task):
 
     def _prior(self, batch: Batch) -> Tensor:
         """(B, V): how likely each topic is, given the cue alone, up to a factor."""
-        cues = self.mapped(batch)[1]
+        cues = _cues(batch)
         if self.n_mappings is None:
             return torch.ones(len(cues), self.n_topics, dtype=torch.float64)
         return (self._table() == cues[:, None, None]).double().mean(1)
@@ -200,3 +199,10 @@ class WordSelection(Task):
 
     def _topic_names(self) -> tuple[str, ...]:
         return self.words.entries().attribute(self.words.attributes[0]).values
+
+
+def _cues(batch: Batch) -> Tensor:
+    """(B,): the cues of prompts of this task, which always have one."""
+    assert isinstance(batch.inputs, Prompts)
+    assert batch.inputs.cues is not None
+    return batch.inputs.cues

@@ -18,9 +18,8 @@ from unplateau.recipes import demo
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.train.observers import Event, default_observers
-from unplateau.train.optim import adam
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import build_heads, build_model, compute_losses, step_flops
+from unplateau.train.step import adam, build_heads, build_model, compute_losses, step_flops
 
 CPU = torch.device("cpu")
 STRATEGIES = (

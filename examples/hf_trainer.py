@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments, default_data_collator, set_seed
 
 import unplateau as up
-from unplateau.integrations.huggingface.trainer import StrategyTrainer, UnplateauCallback
+from unplateau.integrations.trainer import StrategyTrainer, UnplateauCallback
 
 GRAMMAR = [
     ["the", "a", "this", "that"],

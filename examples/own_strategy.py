@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import unplateau as up
 from unplateau.history import History
+from unplateau.layout import TaskShape
 from unplateau.strategies.base import Curriculum, LossTerm, StepState
 from unplateau.testing import check_curriculum, check_loss_term
-from unplateau.types import TaskShape
 
 
 class Anneal(Curriculum):

@@ -5,7 +5,7 @@ import sys
 import torch
 
 import unplateau as up
-from unplateau.tasks.source import ItemSource
+from unplateau.items.base import ItemSource
 from unplateau.testing import check_task
 
 

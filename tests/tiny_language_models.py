@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from unplateau.integrations.huggingface.tiny import tiny_config
+from unplateau.integrations.huggingface.checks import tiny_config
+from unplateau.layout import TaskShape
 from unplateau.tensors import TokenPrompts
-from unplateau.types import TaskShape
 
 SUPPORTED = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
 CHANGES: dict[str, dict[str, Any]] = {

@@ -90,3 +90,9 @@ def suggest(name: str, options: Iterable[str]) -> str:
         match = next(option for option in known if option.lower() == close[0])
         return f"; did you mean '{match}'?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+def demand(kept: bool, subject: object, law: str) -> None:
+    """Raises LawError unless the law is kept."""
+    if not kept:
+        raise LawError(f"{type(subject).__name__} breaks a law: {law}")

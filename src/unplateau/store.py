@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 
 from unplateau.errors import RunDirectoryError, RunLockedError, StorageError
 from unplateau.history import History
-from unplateau.types import Cut, Floors
+from unplateau.layout import Cut
+from unplateau.plateau.progress import Floors
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
 METRICS, COSTS, PROMPTS, CHECKPOINTS, LOCK = "metrics.jsonl", "costs.jsonl", "prompts.npz", "checkpoints", ".lock"

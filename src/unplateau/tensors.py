@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unplateau.types import Cut
+from unplateau.layout import Cut
 
 
 @dataclass(frozen=True)
@@ -138,3 +138,10 @@ def pad_tokens(rows: Sequence[Sequence[int]], *, left: bool = False) -> Tensor:
     longest = max(map(len, rows), default=0)
     filled = [[0] * (longest - len(row)) + [*row] if left else [*row] + [0] * (longest - len(row)) for row in rows]
     return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), longest)
+
+
+def positions_of(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, T): the place of each token (B, T) in its row; 0 at the first one that is not padding (``mask`` False)."""
+    if mask is None:
+        return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return (mask.long().cumsum(1) - 1).clamp(min=0)

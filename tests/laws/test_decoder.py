@@ -15,9 +15,8 @@ from unplateau.decompose import decompose
 from unplateau.errors import LawError
 from unplateau.integrations.huggingface import Decoder, check_decoder
 from unplateau.integrations.huggingface.passes import Given
-from unplateau.models.attention import Attention
+from unplateau.layout import CUTS, Attention
 from unplateau.tensors import TokenPrompts
-from unplateau.types import CUTS
 
 LABELS = (3, 1, 4, 7)
 

@@ -6,16 +6,15 @@ from torch import Tensor
 
 from unplateau.decompose import decompose
 from unplateau.errors import LawError, SpecError
-from unplateau.models.attention import Attention
+from unplateau.items.texts import LabelledText
+from unplateau.items.words import Words
+from unplateau.layout import CUTS, Attention, Cut, TaskShape
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.base import Task
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.text import LabelledText
-from unplateau.tasks.words import Words
 from unplateau.tensors import Output, Prompts
 from unplateau.testing import check_model
-from unplateau.types import CUTS, Cut, TaskShape
 
 SHAPE = TaskShape(10, 9, 4, ("a", "b"), (4, 3), (0, 1))
 

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from unplateau.errors import LawError
 from unplateau.history import History
+from unplateau.items.base import ItemSource
+from unplateau.items.codes import RandomCodes
+from unplateau.items.texts import LabelledText
+from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Curriculum, LossTerm, StepState, Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.tasks.base import Task
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.source import ItemSource
-from unplateau.tasks.text import LabelledText
-from unplateau.tasks.words import Words
 from unplateau.testing import check_curriculum, check_loss_term
 from unplateau.train.spec import RunSpec, TrainConfig
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from unplateau.errors import LawError
+from unplateau.items.codes import RandomCodes
+from unplateau.items.digits import Digits
+from unplateau.items.shapes3d import Shapes3D
+from unplateau.items.texts import LabelledText
+from unplateau.items.words import Words
+from unplateau.layout import Split
 from unplateau.tasks.base import Task
-from unplateau.tasks.codes import RandomCodes
-from unplateau.tasks.digits import Digits
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.floors import floors
 from unplateau.tasks.mixture import Mixture
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.shapes3d import Shapes3D
-from unplateau.tasks.text import LabelledText
-from unplateau.tasks.words import Words
 from unplateau.tensors import Batch
 from unplateau.testing import check_task
-from unplateau.types import Split
 
 CODES = FactorTask(source=RandomCodes(), n_pairs=8)
 SELECTION = WordSelection()

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from unplateau.energy import (
-    CpuTimeSource,
-    EnergyMeter,
-    NvmlSource,
-    RaplSource,
-    Reading,
-    kilograms_co2e,
-)
+from unplateau.energy import CpuTimeSource, EnergyMeter, NvmlSource, RaplSource, Reading, kilograms_co2e
 from unplateau.errors import MissingExtraError, SpecError
 
 RANGE = 262_143_328_850

@@ -12,18 +12,17 @@ from torch import Tensor
 
 from unplateau.decompose import decompose
 from unplateau.errors import DivergedError, SpecError
+from unplateau.items.codes import RandomCodes
+from unplateau.items.words import Words
+from unplateau.layout import Cut, Split
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe import Examples, probe_accuracies, probe_components, score_layers
-from unplateau.probe.components import PROMPTS_AT_ONCE, _Draw
 from unplateau.probe.linear import Method, chance_levels, standardise
-from unplateau.probe.logistic import logistic_predictions, logistic_weights
-from unplateau.probe.ridge import ridge_predictions
+from unplateau.probe.measure import PROMPTS_AT_ONCE, _Draw
+from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
 from unplateau.rng import fold_seed
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
-from unplateau.tasks.words import Words
 from unplateau.tensors import Batch, concatenate
-from unplateau.types import Cut, Split
 
 SIZES = (3, 5)
 METHODS: tuple[Method, ...] = ("ridge", "logistic")

@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any, Literal
 
 from unplateau.errors import SpecError
+from unplateau.layout import Cut
 from unplateau.plateau import Plateau, completion_step, escape_step, find_plateaus
 from unplateau.store import RunRecord, find_runs, load_run
-from unplateau.types import Cut
 
 Event = Literal["escape", "completion"]
 EVENTS: tuple[Event, ...] = ("escape", "completion")

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from unplateau import recipes
 from unplateau.errors import SpecError
-from unplateau.sweep.settings import read_value, split_setting, with_settings
-from unplateau.train.load import read_spec, spec_of
-from unplateau.train.spec import RunSpec
+from unplateau.train.spec import RunSpec, read_spec, read_value, spec_of, split_setting, with_settings
 
 SUFFIXES = (".yaml", ".yml", ".json")
 

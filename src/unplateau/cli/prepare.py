@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from unplateau.tasks.shapes3d.images import ImageSource
+    from unplateau.items.shapes3d.images import ImageSource
 
 What = Annotated[Literal["shapes3d"], Positional]
 
@@ -41,8 +41,8 @@ def prepare(
         device: cpu, cuda, cuda:1 ... (vae only)
     """
     from unplateau.cli.progress import display  # noqa: PLC0415
+    from unplateau.items.shapes3d.vae import prepare as prepare_source  # noqa: PLC0415 (torch)
     from unplateau.sweep.watch import RunState  # noqa: PLC0415
-    from unplateau.tasks.shapes3d.prepare import prepare as prepare_source  # noqa: PLC0415 (torch)
     from unplateau.train.loop import choose_device  # noqa: PLC0415
 
     del what
@@ -59,8 +59,8 @@ def prepare(
 
 def _source(encoder: str, image_size: int, width: int | None, *, small: bool, file: Path | None) -> ImageSource:
     from unplateau.config import parse  # noqa: PLC0415
-    from unplateau.tasks.shapes3d import Shapes3D, Shapes3DFile  # noqa: PLC0415
-    from unplateau.tasks.shapes3d.grid import Grid  # noqa: PLC0415
+    from unplateau.items.shapes3d import Shapes3D, Shapes3DFile  # noqa: PLC0415
+    from unplateau.items.shapes3d.images import Grid  # noqa: PLC0415
 
     data = {"encoder": encoder, "width": width, "grid": Grid.small() if small else Grid()}
     if file is not None:

@@ -13,10 +13,12 @@ from unplateau.cli.wording import ASKED_PLAINLY, TaskFile, Worded, Wording
 from unplateau.errors import SpecError
 
 if TYPE_CHECKING:
-    from unplateau.integrations.huggingface import InContextAccuracy, TokenTask
-    from unplateau.models.base import Decomposable
+    from unplateau.decompose import Decomposable
+    from unplateau.integrations.huggingface import TokenTask
+    from unplateau.integrations.scores import InContextAccuracy
+    from unplateau.layout import Cut
+    from unplateau.scores import ProbeScore
     from unplateau.tasks.base import Sampler
-    from unplateau.types import Cut, ProbeScore
 
 Trained = Annotated[str, Positional, arg(metavar="RUN|MODEL")]
 
@@ -104,7 +106,7 @@ class _Measured:
 
 
 def _ours(model: str) -> tuple[Decomposable, Sampler, None, Cut]:
-    from unplateau.train.load import load_model  # noqa: PLC0415
+    from unplateau.train.checkpoint import load_model  # noqa: PLC0415
 
     spec, trained = load_model(model)
     return trained, spec.task, None, spec.cut
@@ -113,8 +115,9 @@ def _ours(model: str) -> tuple[Decomposable, Sampler, None, Cut]:
 def _language_model(
     model: str, task: Path, wording: Wording, seed: int
 ) -> tuple[Decomposable, Sampler, _Measured, Cut]:
-    from unplateau.integrations.huggingface import icl_accuracy, load_decoder  # noqa: PLC0415 (transformers)
-    from unplateau.train.load import read_task  # noqa: PLC0415
+    from unplateau.integrations.huggingface import load_decoder  # noqa: PLC0415 (transformers)
+    from unplateau.integrations.scores import icl_accuracy  # noqa: PLC0415
+    from unplateau.train.spec import read_task  # noqa: PLC0415
 
     decoder, tokens = load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
     return decoder, tokens, _Measured(icl_accuracy(decoder, tokens, seed=seed), tokens), "self"

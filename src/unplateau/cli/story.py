@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unplateau import store
-from unplateau.analysis.compare import Comparison
-from unplateau.analysis.summary import summarise
+from unplateau.analysis.compare import Comparison, summarise
 from unplateau.cli.console import print_table
 from unplateau.report import write_report
 from unplateau.report.tables import results_table, savings_table

@@ -49,7 +49,7 @@ def sweep(
     from unplateau.cli.given import given_spec, seeds_from  # noqa: PLC0415 (torch)
     from unplateau.cli.ls import print_runs  # noqa: PLC0415
     from unplateau.cli.many import run_all  # noqa: PLC0415
-    from unplateau.sweep.axes import expand, read_axis  # noqa: PLC0415
+    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415
 
     specs = expand(given_spec(spec, set_), [read_axis(text) for text in axis], seeds_from(first_seed, seeds))
     records, code = run_all(specs, out=out, workers=workers, threads=threads, device=device)

@@ -13,7 +13,7 @@ from unplateau.cli.wording import ASKED_PLAINLY, TaskFile, Worded
 from unplateau.errors import SpecError
 
 if TYPE_CHECKING:
-    from unplateau.integrations.huggingface.trajectory import MarkedPlateau
+    from unplateau.integrations.trajectory import MarkedPlateau
 
 Model = Annotated[str, Positional, arg(metavar="MODEL")]
 Revisions = Annotated[str, arg(metavar="STEP0,STEP512,...|all")]
@@ -53,9 +53,9 @@ def trajectory(
         device: cpu, cuda, cuda:1 ...
         json: print JSON instead of a table
     """
-    from unplateau.integrations.huggingface import trajectory as along  # noqa: PLC0415 (transformers)
-    from unplateau.train.load import read_task  # noqa: PLC0415
+    from unplateau.integrations import trajectory as along  # noqa: PLC0415 (transformers)
     from unplateau.train.loop import choose_device  # noqa: PLC0415
+    from unplateau.train.spec import read_task  # noqa: PLC0415
 
     measurement = along.Measurement(
         task=read_task(task),

@@ -5,14 +5,22 @@ What enters: names, or paths of files. What leaves: frozen values (:class:`Lexic
 """
 
 from unplateau.data.archives import members, read_member, read_members
-from unplateau.data.brown import TaggedSentences, brown_genres, brown_tagged
-from unplateau.data.corpora import bbc_news, movie_reviews, newsgroups, reuters_r8, spam_mails
+from unplateau.data.corpora import (
+    TaggedSentences,
+    bbc_news,
+    brown_genres,
+    brown_tagged,
+    load_texts,
+    movie_reviews,
+    newsgroups,
+    reuters_r8,
+    spam_mails,
+)
 from unplateau.data.fetch import archive_of, archive_path, fetch, packages_dir, state
-from unplateau.data.frequencies import zipf_frequencies
 from unplateau.data.lexicon import Attribute, Lexicon, lexicon_from_file, shipped_lexicon
 from unplateau.data.packages import ALTERNATIVES, PACKAGES, Package, package_named
-from unplateau.data.pairs import Analogy, Inflection, analogies, inflections
-from unplateau.data.texts import LabelledTexts, load_texts, sentences, shipped_texts, texts_from_file
+from unplateau.data.texts import LabelledTexts, sentences, shipped_texts, texts_from_file
+from unplateau.data.word_tables import Analogy, Inflection, analogies, inflections, zipf_frequencies
 from unplateau.data.wordnet import wordnet_lexicon
 
 __all__ = [

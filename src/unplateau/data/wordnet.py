@@ -19,10 +19,9 @@ from pathlib import Path
 from unplateau.cache import cache_dir
 from unplateau.data.archives import read_members
 from unplateau.data.fetch import state
-from unplateau.data.frequencies import zipf_frequencies
 from unplateau.data.lexicon import TOPICS, Entry, Lexicon, chosen
 from unplateau.data.packages import Package, package_named
-from unplateau.data.pairs import plurals_of
+from unplateau.data.word_tables import plurals_of, zipf_frequencies
 from unplateau.errors import DataError, SpecError, StorageError
 from unplateau.store import write_atomically
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
+from unplateau.tensors import positions_of
 
 IGNORED = -100
 """The class of a position that has none, as in PyTorch's cross-entropy."""
@@ -119,13 +120,6 @@ class Target:
                 f"annotation '{self.name}': class {int(wanted[outside][0])} in the batch, but {how_many}: classes are "
                 f"0 .. {limit - 1}, or {IGNORED} for none"
             )
-
-
-def positions_of(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, T): the place of each token (B, T) in its row; 0 at the first one that is not padding (``mask`` False)."""
-    if mask is None:
-        return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
 def targets_of(annotations: Annotations | None, n_tokens: int) -> list[Target]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from unplateau.errors import MissingExtraError, SpecError
-from unplateau.integrations.mixing import CurriculumDataset, Rows
+from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.watch import Scores, Watch, log_plateaus
 from unplateau.plateau import Plateau
 from unplateau.store import METRICS
@@ -88,7 +88,7 @@ class CurriculumDataModule(LightningDataModule):
 
     ``batch_size``: rows of a micro-batch, as for a DataLoader. ``collate``: makes a batch of rows; None for PyTorch's
     default. Training that is resumed goes on at the row where it stopped. With several processes, each would read the
-    same rows: refused. The other arguments are those of :class:`~unplateau.integrations.mixing.CurriculumDataset`.
+    same rows: refused. The other arguments are those of :class:`~unplateau.integrations.datasets.CurriculumDataset`.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class TokenStrategy(nn.Module):
     of the tokens drawn alone. ``parameters()`` are those of the linear heads alone (none for ``identity``, ``next`` and
     classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
     follow at the next call. Curricula of the strategy are the business of
-    :class:`~unplateau.integrations.mixing.CurriculumDataset`.
+    :class:`~unplateau.integrations.datasets.CurriculumDataset`.
 
     ``ComponentLoss`` reads the weights component of single tokens at their own positions, computed without dropout;
     ``items`` is the number of distinct tokens drawn from the batch; ``factors`` has no meaning here. ``WeightsLoss``

@@ -5,18 +5,14 @@ What enters: layer-normed hidden states (B, T, D). What leaves: what the attenti
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
-
-Attention = Literal["causal", "self", "item", "identity", "zero"]
-"""``causal``: every position reads itself and all before. The others cut a position off from all others: ``self`` (it
-reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing); or, where an item
-takes several positions, from all other items: ``item`` (it reads itself and what is before it in its own item)."""
+from unplateau.layout import Attention
 
 
 class SelfAttention(nn.Module):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from unplateau.config import Config
 from unplateau.errors import CheckpointError
-from unplateau.models.attention import Attention, SelfAttention
+from unplateau.layout import Attention, TaskShape
+from unplateau.models.attention import SelfAttention
 from unplateau.models.initialise import initialise
 from unplateau.tensors import Output, Prompts, TokenPrompts
-from unplateau.types import TaskShape
 
 
 class ModelConfig(Config):

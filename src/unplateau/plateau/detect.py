@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
-from unplateau.plateau.evidence import against_convex, doubts, lasts
+from unplateau.plateau.curve import Direction, Prepared, checked, prepare
 from unplateau.plateau.fit import Floats
+from unplateau.plateau.knees import Knee, against_convex, doubts, knees, lasts, rounded_off, tail, without_overlap
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
-from unplateau.plateau.prepare import Direction, Prepared, checked, prepare
-from unplateau.plateau.shape import Knee, knees, rounded_off, tail, without_overlap
 
 FEWEST_ROWS = 8
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02

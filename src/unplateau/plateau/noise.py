@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unplateau.plateau.curve import Prepared, binned
 from unplateau.plateau.fit import Fit, Floats, Points, refined, search
-from unplateau.plateau.prepare import Prepared, binned
 
 MOST_KNOTS = 12
 MOST_PLACES = 160

@@ -3,7 +3,8 @@
 What enters: a model and a task. What leaves: held-out accuracies per layer and factor.
 """
 
-from unplateau.probe.components import LayerScores, probe_components, score_layers
 from unplateau.probe.linear import Accuracies, Examples, probe_accuracies
+from unplateau.probe.measure import probe_components, score_layers
+from unplateau.scores import LayerScores
 
 __all__ = ["Accuracies", "Examples", "LayerScores", "probe_accuracies", "probe_components", "score_layers"]

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from unplateau.errors import DivergedError, SpecError, suggest
-from unplateau.probe.logistic import logistic_predictions
-from unplateau.probe.ridge import ridge_predictions
+from unplateau.probe.solvers import logistic_predictions, ridge_predictions
 from unplateau.rng import fold
 
 Method = Literal["ridge", "logistic"]

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unplateau.errors import SpecError, suggest
-from unplateau.recipes.demo import demo, demo_strategies
-from unplateau.recipes.digits import digits
+from unplateau.recipes.images import demo, demo_strategies, digits
 from unplateau.recipes.language import LANGUAGE, labelled_text, language, language_strategies, word_selection, words
 from unplateau.train.spec import RunSpec
 

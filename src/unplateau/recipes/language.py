@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from unplateau.errors import SpecError, suggest
+from unplateau.items.texts import LabelledText
+from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.text import LabelledText
-from unplateau.tasks.words import Words
 from unplateau.train.spec import RunSpec, TrainConfig
 
 LONGER = 4

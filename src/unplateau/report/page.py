@@ -17,13 +17,14 @@ from markupsafe import Markup, escape
 
 from unplateau.analysis.compare import Comparison, by_strategy, compare_figures
 from unplateau.analysis.runs import RunSummary, read_figures, records
-from unplateau.report.contents import Groups, all_panels, block_of
+from unplateau.report.curves import Groups, all_panels, block_of
+from unplateau.report.facts import facts, provenance
+from unplateau.report.finding import finding
 from unplateau.report.panels import AnyPanel
 from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
 from unplateau.report.style import INK, LINE, MUTED, printable
-from unplateau.report.tables import facts, provenance, results_table, savings_table
-from unplateau.report.words import finding
+from unplateau.report.tables import results_table, savings_table
 from unplateau.store import write_atomically
 
 BASELINE = "plain"

@@ -20,9 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import read_figures, records
 from unplateau.errors import SpecError, suggest
-from unplateau.report.contents import Groups, all_panels
-from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
-from unplateau.report.series import Line
+from unplateau.report.curves import Groups, all_panels
+from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
 from unplateau.store import write_atomically
 

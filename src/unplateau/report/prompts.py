@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unplateau import store
 from unplateau.analysis.runs import RunSummary
 from unplateau.errors import RunDirectoryError
-from unplateau.report.contents import Groups
+from unplateau.report.curves import Groups
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
 

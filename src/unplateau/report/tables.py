@@ -5,17 +5,16 @@ What enters: the runs of each strategy and their comparison. What leaves: captio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
 from unplateau.analysis.compare import MEASURES, Comparison, Saving, StrategyComparison, time_of
 from unplateau.analysis.runs import EVENTS, Event, RunSummary
 from unplateau.analysis.survival import median_time
-from unplateau.report.contents import Groups, block_of
-from unplateau.report.style import printable, spoken
-from unplateau.report.words import seeds_words, with_unit
+from unplateau.report.curves import Groups, block_of
+from unplateau.report.finding import with_unit
+from unplateau.report.style import printable
 
 
 @dataclass(frozen=True)
@@ -89,49 +88,6 @@ def savings_table(comparison: Comparison) -> Table | None:
     )
 
 
-def facts(groups: Groups) -> list[tuple[str, str]]:
-    """What was run: task, model, training, strategies."""
-    runs = [run for members in groups.values() for run in members]
-    spec, task = runs[0].record.spec, runs[0].record.task
-    training = spec.get("train", {})
-    factors = zip(task["factor_names"], task["factor_sizes"], strict=True)
-    source = spec.get("task", {}).get("source", {})
-    steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
-    return [
-        ("Task", " over ".join(filter(None, [_kind(spec.get("task", {})), _kind(source)]))),
-        ("Prompt", f"{task['n_pairs']} pairs of an item and one of {task['n_labels']} labels"),
-        ("Hidden factor", f"one of {', '.join(map(spoken, task['hidden_factors']))}"),
-        ("Factors and their sizes", ", ".join(f"{spoken(name)} {size}" for name, size in factors)),
-        ("Mappings", _mappings(spec.get("task", {}))),
-        ("Model", f"{_model(spec.get('model', {}))}; {task['parameters']:,} parameters"),
-        (
-            "Training",
-            f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
-            f"Adam, learning rate {training.get('lr')}",
-        ),
-        ("Cut of all scores", runs[0].cut),
-        ("Strategies", "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())),
-    ]
-
-
-def provenance(groups: Groups) -> list[tuple[str, list[str]]]:
-    """Commands, versions and machines, each once."""
-    runs = [run for members in groups.values() for run in members]
-    environments = [run.record.env for run in runs]
-    return [
-        ("Commands", _once(str(env["run"].get("command", "not recorded")) for env in environments)),
-        ("Versions", _once(_settings(env.get("versions", {})) for env in environments)),
-        ("Machine", _once(_settings(env.get("machine", {})) for env in environments)),
-        (
-            "Seeds",
-            _once(
-                f"{printable(name)}: {', '.join(str(run.seed) for run in members)}" for name, members in groups.items()
-            ),
-        ),
-        ("Run directories", [str(run.record.path) for run in runs]),
-    ]
-
-
 def _row_name(name: str, runs: Sequence[RunSummary]) -> str:
     return printable(name) + ("" if all(run.finished for run in runs) else "*")
 
@@ -186,27 +142,3 @@ def _saving_cell(saving: Saving) -> Cell:
     spread = saving.spread.shown(1) if saving.spread and saving.pairs > 1 else ""
     middle = saving.ratio.shown(1)
     return Cell(middle, spread if spread != middle else "")
-
-
-def _kind(config: Mapping[str, Any]) -> str:
-    return str(config.get("kind", ""))
-
-
-def _mappings(task: Mapping[str, Any]) -> str:
-    count = task.get("n_mappings", "not recorded")
-    return "a fresh one for each prompt" if count is None else f"{count} for each factor"
-
-
-def _model(config: Mapping[str, Any]) -> str:
-    named = {"n_layers": "blocks", "width": "wide", "n_heads": "heads"}
-    known = [f"{config[key]} {word}" for key, word in named.items() if key in config]
-    rest = {key.replace("init", "initialisation"): value for key, value in config.items() if key not in named}
-    return ", ".join(filter(None, [*known, _settings(rest)]))
-
-
-def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-
-
-def _once(texts: Any) -> list[str]:
-    return list(dict.fromkeys(texts))

@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.config import Config, Kind
+from unplateau.decompose import Decomposable
 from unplateau.history import History
-from unplateau.models.base import Decomposable
+from unplateau.layout import TaskShape
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch, Output
-from unplateau.types import TaskShape
 
 
 class Part(Kind):

@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unplateau.layout import Cut, TaskShape
 from unplateau.rng import fold
 from unplateau.strategies.base import LossTerm, StepState
 from unplateau.tensors import Batch, Prompts
-from unplateau.types import Cut, TaskShape
 
 Factors = Literal["hidden", "all", "identity"]
 _FACTORS_HELP = (

@@ -18,9 +18,9 @@ from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.store import RunRecord, load_run
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.sweep.watch import RunState, Stage, newest_row
+from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
 from unplateau.train.spec import RunSpec
-from unplateau.train.stop import StopRequest, stop_requests
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at the processes and their directories."""

@@ -58,8 +58,8 @@ def work(spec: Path, out: Path, *, device: str, threads: int) -> None:
     """Trains the spec in this file."""
     import torch  # noqa: PLC0415 (a second or more, in which the parent is already being watched)
 
-    from unplateau.train.load import read_spec  # noqa: PLC0415
     from unplateau.train.loop import train  # noqa: PLC0415
+    from unplateau.train.spec import read_spec  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     train(read_spec(spec), out=out, device=device)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from unplateau.config import Kind
+from unplateau.layout import Split, TaskShape
 from unplateau.tensors import Batch, Items
-from unplateau.types import Split, TaskShape
 
 
 class Sampler(Protocol):

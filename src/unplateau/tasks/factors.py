@@ -17,16 +17,16 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.errors import suggest
+from unplateau.items.base import ItemSource
+from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold
 from unplateau.tasks.base import Task
 from unplateau.tasks.posterior import FreshMappings, KnownMappings, bayes_predictions
-from unplateau.tasks.source import ItemSource
 from unplateau.tensors import Batch, Items, Prompts
-from unplateau.types import Split, TaskShape
 
 
 class FactorTask(Task):
-    """Hidden factor and hidden mapping per prompt, over any :class:`~unplateau.tasks.source.ItemSource`."""
+    """Hidden factor and hidden mapping per prompt, over any :class:`~unplateau.items.base.ItemSource`."""
 
     source: ItemSource = Field(description="where the items come from")
     hidden: tuple[str, ...] | None = Field(None, description="names of the factors a prompt may hide; null: all")

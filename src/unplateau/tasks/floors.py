@@ -1,6 +1,6 @@
 """The heights of the plateau and of the optimum: exact predictors, averaged over prompts.
 
-What enters: a task. What leaves: :class:`~unplateau.types.Floors`. For each prompt the expected loss of an exact
+What enters: a task. What leaves: :class:`~unplateau.layout.Floors`. For each prompt the expected loss of an exact
 predictor is the cross-entropy between its own probabilities, so no label noise enters the average.
 """
 
@@ -11,8 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from unplateau.layout import Split
+from unplateau.plateau.progress import Floors
 from unplateau.tasks.base import Task
-from unplateau.types import Floors, Split
 
 FLOOR_SEED = 20_240_601  # its own stream: these prompts are shared by all runs of a task
 

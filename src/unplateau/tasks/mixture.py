@@ -14,10 +14,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch, Items, concatenate
-from unplateau.types import Split, TaskShape
 
 
 class Mixture(Task):

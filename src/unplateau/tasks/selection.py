@@ -12,12 +12,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from unplateau.items.words import Words
+from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold
 from unplateau.tasks.base import Task
 from unplateau.tasks.factors import distinct, mapping_tables
-from unplateau.tasks.words import Words
 from unplateau.tensors import Batch, Items, Prompts
-from unplateau.types import Split, TaskShape
 
 
 class WordSelection(Task):

@@ -4,8 +4,7 @@ What enters: an object. What leaves: nothing, or a :class:`~unplateau.errors.Law
 """
 
 from unplateau.testing.models import check_model
-from unplateau.testing.strategies import check_curriculum, check_loss_term
 from unplateau.testing.tasks import check_task
-from unplateau.testing.training import check_observer, check_resume
+from unplateau.testing.training import check_curriculum, check_loss_term, check_observer, check_resume
 
 __all__ = ["check_curriculum", "check_loss_term", "check_model", "check_observer", "check_resume", "check_task"]

@@ -11,12 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unplateau.decompose import decompose
-from unplateau.models.attention import Attention
-from unplateau.models.base import Decomposable
+from unplateau.decompose import Decomposable, decompose
+from unplateau.errors import demand
+from unplateau.layout import CUTS, Attention, Cut, TaskShape
 from unplateau.tensors import Prompts, TokenPrompts
-from unplateau.testing.law import demand
-from unplateau.types import CUTS, Cut, TaskShape
 
 
 @torch.no_grad()

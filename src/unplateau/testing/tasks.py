@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from unplateau.config import parse
+from unplateau.errors import demand
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
 from unplateau.tensors import Batch, concatenate
-from unplateau.testing.law import demand
 
 
 def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0) -> None:

@@ -16,16 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from unplateau.errors import CheckpointError
+from unplateau import store
+from unplateau.errors import CheckpointError, RunDirectoryError
+from unplateau.models.transformer import Transformer
 from unplateau.store import CHECKPOINTS, refusals_explained
+from unplateau.train.spec import RunSpec, spec_of
+from unplateau.train.step import build_model
 
 FORMAT = 1
+
 KEEP = 2
+
 TENSORS, STATE = "tensors.safetensors", "state.json"
+
 logger = logging.getLogger(__name__)
 
 
@@ -111,3 +119,47 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[RunSpec, Transformer]:
+    """Spec and model of a run directory (its newest whole checkpoint) or of one folder under ``checkpoints``.
+
+    Raises RunDirectoryError if it is neither, CheckpointError if there is no checkpoint or none can be read.
+    """
+    path = Path(path)
+    single = (path / STATE).is_file() or path.parent.name == store.CHECKPOINTS
+    run = path.resolve().parent.parent if single else path
+    if not (run / store.SPEC).is_file():
+        raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints")
+    spec = spec_of(store.read_json(run / store.SPEC), where=str(run / store.SPEC))
+    checkpoint = read_checkpoint(path, spec.digest()) if single else newest_checkpoint(run, spec.digest())
+    if checkpoint is None:
+        raise CheckpointError(f"{run}: no checkpoint yet; the first one comes at step {spec.train.checkpoint_every}")
+    return spec, _filled(build_model(spec, torch.device(device)), checkpoint, path).eval()
+
+
+def _filled(model: Transformer, checkpoint: Checkpoint, path: Path) -> Transformer:
+    prefix = "model/"
+    tensors: dict[str, Any] = {
+        name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
+    }
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: the checkpoint does not fit the model of its spec ({error})") from error
+    return model
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Every tensor of the optimiser's state, as ``<parameter number>/<name>``."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}/{name}": value for number, values in state.items() for name, value in values.items()}
+
+
+def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what :func:`optimiser_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split("/")
+        state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

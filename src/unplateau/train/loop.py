@@ -21,14 +21,19 @@ from unplateau import store
 from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
 from unplateau.history import History
 from unplateau.store import RowFile, RunRecord
-from unplateau.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from unplateau.train.checkpoint import (
+    Checkpoint,
+    load_optimiser_tensors,
+    newest_checkpoint,
+    optimiser_tensors,
+    save_checkpoint,
+)
 from unplateau.train.clock import CostClock
-from unplateau.train.directory import describe_run, refuse_hopeless, refuse_other_spec
+from unplateau.train.describe import describe_run, refuse_hopeless, refuse_other_spec
+from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
-from unplateau.train.optim import adam, load_optimiser_tensors, optimiser_tensors
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import Losses, build_heads, build_model, compute_losses, step_flops
-from unplateau.train.stop import StopRequest, stop_requests
+from unplateau.train.step import Losses, adam, build_heads, build_model, compute_losses, step_flops
 
 
 def train(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unplateau.layout import Split
 from unplateau.models.transformer import Transformer
 from unplateau.probe import score_layers
 from unplateau.rng import fold_seed
@@ -20,7 +21,6 @@ from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
 from unplateau.tensors import Batch
 from unplateau.train.spec import RunSpec
-from unplateau.types import Split
 
 SHOWN_PROMPTS = 2
 

@@ -6,16 +6,22 @@ run directory. Devices, threads and output folders are not part of it.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import yaml
 from pydantic import Field, model_validator
 
-from unplateau.config import Config
+from unplateau.config import Config, parse
+from unplateau.errors import SpecError, suggest
+from unplateau.layout import Cut
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Strategy
 from unplateau.tasks.base import Task
-from unplateau.types import Cut
 
 
 class TrainConfig(Config):
@@ -71,3 +77,130 @@ class RunSpec(Config):
 
 def _fields(spec: RunSpec) -> dict[str, object]:
     return {name: getattr(spec, name) for name in RunSpec.model_fields}
+
+
+def split_setting(text: str) -> tuple[str, str]:
+    """Key and value of ``a.b=value``. Raises SpecError if there is no key or no ``=``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"'{text}': a setting is written KEY=VALUE, such as train.steps=300")
+    return key.strip(), value.strip()
+
+
+def read_value(text: str, *, where: str) -> Any:
+    """A YAML value: number, text, null, true, [list] or {mapping}. Raises SpecError if it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where}: '{text}' is not a YAML value; quotes may help") from error
+
+
+def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
+    """``spec`` with these keys changed, in order. Raises SpecError, naming the key, if the result is no valid spec."""
+    data = spec.model_dump(mode="json")
+    for key, value in settings:
+        # The name of a strategy becomes its parts at once, so that a later setting can reach into them.
+        given = parse(Strategy, value, where=key).model_dump(mode="json") if key == "strategy" else value
+        _put(data, key, given)
+    return parse(RunSpec, data)
+
+
+def _put(data: Any, key: str, value: Any) -> None:
+    """Changes one place of JSON data, which must be there."""
+    *parents, last = key.split(".")
+    for depth, name in enumerate(parents):
+        data = data[_place(data, name, key, depth)]
+    data[_place(data, last, key, len(parents))] = value
+
+
+def _place(data: Any, name: str, key: str, depth: int) -> str | int:
+    """``name`` as an index into ``data``. Raises SpecError if there is no such place."""
+    parent = ".".join(key.split(".")[:depth]) or "the spec"
+    if isinstance(data, dict):
+        if name not in data:
+            raise SpecError(f"{key}: unknown key '{name}' in {parent}{suggest(name, data)}")
+        return name
+    if isinstance(data, list):
+        if not name.isdecimal() or int(name) >= len(data):
+            have = f"0 to {len(data) - 1}" if data else "none: it is empty"
+            raise SpecError(f"{key}: no element '{name}' in {parent}; there is {have}")
+        return int(name)
+    raise SpecError(f"{key}: {parent} is {data!r} and has no key '{name}'")
+
+
+Axis = tuple[str, tuple[Any, ...]]
+
+
+def read_axis(text: str) -> Axis:
+    """Key and values of ``a.b=v1,v2``; the values form a YAML list, so brackets and quotes protect a comma."""
+    key, values = split_setting(text)
+    found = read_value(f"[{values}]", where=f"axis {key}")
+    if not found:
+        raise SpecError(f"axis {key}: it needs at least one value, such as {key}=1,2")
+    return key, tuple(found)
+
+
+def expand(spec: RunSpec, axes: Sequence[Axis], seeds: Iterable[int]) -> list[RunSpec]:
+    """The specs of all combinations, without repetitions. Raises SpecError if an axis comes twice or one is invalid."""
+    keys = [key for key, _ in axes]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise SpecError(f"axis {key}: given twice; write all its values in one, separated by commas")
+    combinations = [with_settings(spec, zip(keys, values, strict=True)) for values in product(*(v for _, v in axes))]
+    every = [one.with_seed(seed) for one in combinations for seed in seeds]
+    return list({one.digest(): one for one in every}.values())
+
+
+def spec_of(data: object, *, where: str = "") -> RunSpec:
+    """Plain data as a spec, whichever of the package's classes it names. Raises SpecError, one line, if it is none."""
+    _know_kinds()
+    return parse(RunSpec, data, where=where)
+
+
+def read_spec(path: str | Path) -> RunSpec:
+    """The spec in a YAML or JSON file. Raises SpecError, naming the file, if it cannot be read or is no spec."""
+    return spec_of(_read(Path(path), f"the keys of a run: {', '.join(RunSpec.model_fields)}"), where=str(path))
+
+
+def read_task(path: str | Path) -> Task:
+    """The task in a YAML or JSON file. Raises SpecError, naming the file, if it cannot be read or is no task."""
+    data = _read(Path(path), "the keys of a task, such as kind: FactorTask")
+    _know_kinds()
+    return parse(Task, data, where=str(path))  # type: ignore[type-abstract]
+
+
+KINDS = (
+    "items.codes",
+    "items.digits",
+    "tasks.factors",
+    "tasks.mixture",
+    "tasks.selection",
+    "items.shapes3d",
+    "items.texts",
+    "items.words",
+    "strategies.curricula",
+    "strategies.losses",
+)
+"""Modules whose classes a spec may name: they are known once they are imported."""
+
+
+def _know_kinds() -> None:
+    for module in KINDS:
+        import_module(f"unplateau.{module}")
+
+
+def _read(path: Path, keys: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not a {_language(path)} file ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"{path}: must hold {keys}")
+    return data
+
+
+def _language(path: Path) -> str:
+    return "JSON" if path.suffix == ".json" else "YAML"

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
+from unplateau.analysis.compare import summarise
 from unplateau.analysis.runs import read_figures, records
-from unplateau.analysis.summary import summarise
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.store import COSTS, METRICS
 

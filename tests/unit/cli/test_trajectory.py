@@ -19,7 +19,7 @@ from unplateau.cli.main import main
 from unplateau.cli.probe import probe
 from unplateau.cli.trajectory import trajectory
 from unplateau.data import archive_path, package_named
-from unplateau.tasks.words import Words
+from unplateau.items.words import Words
 
 TASK = {"kind": "FactorTask", "n_pairs": 4, "source": {"kind": "Words", "attributes": ["initial", "length"]}}
 WORDS = Words().texts()

@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 
 from unit.data.conftest import Keep, tarball, wheel
 from unplateau.data import brown_genres, brown_tagged
-from unplateau.data.brown import running_text
-from unplateau.data.corpora import CORPORA, bbc_news, movie_reviews, newsgroups, reuters_r8, spam_mails
-from unplateau.data.pairs import Analogy, Inflection, analogies, inflections
-from unplateau.data.texts import LabelledTexts, load_texts, sentences, shipped_texts, texts_from_file
+from unplateau.data.corpora import (
+    CORPORA,
+    bbc_news,
+    load_texts,
+    movie_reviews,
+    newsgroups,
+    reuters_r8,
+    running_text,
+    spam_mails,
+)
+from unplateau.data.texts import LabelledTexts, sentences, shipped_texts, texts_from_file
+from unplateau.data.word_tables import Analogy, Inflection, analogies, inflections
 from unplateau.errors import DataError
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from unit.data.conftest import Keep, deb, frequency_wheel, packed, tarball, wheel
 from unplateau.data import packages, wordnet
-from unplateau.data.frequencies import MEMBER, unpack, zipf_frequencies
 from unplateau.data.packages import Package
+from unplateau.data.word_tables import MEMBER, unpack, zipf_frequencies
 from unplateau.data.wordnet import blocked, candidates, wordnet_lexicon
 from unplateau.errors import DataError, SpecError
 

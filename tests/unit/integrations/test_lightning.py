@@ -16,8 +16,8 @@ pytest.importorskip("lightning", reason="lightning is not installed")
 import lightning
 
 from unplateau.errors import MissingExtraError, SpecError
+from unplateau.integrations.datasets import CurriculumDataset
 from unplateau.integrations.lightning import CurriculumDataModule, UnplateauCallback
-from unplateau.integrations.mixing import CurriculumDataset
 from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.strategies.base import Strategy

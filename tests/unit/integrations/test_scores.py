@@ -14,9 +14,9 @@ from unplateau.errors import SpecError
 from unplateau.integrations.annotation import TokenClasses
 from unplateau.integrations.huggingface import Decoder, TokenTask
 from unplateau.integrations.scores import TaskScores, TokenScores
+from unplateau.items.words import Words
 from unplateau.probe import LayerScores
 from unplateau.tasks.factors import FactorTask
-from unplateau.tasks.words import Words
 from unplateau.tensors import TokenPrompts
 
 NewModel = Callable[..., Any]

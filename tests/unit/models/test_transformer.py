@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from transformers import GPT2Config, GPT2Model
 
 from unplateau.errors import CheckpointError
+from unplateau.layout import TaskShape
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Prompts
-from unplateau.types import TaskShape
 
 SHAPE = TaskShape(10, 6, 4, ("a", "b"), (4, 3), (0, 1))
 

@@ -4,8 +4,7 @@ import pytest
 
 from unplateau.errors import SpecError
 from unplateau.recipes import language, language_strategies, recipe
-from unplateau.train.load import spec_of
-from unplateau.train.spec import RunSpec
+from unplateau.train.spec import RunSpec, spec_of
 
 
 @pytest.mark.parametrize("plain", language("cpu"), ids=lambda spec: spec.recipe)

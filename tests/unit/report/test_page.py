@@ -11,11 +11,11 @@ from unplateau import store
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import read_figures
 from unplateau.errors import RunDirectoryError, SpecError, StorageError
+from unplateau.items.words import Words
 from unplateau.report import write_report
 from unplateau.report.prompts import shown_prompts
 from unplateau.rng import fold_seed
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.words import Words
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec, TrainConfig
 

@@ -13,8 +13,8 @@ from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import read_figures
 from unplateau.errors import SpecError
 from unplateau.report import figures, save_figures
-from unplateau.report.contents import all_panels
-from unplateau.report.series import MOST_COLUMNS, MOST_POINTS, merged, running_mean
+from unplateau.report.curves import all_panels
+from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, merged, running_mean
 from unplateau.report.style import looks, printable
 
 KINDS = ["progress-by-step", "progress-by-compute", "loss", "accuracy", "weights-score", "context-score", "layers"]

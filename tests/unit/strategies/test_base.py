@@ -5,10 +5,10 @@ import pytest
 from unplateau.config import parse
 from unplateau.errors import SpecError
 from unplateau.history import History
+from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture
 

@@ -3,10 +3,10 @@
 import torch
 
 from unplateau.decompose import decompose
+from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.strategies.base import LossTerm, StepState
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tensors import Batch, Prompts
 

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unplateau.errors import SpecError
-from unplateau.sweep.axes import expand, read_axis
-from unplateau.tasks.codes import RandomCodes
+from unplateau.items.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
-from unplateau.train.spec import RunSpec
+from unplateau.train.spec import RunSpec, expand, read_axis
 
 PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
 

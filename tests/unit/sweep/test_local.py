@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import SpecError
+from unplateau.items.codes import RandomCodes
 from unplateau.sweep.local import names, run_many
 from unplateau.sweep.process import modules_of
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 

@@ -3,13 +3,12 @@
 import pytest
 
 from unplateau.errors import SpecError
+from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed
 from unplateau.strategies.losses import ComponentLoss
-from unplateau.sweep.settings import read_value, split_setting, with_settings
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
-from unplateau.train.spec import RunSpec
+from unplateau.train.spec import RunSpec, read_value, split_setting, with_settings
 
 PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from unplateau.config import parse
 from unplateau.errors import SpecError
+from unplateau.items.codes import RandomCodes
 from unplateau.rng import fold
 from unplateau.tasks.base import Task
-from unplateau.tasks.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask, distinct
 
 SOURCE = RandomCodes(sizes=(3, 4, 2))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unplateau.tasks.codes import RandomCodes
+from unplateau.items.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture
 

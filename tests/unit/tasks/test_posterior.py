@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from unplateau.tasks.codes import RandomCodes
+from unplateau.items.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tensors import Batch
 

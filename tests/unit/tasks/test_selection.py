@@ -6,9 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from unplateau.items.words import Words
 from unplateau.tasks.mixture import Mixture
 from unplateau.tasks.selection import WordSelection
-from unplateau.tasks.words import Words
 from unplateau.tensors import Prompts
 
 TOPICS = ("animal", "food", "artifact", "person")

@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 
+from unplateau.layout import TaskShape
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tensors import Prompts
-from unplateau.train.flops import count_flops
-from unplateau.types import TaskShape
+from unplateau.train.step import count_flops
 
 SHAPE = TaskShape(item_width=5, n_pairs=6, n_labels=4, factor_names=("hue",), factor_sizes=(4,), hidden_factors=(0,))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.errors import SpecError, suggest
-from unplateau.integrations.huggingface.architectures import find_parts, model_type
+from unplateau.integrations.huggingface.parts import find_parts, model_type
 from unplateau.integrations.huggingface.passes import (
     Given,
     LabelHead,
@@ -26,13 +26,12 @@ from unplateau.integrations.huggingface.passes import (
     states_at,
     truncated,
 )
-from unplateau.models.attention import Attention
+from unplateau.layout import Attention, TaskShape
 from unplateau.tensors import Output, Prompts, TokenPrompts
-from unplateau.types import TaskShape
 
 
 class Decoder(nn.Module):
-    """Makes a causal language model :class:`~unplateau.models.base.Decomposable`.
+    """Makes a causal language model :class:`~unplateau.decompose.Decomposable`.
 
     ``shape``: sizes of the task that prompts come from; not needed for ``token_states``. ``label_tokens``: the C tokens
     that logits are restricted to, all of the vocabulary by default. ``check``: whether the laws of decomposable models
@@ -191,6 +190,6 @@ class Decoder(nn.Module):
 
 
 def _admitted(model: nn.Module) -> Mapping[str, str]:
-    from unplateau.integrations.huggingface.admission import admit  # noqa: PLC0415 (it makes decoders itself)
+    from unplateau.integrations.huggingface.checks import admit  # noqa: PLC0415 (it makes decoders itself)
 
     return admit(model)

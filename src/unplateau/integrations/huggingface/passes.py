@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unplateau.errors import SpecError
-from unplateau.integrations.annotation import positions_of
-from unplateau.integrations.huggingface.architectures import Parts
-from unplateau.models.attention import Attention
-from unplateau.tensors import Prompts, TokenPrompts
+from unplateau.integrations.huggingface.parts import Parts
+from unplateau.layout import Attention
+from unplateau.tensors import Prompts, TokenPrompts, positions_of
 
 MASKED_KERNELS = ("eager", "sdpa")
 """Implementations of attention that take a mask of any pattern; others make room for sdpa during a cut."""

@@ -14,8 +14,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from tiny_language_models import saved, tiny_model, word_tokenizer
 from unplateau.errors import DataError, SpecError
 from unplateau.integrations.huggingface import load_decoder, load_language_model
+from unplateau.items.words import Words
 from unplateau.tasks.factors import FactorTask
-from unplateau.tasks.words import Words
 
 TASK = FactorTask(source=Words(), n_pairs=4)
 TOKENIZER = word_tokenizer([*(TASK.source.texts() or ()), *"ABCD"])

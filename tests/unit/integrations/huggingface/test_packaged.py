@@ -16,8 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unplateau.cache import cache_dir
 from unplateau.data import Package, archive_path
 from unplateau.errors import DataError
-from unplateau.integrations.huggingface.loading import load_language_model
-from unplateau.integrations.huggingface.packaged import packaged_folder
+from unplateau.integrations.huggingface.loading import load_language_model, packaged_folder
 
 gguf = pytest.importorskip("gguf", reason="the gguf library is part of the extra hf")
 TOKENS = ["<s>", "</s>", *"abcdefgh", "ab", "cd"]

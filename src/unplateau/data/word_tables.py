@@ -1,0 +1,145 @@
+"""How frequent English words are, read out of the ``wordfreq`` package (Speer 2022) without importing it.
+
+What enters: the archive in the cache. What leaves: Zipf frequencies, log10 of occurrences in a billion words. The
+table is a msgpack list of lists, of which we read the few types that occur in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from unplateau.data.archives import read_member
+from unplateau.data.packages import Package
+from unplateau.errors import DataError
+
+Value = int | str | list["Value"] | dict[str, "Value"]
+
+MEMBER = "wordfreq/data/large_en.msgpack.gz"
+
+ZIPF_OF_ALL = 9.0
+"""The Zipf frequency of a word that is every word; list ``i`` of the table holds those of 10 ** (-i / 100)."""
+
+
+def zipf_frequencies(package: Package | str = "wordfreq") -> dict[str, float]:
+    """Zipf frequency of each word. Raises DataError if the archive is missing or not laid out as expected."""
+    try:
+        table, _ = unpack(read_member(package, MEMBER), 0)
+        header, *bands = table if isinstance(table, list) else [table]
+        if header != {"format": "cB", "version": 1}:
+            raise ValueError("unknown header")
+        return {str(word): ZIPF_OF_ALL - i / 100 for i, band in enumerate(bands) for word in _list(band)}
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{MEMBER}: not a frequency table of wordfreq 3 ({error})") from error
+
+
+def _list(value: Value) -> list[Value]:
+    if not isinstance(value, list):
+        raise ValueError("a band is not a list")
+    return value
+
+
+def unpack(data: bytes, place: int) -> tuple[Value, int]:
+    """The msgpack value that begins at ``place`` and the place behind it. Raises ValueError, IndexError."""
+    kind = data[place]
+    place += 1
+    if kind < 0x80:
+        return kind, place
+    if kind < 0x90:
+        return _map(data, place, kind & 0x0F)
+    if kind < 0xA0:
+        return _array(data, place, kind & 0x0F)
+    if kind < 0xC0:
+        return _text(data, place, kind & 0x1F)
+    if kind not in _SIZES:
+        raise ValueError(f"msgpack type 0x{kind:02x} at byte {place - 1}")
+    read, width = _SIZES[kind]
+    return read(data, place + width, int.from_bytes(data[place : place + width], "big"))
+
+
+def _array(data: bytes, place: int, size: int) -> tuple[Value, int]:
+    values: list[Value] = []
+    for _ in range(size):
+        value, place = unpack(data, place)
+        values.append(value)
+    return values, place
+
+
+def _map(data: bytes, place: int, size: int) -> tuple[Value, int]:
+    flat, place = _array(data, place, 2 * size)
+    pairs = _list(flat)
+    return {str(key): value for key, value in zip(pairs[::2], pairs[1::2], strict=True)}, place
+
+
+def _text(data: bytes, place: int, size: int) -> tuple[Value, int]:
+    if place + size > len(data):
+        raise IndexError("cut off")
+    return data[place : place + size].decode("utf-8"), place + size
+
+
+_SIZES = {0xD9: (_text, 1), 0xDA: (_text, 2), 0xDC: (_array, 2), 0xDD: (_array, 4)}
+"""Types with a size of one, two or four bytes before them: strings and lists."""
+
+FORMS = {
+    "noun": ("NNS",),
+    "adj": ("JJR", "JJS"),
+    "adv": ("RBR", "RBS"),
+    "verb": ("VBD", "VBN", "VBG", "VBZ"),
+}
+"""Tags of the Penn treebank for the columns of lemminflect's table, by part of speech."""
+
+
+class Analogy(NamedTuple):
+    """``a`` is to ``b`` as ``c`` is to ``d``: Athens, Greece, Oslo, Norway."""
+
+    relation: str
+    a: str
+    b: str
+    c: str
+    d: str
+
+
+class Inflection(NamedTuple):
+    """``form`` is a form of ``lemma``; ``tag`` (Penn treebank) says which: mouse, NNS, mice."""
+
+    lemma: str
+    tag: str
+    form: str
+
+
+def analogies(package: Package | str = "analogies") -> tuple[Analogy, ...]:
+    """All questions in the archive's order. Raises DataError if it is missing or not laid out as expected."""
+    member = "gensim/test/test_data/questions-words.txt"
+    found, relation = [], ""
+    for line in read_member(package, member).decode("utf-8").splitlines():
+        if line.startswith(":"):
+            relation = line[1:].strip()
+            continue
+        words = line.split()
+        if len(words) != 4:
+            raise DataError(f"{member}: '{line}' is not four words")
+        found.append(Analogy(relation, *words))
+    return tuple(found)
+
+
+def inflections(package: Package | str = "inflections") -> tuple[Inflection, ...]:
+    """All forms of the table, the usual spelling first. Raises DataError if the archive is missing."""
+    text = read_member(package, "lemminflect/resources/infl_lu.csv.gz").decode("utf-8")
+    return tuple(form for line in text.splitlines() for form in _forms(line))
+
+
+def _forms(line: str) -> Iterator[Inflection]:
+    lemma, part, *columns = line.split(",")
+    for tag, spellings in zip(FORMS.get(part, ()), columns, strict=False):  # later columns may be left out
+        yield from (Inflection(lemma, tag, form) for form in spellings.split("/") if form)
+
+
+@lru_cache(maxsize=1)
+def plurals_of() -> dict[str, str]:
+    """The first plural of each noun in the table that has one of its own: mouse -> mice, but not sheep -> sheep."""
+    found: dict[str, str] = {}
+    for lemma, tag, form in inflections():
+        if tag == "NNS" and form != lemma:
+            found.setdefault(lemma, form)
+    return found

@@ -1,0 +1,112 @@
+"""Rows of a log as named numbers, for programs that draw one curve for each name.
+
+What enters: a run or rows. What leaves: numbers by tag, and plateaus in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from unplateau.errors import DataError, MissingExtraError
+from unplateau.history import History, Row
+from unplateau.plateau import Plateau, find_plateaus
+from unplateau.store import RunRecord, read_rows
+
+
+def rows_of(run: RunRecord | Iterable[Row] | str | Path) -> History:
+    """The rows of a run, of a file, or those given. Raises DataError for a file that is not there."""
+    if isinstance(run, RunRecord):
+        return run.history
+    if isinstance(run, (str, Path)):
+        if not Path(run).is_file():
+            raise DataError(f"{run}: no such file; rows of JSON lines are needed, such as metrics.jsonl")
+        return History(read_rows(Path(run)))
+    return History(run)
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """All numbers of a row by tag; lists count layers, mappings name factors; text and nulls are left out."""
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        if name != "step":
+            _collect(name, value, found)
+    return found
+
+
+def plateau_text(rows: History, plateaus: Sequence[Plateau] | None) -> str:
+    """One line for each plateau; None: those of the column ``loss``."""
+    if plateaus is None:
+        points = {step: loss for step, loss in zip(*rows.column("loss"), strict=True) if loss is not None}
+        plateaus = find_plateaus(list(points), list(points.values()))
+    lines = [
+        f"from step {one.start:g} to {one.end:g} at {one.level:.4g}" + ("" if one.ended else " (has not ended)")
+        for one in plateaus
+    ]
+    return "\n".join(lines) or "no plateau found"
+
+
+def _collect(name: str, value: Any, found: dict[str, float]) -> None:
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            _collect(f"{name}/{key}", inside, found)
+    elif isinstance(value, (list, tuple)):
+        if all(isinstance(one, (int, float)) for one in value):  # lists of lists are guesses, not scores
+            found.update({f"{name}/layer_{layer}": float(one) for layer, one in enumerate(value)})
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        found[name] = float(value)
+
+
+def write_tensorboard(
+    run: RunRecord | Iterable[Row] | str | Path, folder: str | Path, *, plateaus: Sequence[Plateau] | None = None
+) -> Path:
+    """Writes one event file into ``folder`` and returns the folder.
+
+    ``run``: a run, rows, or the path of a ``metrics.jsonl``. ``plateaus``: to be written as text; None finds those of
+    the column ``loss``. A list of scores such as ``weights_score`` becomes ``weights_score/layer_0`` and so on. Raises
+    MissingExtraError without tensorboard.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("write_tensorboard needs tensorboard: pip install 'unplateau[tensorboard]'") from error
+    rows = rows_of(run)
+    with SummaryWriter(str(folder)) as writer:
+        for row in rows:
+            for tag, value in scalars(row).items():
+                writer.add_scalar(tag, value, int(row["step"]))
+        text = plateau_text(rows, plateaus)
+        writer.add_text("plateaus", text, int(rows[-1]["step"]) if rows else 0)
+    return Path(folder)
+
+
+def write_wandb(
+    run: RunRecord | Iterable[Row] | str | Path,
+    folder: str | Path,
+    *,
+    project: str = "unplateau",
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    mode: Literal["offline", "online"] = "offline",
+    plateaus: Sequence[Plateau] | None = None,
+) -> Path:
+    """Writes one W&B run below ``folder`` and returns the run's own folder.
+
+    ``run`` and ``plateaus`` as for :func:`~unplateau.integrations.boards.write_tensorboard`. ``config``: settings
+    to show; of a run of our own its spec. Plateaus are in the summary as text. Raises MissingExtraError without wandb.
+    """
+    try:
+        import wandb  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("write_wandb needs wandb: pip install 'unplateau[wandb]'") from error
+    rows = rows_of(run)
+    settings = dict(run.spec) if config is None and isinstance(run, RunRecord) else dict(config or {})
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    writer = wandb.init(project=project, name=name, config=settings, mode=mode, dir=str(folder), reinit="create_new")
+    for row in rows:
+        writer.log(scalars(row), step=int(row["step"]))
+    writer.summary["plateaus"] = plateau_text(rows, plateaus)
+    path = Path(writer.dir).parent
+    writer.finish()
+    return path

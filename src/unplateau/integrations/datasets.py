@@ -1,0 +1,208 @@
+"""Curricula over datasets: which rows of which dataset make up the batch of a step.
+
+What enters: a strategy, the dataset to learn and one in which the mapping is fixed. What leaves: rows, a pure function
+of (strategy, seed, step). The curricula are the same objects as for tasks; datasets merely stand in for tasks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from unplateau.errors import SpecError
+from unplateau.history import History
+from unplateau.layout import Split, TaskShape
+from unplateau.rng import fold
+from unplateau.strategies.base import Curriculum, Strategy
+from unplateau.tasks.base import Task
+from unplateau.tasks.mixture import Mixture
+from unplateau.tensors import Batch, Items
+
+Source = Literal["target", "fixed"]
+
+SOURCES: tuple[Source, ...] = ("target", "fixed")
+
+_SHAPE = TaskShape(item_width=0, n_pairs=1, n_labels=1, factor_names=(), factor_sizes=(), hidden_factors=())
+
+
+class Rows(Protocol):
+    """A dataset with a length whose rows can be asked for by number."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Row ``index`` of the dataset ``source``."""
+
+    source: Source
+    index: int
+
+
+class StandIn(Task):
+    """A dataset in the place of a task, so that curricula can choose it; nothing is sampled from it."""
+
+    source: Source = "target"
+
+    @property
+    def shape(self) -> TaskShape:
+        """The same for all datasets."""
+        return _SHAPE
+
+    def fixed(self, variant: int = 0) -> StandIn:
+        """The dataset with the fixed mapping. Raises SpecError for any other variant of it."""
+        if variant:
+            raise SpecError("mapping 'changing': another fixed mapping at every step cannot be had from one dataset")
+        return StandIn(source="fixed")
+
+    def shuffled(self) -> StandIn:
+        """Raises SpecError: what would have to be shuffled is unknown."""
+        raise SpecError("mapping 'shuffled': only tasks can be shuffled; give a shuffled dataset as the fixed one")
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        """Never."""
+        raise NotImplementedError
+
+    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
+        """Never."""
+        raise NotImplementedError
+
+    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+        """Never."""
+        raise NotImplementedError
+
+    def bayes_predictions(self, batch: Batch) -> Tensor:
+        """Never."""
+        raise NotImplementedError
+
+
+Task.family.pop(StandIn.__name__)  # no task that a spec could name
+
+
+class CurriculumDataset(IterableDataset[Any]):
+    """An endless stream of rows: ``batch_size`` of them for each step, as the strategy's curricula say.
+
+    ``target``: what is to be learnt. ``fixed``: the same with the mapping fixed, for curricula. Rows are drawn without
+    replacement: within an epoch of a dataset each of its rows comes once, in an order of its own. The rows of a step
+    are shuffled, so that each of several micro-batches holds a mixture. ``batch_size``: rows of one update, over all
+    micro-batches and processes. ``rows_at_once``: rows that the data loader collates, if not ``batch_size``; it makes
+    the stream the same for any number of workers. ``start``: the step to begin at. ``history``: what has been logged,
+    for curricula that read it; not with workers, which would not see it grow.
+
+    Raises SpecError, naming the curriculum, where it needs ``fixed`` and there is none, and for a dataset with fewer
+    rows than a batch.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        target: Rows,
+        fixed: Rows | None = None,
+        *,
+        batch_size: int,
+        rows_at_once: int | None = None,
+        seed: int = 0,
+        start: int = 0,
+        history: Callable[[], History] | None = None,
+    ) -> None:
+        self.strategy, self.batch_size, self.seed, self.start = strategy, batch_size, seed, start
+        self.rows_at_once = rows_at_once or batch_size
+        self.history = history
+        self.datasets: dict[Source, Rows] = {"target": target} if fixed is None else {"target": target, "fixed": fixed}
+        self._drawn = {source: array("q", [0]) for source in SOURCES}  # rows of each before step 0, 1, 2 ...
+        self._orders: dict[Source, tuple[int, Tensor]] = {}
+        self._check()
+
+    def rows_at(self, step: int) -> list[Row]:
+        """The rows of this step, whatever was asked for before. Raises SpecError for a negative step."""
+        if step < 0:
+            raise SpecError(f"step: must be at least 0 (got {step})")
+        drawn = self._drawn_until(step + 1)
+        rows = [
+            Row(source, self._row(source, number))
+            for source in self.datasets
+            for number in range(drawn[source][step], drawn[source][step + 1])
+        ]
+        return [rows[at] for at in torch.randperm(len(rows), generator=fold(self.seed, "row order", step)).tolist()]
+
+    def shares_at(self, step: int) -> dict[Source, int]:
+        """How many rows of each dataset this step takes."""
+        drawn = self._drawn_until(step + 1)
+        return {source: drawn[source][step + 1] - drawn[source][step] for source in self.datasets}
+
+    def __iter__(self) -> Iterator[Any]:
+        """Rows from step ``start`` on; with several workers, each takes the chunks that the loader asks it for."""
+        worker = get_worker_info()
+        n_workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        if worker is not None and self.history is not None:
+            raise SpecError("history: workers of a data loader cannot see it grow; use num_workers=0")
+        number = 0
+        step = self.start
+        while True:
+            for row in self.rows_at(step):
+                if number // self.rows_at_once % n_workers == own:
+                    yield self.datasets[row.source][row.index]
+                number += 1
+            step += 1
+
+    def _check(self) -> None:
+        if self.batch_size < 1:
+            raise SpecError(f"batch_size: must be at least 1 (got {self.batch_size})")
+        curricula = [part for part in self.strategy.parts if isinstance(part, Curriculum)]
+        if curricula and "fixed" not in self.datasets:
+            raise SpecError(f"{type(curricula[0]).__name__}: needs a dataset with the fixed mapping: give fixed=")
+        for source, dataset in self.datasets.items():
+            if len(dataset) < self.batch_size:
+                raise SpecError(
+                    f"{source}: {len(dataset)} rows are fewer than a batch of {self.batch_size}; more rows or smaller "
+                    f"batches are needed"
+                )
+        self._drawn_until(1)  # what a curriculum cannot do with datasets is said at once
+
+    def _drawn_until(self, step: int) -> dict[Source, array[int]]:
+        """Rows of each dataset before the steps 0 .. ``step``."""
+        for at in range(len(self._drawn["target"]) - 1, step):
+            task = self.strategy.task_at(at, StandIn(), self._history_at(at))
+            counts = _rows_of(task, at, self.batch_size)
+            for source, drawn in self._drawn.items():
+                drawn.append(drawn[-1] + counts[source])
+        return self._drawn
+
+    def _history_at(self, step: int) -> History:
+        """What had been logged when this step began."""
+        known = History() if self.history is None else self.history()
+        return known[: bisect_right([row["step"] for row in known], step)] if known else known
+
+    def _row(self, source: Source, number: int) -> int:
+        """The row that is drawn as the ``number``-th from this dataset."""
+        epoch, place = divmod(number, len(self.datasets[source]))
+        known = self._orders.get(source)
+        if known is None or known[0] != epoch:
+            generator = fold(self.seed, f"rows/{source}", epoch)
+            known = epoch, torch.randperm(len(self.datasets[source]), generator=generator)
+            self._orders[source] = known
+        return int(known[1][place])
+
+
+def _rows_of(task: Task, step: int, n_rows: int) -> Counter[Source]:
+    """How many of so many rows come from each dataset."""
+    if isinstance(task, StandIn):
+        return Counter({task.source: n_rows})
+    if not isinstance(task, Mixture):
+        raise SpecError(f"{type(task).__name__}: curricula over datasets can choose a dataset or a mixture of datasets")
+    counts: Counter[Source] = Counter()
+    for one, own in zip(task.tasks, task.rows_at(step, n_rows), strict=True):
+        counts += _rows_of(one, step, own)
+    return counts

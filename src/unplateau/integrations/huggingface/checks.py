@@ -1,0 +1,309 @@
+"""Which architectures are let in: those that keep the laws of decomposable models, on a tiny instance of their own.
+
+What enters: a model of transformers. What leaves: nothing but the cuts that mean nothing in it, or a SpecError that
+names the model type and the law. Documentation promises little about masks; behaviour is what can be relied on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unplateau.errors import LawError, SpecError, demand
+from unplateau.integrations.huggingface.decoder import Decoder
+from unplateau.integrations.huggingface.parts import Parts, find_parts, model_type, refuse_by_name
+from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
+from unplateau.layout import CUTS, Attention, TaskShape
+from unplateau.rng import fold, fold_seed
+from unplateau.tensors import TokenPrompts
+from unplateau.testing.models import check_model
+
+TOLERANCE = 1e-4
+"""Relative difference of two ways to compute the same state, float32."""
+
+FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
+"""What a model raises that is used as it is not meant to be."""
+
+_ADMITTED: dict[tuple[str, str, str], Mapping[str, str]] = {}
+
+
+def admit(model: nn.Module) -> Mapping[str, str]:
+    """Attentions that mean nothing in this architecture, each with the reason.
+
+    The laws are checked once per process for each architecture (a model type and all of its settings but sizes), on a
+    tiny random instance of the model's own class and config. Where none can be built, such as for a class whose
+    constructor takes more than a config, they are checked on a copy of the model, in float32 on the CPU. Raises
+    SpecError, one line, where a law is broken or neither can be had.
+    """
+    refuse_by_name(model)
+    key = _architecture(model)
+    if key not in _ADMITTED:
+        with _random_numbers_apart():
+            one, what = _tiny_or_copy(model)
+            _ADMITTED[key] = _check(one, model_type(model), what)
+    return _ADMITTED[key]
+
+
+def _architecture(model: Any) -> tuple[str, str, str]:
+    """What tells architectures apart: the class, the implementation of attention, and the config without its sizes."""
+    try:
+        settings = tiny_config(model.config).to_dict()
+    except Exception:  # any failure of a foreign config: then its sizes count as well
+        settings = model.config.to_dict()
+    described = {name: value for name, value in settings.items() if not name.startswith("_")}
+    kernel = getattr(model.config, "_attn_implementation", None)
+    return f"{type(model).__module__}.{type(model).__name__}", str(kernel), repr(sorted(described.items()))
+
+
+def check_decoder(decoder: Decoder, inputs: TokenPrompts) -> None:
+    """The laws of :func:`~unplateau.testing.check_model` and those of decoders on these prompts; LawError if broken.
+
+    Short cuts (fewer blocks, item positions alone) give the states of the whole model, padding on either side changes
+    nothing, and cut ``zero`` is what attention with zero weights gives.
+    """
+    meaningful = tuple(cut for cut in CUTS if cut not in decoder.refused)
+    check_model(decoder, inputs, cuts=meaningful)
+    with torch.no_grad():
+        attentions: tuple[Attention, ...] = ("causal", *meaningful)
+        for attention in attentions:
+            states = decoder(inputs, attention).hidden
+            for n_layers in range(decoder.n_layers + 1):
+                short = decoder.states_at_items(inputs, attention, n_layers)
+                same = _close(short, decoder.at_items(states[n_layers], inputs))
+                demand(same, decoder, f"fewer blocks and fewer positions give the same states (attention {attention})")
+            _check_padding(decoder, inputs, attention, states)
+
+
+def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Any, states: Tensor) -> None:
+    n_added, tokens = 3, inputs.tokens
+    other = tokens.flip(1)[:, :1].expand(-1, n_added)
+    for left in (False, True):
+
+        def padded(own: Tensor, added: Tensor, left: bool = left) -> Tensor:
+            return torch.cat((added, own) if left else (own, added), 1)
+
+        mask = padded(inputs.mask, torch.zeros_like(other, dtype=torch.bool))
+        segments = padded(inputs.segments, torch.full_like(other, -1))
+        found = decoder.token_states(padded(tokens, other), mask, attention, decoder.n_layers, segments=segments)
+        same = _close(found[mask].float(), states[-1][inputs.mask])
+        side = "left" if left else "right"
+        demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
+
+
+def _check(tiny: Any, name: str, what: str) -> Mapping[str, str]:
+    """Checks everything on ``tiny``, which is ``what``; the message of a broken law names the model type."""
+    try:
+        inputs = _prompts(int(tiny.get_input_embeddings().num_embeddings))
+        _check_structure(tiny, inputs)
+        decoder = Decoder(
+            tiny, shape=TaskShape(0, 2, 4, ("factor",), (2,), (0,)), label_tokens=range(1, 5), check=False
+        )
+        decoder.refused = _meaningless(decoder, inputs)
+        check_decoder(decoder, inputs)
+    except LawError as error:
+        raise SpecError(f"{name}: not admitted: {error}") from error
+    except FAILURES as error:
+        said = " ".join(str(error).split())
+        raise SpecError(f"{name}: not admitted: {what} fails ({type(error).__name__}: {said})") from error
+    return decoder.refused
+
+
+def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> None:
+    """A model that looks ahead is named as such, whether its parts can be found or not."""
+    try:
+        find_parts(tiny)
+    except SpecError:
+        with suppress(*FAILURES):
+            _check_plain_causality(tiny, inputs)
+        raise
+    _check_plain_causality(tiny, inputs)
+
+
+def _check_plain_causality(tiny: Any, inputs: TokenPrompts) -> None:
+    half, highest = inputs.tokens.shape[1] // 2, int(inputs.tokens.max())
+    changed = inputs.tokens.clone()
+    changed[:, half:] = changed[:, half:] % highest + 1
+    with torch.no_grad():
+        before, after = (tiny(input_ids=tokens).logits[:, :half] for tokens in (inputs.tokens, changed))
+    if not _close(after, before):
+        raise LawError("later tokens change earlier logits: it has no causal mask (bidirectional attention)")
+
+
+@torch.no_grad()
+def _meaningless(decoder: Decoder, inputs: TokenPrompts) -> dict[str, str]:
+    """Cuts that replace the attention module's output, where that output is not attention and nothing else."""
+    refused: dict[str, str] = {}
+    normed = _entering_is_normed(decoder, inputs)
+    if not normed:
+        refused["identity"] = "what enters its attention modules is not the output of a norm"
+    if not _zero_is_no_attention(decoder, inputs):
+        reason = "its attention modules return more than attention (such as the residual stream)"
+        refused |= {"identity": reason, "zero": reason}
+    return refused
+
+
+def _entering_is_normed(decoder: Decoder, inputs: TokenPrompts) -> bool:
+    """Whether the attention modules read the output of a norm."""
+    normed: list[Tensor] = []
+    read: list[Tensor] = []
+    handles = [
+        module.register_forward_hook(lambda _module, _args, output: normed.append(output))
+        for block in decoder.parts.block_list
+        for module in block.children()
+        if "norm" in type(module).__name__.lower()
+    ]
+    handles += [
+        module.register_forward_pre_hook(
+            lambda _module, args, kwargs: read.append(entering(args, kwargs)),
+            with_kwargs=True,
+        )
+        for module in decoder.parts.attentions
+    ]
+    try:
+        decoder(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return all(any(one is other for other in normed) for one in read)
+
+
+def _zero_is_no_attention(decoder: Decoder, inputs: TokenPrompts) -> bool:
+    """Whether cut ``zero`` gives what attention modules with zero weights give."""
+    cut = decoder(inputs, "zero").hidden
+    with _zero_weights(decoder.parts):
+        return _close(decoder(inputs).hidden, cut)
+
+
+@contextmanager
+def _zero_weights(parts: Parts) -> Iterator[None]:
+    weights = [parameter for attention in parts.attentions for parameter in attention.parameters()]
+    own = [weight.detach().clone() for weight in weights]
+    try:
+        for weight in weights:
+            weight.zero_()
+        yield
+    finally:
+        for weight, before in zip(weights, own, strict=True):
+            weight.copy_(before)
+
+
+def _tiny_or_copy(model: nn.Module) -> tuple[nn.Module, str]:
+    """What the laws are checked on, and what it is. The user's own model is neither run nor written to."""
+    try:
+        return tiny_instance(model), "its tiny instance"
+    except MemoryError:
+        raise
+    except Exception as error:  # any failure of a foreign constructor
+        return _copied(model, f"{type(error).__name__}: {' '.join(str(error).split())}"), "a copy of it"
+
+
+def _copied(model: Any, why: str) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model).cpu().float().eval()
+        copied.config._attn_implementation = mask_kernel(copied)  # others may need another device or precision
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise SpecError(
+            f"{model_type(model)}: not admitted: no tiny instance can be built ({why}), and the model cannot be copied "
+            f"({type(error).__name__}: {said})"
+        ) from error
+    return copied
+
+
+def _prompts(vocabulary: int) -> TokenPrompts:
+    """Three prompts of 11 tokens, the last one padded: two items of two tokens and a label in each, then one more."""
+    generator = fold(0, "laws of decoders")
+    tokens = torch.randint(1, min(vocabulary, VOCABULARY), (3, 11), generator=generator)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[2, 9:] = False
+    segments = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8]).repeat(3, 1)
+    at = torch.tensor([[2, 6]]).repeat(3, 1)
+    return TokenPrompts(tokens, mask, segments, at, at)
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
+
+
+@contextmanager
+def _random_numbers_apart() -> Iterator[None]:
+    """Building a model takes global random numbers of the CPU: not from the caller's stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(fold_seed(0, "admission"))  # manual_seed() would seed every accelerator
+        yield
+
+
+VOCABULARY = 61
+
+WINDOW = 4
+
+TINY = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "query_pre_attn_scalar": 8,
+    "rotary_dim": 4,
+}
+
+
+def tiny_instance(model: Any) -> nn.Module:
+    """The same class and config with small sizes, random weights, in float32 on the CPU."""
+    config = tiny_config(model.config)
+    with torch.device("cpu"):
+        tiny = type(model)(config).float().eval()
+    generator = fold(0, "tiny instance")
+    with torch.no_grad():
+        for parameter in tiny.parameters():
+            spread = 0.3 if parameter.ndim > 1 else 0.1
+            noise = torch.randn(parameter.shape, generator=generator) * spread
+            parameter.copy_(noise if parameter.ndim > 1 else parameter + noise)
+    return tiny
+
+
+def tiny_config(config: Any) -> Any:
+    """A copy of the config with small sizes; every type of layer, sliding window and grouped heads stay in it."""
+    tiny = copy.deepcopy(config)
+    for name, value in _small(config).items():
+        setattr(tiny, name, value)
+    if tiny._attn_implementation not in MASKED_KERNELS:
+        tiny._attn_implementation = None  # the model's own choice on this machine
+    return tiny
+
+
+def _small(config: Any) -> dict[str, Any]:
+    """The sizes to change, of those that this config has."""
+    small: dict[str, Any] = {name: value for name, value in TINY.items() if getattr(config, name, None) is not None}
+    grouped = getattr(config, "num_key_value_heads", None)
+    if grouped is not None:
+        small["num_key_value_heads"] = 4 if grouped == config.num_attention_heads else min(grouped, 2)
+    if getattr(config, "sliding_window", None) is not None:
+        small["sliding_window"] = WINDOW
+    types = getattr(config, "layer_types", None)
+    kinds = list(dict.fromkeys(types)) if types else []
+    small["num_hidden_layers"] = max(2, len(kinds))
+    if kinds:
+        small["layer_types"] = (kinds * 2)[: small["num_hidden_layers"]]
+    special = ("pad_token_id", "bos_token_id", "eos_token_id")
+    small |= {name: None for name in special if getattr(config, name, None) is not None}
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, Mapping):
+        small["rope_parameters"] = _plain_rope(rope)
+    return small
+
+
+def _plain_rope(rope: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotary positions without the stretching that depends on sizes."""
+    if "rope_type" not in rope:
+        return {name: _plain_rope(value) if isinstance(value, Mapping) else value for name, value in rope.items()}
+    kept = ("rope_theta", "partial_rotary_factor")
+    return {"rope_type": "default", **{name: rope[name] for name in kept if name in rope}}

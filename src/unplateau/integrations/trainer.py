@@ -1,0 +1,239 @@
+"""Loss terms, curricula, scores and plateaus inside the ``Trainer`` of transformers.
+
+What enters: ``class MyTrainer(StrategyMixin, Trainer)`` with a strategy, or a plain Trainer with the callback. What
+leaves: the same training with terms and rows added; with neither, the same training bit for bit.
+"""
+
+# ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from unplateau.errors import CheckpointError, MissingExtraError, SpecError
+from unplateau.integrations.annotation import Annotations
+from unplateau.integrations.datasets import CurriculumDataset, Rows
+from unplateau.integrations.tokens import TokenStrategy
+from unplateau.integrations.watch import Scores, Watch, log_plateaus
+from unplateau.plateau import Plateau
+from unplateau.store import METRICS
+from unplateau.strategies.base import Curriculum, Strategy
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+except ImportError as error:
+    raise MissingExtraError("the Trainer needs transformers and accelerate: pip install 'unplateau[hf]'") from error
+
+HEADS = "unplateau_heads.safetensors"
+
+logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    _Base = Trainer
+else:  # the mixin stands before whichever Trainer it is mixed with
+    _Base = object
+
+
+class UnplateauCallback(TrainerCallback):
+    """Records losses, scores and plateaus of a Trainer in ``metrics.jsonl`` of its output directory.
+
+    ``scores``: a :class:`~unplateau.integrations.scores.TokenScores` or ``TaskScores``, or a function of the model that
+    makes one when training begins; None for losses alone. ``every``: steps between two looks, which happen at logged
+    steps. ``file``: where to write instead. Only the main process writes. Plateaus of the logged loss are logged at the
+    end. A resumed training cuts the file back to its checkpoint.
+    """
+
+    def __init__(
+        self,
+        scores: Scores | Callable[[Any], Scores] | None = None,
+        *,
+        every: int = 100,
+        file: str | Path | None = None,
+    ) -> None:
+        self.scores, self.every, self.file = scores, every, file
+        self.watch: Watch | None = None
+
+    def plateaus(self) -> list[Plateau]:
+        """The plateaus of the logged loss so far."""
+        return [] if self.watch is None else self.watch.plateaus()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Opens the file; a first look before the first step."""
+        if not state.is_world_process_zero:
+            return
+        scores = self.scores(model) if callable(self.scores) else self.scores
+        self.watch = Watch(self.file or Path(str(args.output_dir)) / METRICS, scores, every=self.every)
+        self.watch.begin(state.global_step)
+        if state.global_step == 0 and scores is not None and self.every:
+            self.watch.record(0, look=True)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A row for each logged loss, and one with ``eval_loss`` for each evaluation."""
+        if self.watch is not None and logs is not None:
+            if "loss" in logs:
+                self.watch.record(state.global_step, loss=logs["loss"])
+            elif "eval_loss" in logs:
+                self.watch.record(state.global_step, look=False, eval_loss=logs["eval_loss"])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Logs the plateaus."""
+        log_plateaus(logger, self.plateaus())
+
+
+class StrategyMixin(_Base):
+    """Adds a strategy to a Trainer: ``class MyTrainer(StrategyMixin, Trainer)``.
+
+    ``strategy``: loss terms are added to the training loss (never to that of evaluation), curricula choose the rows of
+    each step between ``train_dataset`` and ``fixed_dataset``. ``annotation``: see
+    :class:`~unplateau.integrations.tokens.TokenStrategy`. All other arguments are the Trainer's.
+
+    A term is a mean over the tokens of a micro-batch, and the mean over the micro-batches is added, whether the Trainer
+    averages losses or divides sums by ``num_items_in_batch``. The heads join the optimiser (learning rate of the rest,
+    no weight decay, not in the gradient clipping), are saved with every checkpoint and taken up again with it. A
+    curriculum needs ``max_steps``. Neither FSDP nor DeepSpeed ZeRO 3 are supported: they gather weights only inside
+    their own forward pass. Raises SpecError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        strategy: Strategy | None = None,
+        annotation: Annotations | None = None,
+        fixed_dataset: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.strategy = Strategy() if strategy is None else strategy
+        self.annotation = annotation
+        self.helper = self._new_helper()
+        self._helped_model = self.model
+        self._heads_from: Path | None = None
+        if self.helper.terms:
+            _refuse_unusable(self)
+            self.add_callback(_Heads(self))
+        if any(isinstance(part, Curriculum) for part in self.strategy.parts):
+            self.train_dataset = self._curriculum(fixed_dataset)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; remembers where to read the heads from."""
+        path: Any = resume_from_checkpoint or None
+        if path is True:
+            path = get_last_checkpoint(str(self.args.output_dir))  # type: ignore[no-untyped-call]
+        self._heads_from = Path(path) / HEADS if path else None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The Trainer's optimiser and, in a group of their own, the heads."""
+        if self.helper.terms and self._helped_model is not self.model:  # model_init made a new one
+            self.helper.close()
+            self.helper, self._helped_model = self._new_helper(), self.model
+        if self.helper.terms and self._heads_from is not None:
+            _load_heads(self.helper, self._heads_from)
+        given = () if model is None else (model,)  # before transformers 5 there is no such argument
+        optimiser = super().create_optimizer(*given)
+        heads = list(self.helper.parameters())
+        known = {id(one) for group in optimiser.param_groups for one in group["params"]}
+        if heads and id(heads[0]) not in known:
+            if self.lr_scheduler is not None:
+                raise SpecError("optimizers: a scheduler of your own cannot take up the heads; leave it to the Trainer")
+            optimiser.add_param_group({"params": heads, "weight_decay": 0.0})
+        return optimiser
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The Trainer's loss and, in training, the terms."""
+        own = self.helper.batch_keys
+        given = {key: value for key, value in inputs.items() if key not in own}  # a copy: the Trainer takes from it
+        loss, outputs = super().compute_loss(model, given, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if self.helper.terms and model.training:
+            loss = loss + self.helper(inputs) / self._micro_batches(num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _micro_batches(self, num_items_in_batch: Any) -> int:
+        """By how many the Trainer will not divide: it does so only for losses that are means over a micro-batch."""
+        said = getattr(self, "loss_is_scaled_for_ga", None)  # newer versions let subclasses say so
+        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        scaled = (counted or self.compute_loss_func is not None) if said is None else said
+        return int(self.current_gradient_accumulation_steps) if scaled else 1
+
+    def _new_helper(self) -> TokenStrategy:
+        helper = TokenStrategy(cast("torch.nn.Module", self.model), self.strategy, self.annotation, seed=self.args.seed)
+        return helper.to(self.args.device)
+
+    def _curriculum(self, fixed: Any) -> CurriculumDataset:
+        """The stream of rows in the place of the training dataset."""
+        args, target = self.args, cast("Rows", self.train_dataset)
+        rows = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if args.max_steps < 1:
+            steps = int(args.num_train_epochs * len(target) / rows)
+            raise SpecError(
+                f"curricula count steps: set max_steps in TrainingArguments (here {steps} for as many rows)"
+            )
+        if args.auto_find_batch_size:
+            raise SpecError("auto_find_batch_size: a curriculum needs to know the batch size beforehand; set it")
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return CurriculumDataset(
+            self.strategy, target, fixed, batch_size=rows, rows_at_once=self._train_batch_size, seed=seed
+        )
+
+
+class StrategyTrainer(StrategyMixin, Trainer):
+    """The Trainer of transformers with a strategy."""
+
+
+class _Heads(TrainerCallback):
+    """Clears the gradients of the heads, which are no part of the model, and saves them with each checkpoint."""
+
+    def __init__(self, trainer: StrategyMixin) -> None:
+        self.trainer = trainer
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.helper.zero_grad(set_to_none=True)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        from safetensors.torch import save_file  # noqa: PLC0415
+
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            tensors = {name: tensor.contiguous() for name, tensor in self.trainer.helper.state_dict().items()}
+            save_file(tensors, folder / HEADS)
+
+
+def _load_heads(helper: TokenStrategy, path: Path) -> None:
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the heads of the loss terms are missing; was it saved with the same strategy?")
+    try:
+        helper.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: holds heads of another strategy or annotation") from error
+
+
+def _refuse_unusable(trainer: StrategyMixin) -> None:
+    keys = ", ".join(sorted(trainer.helper.batch_keys))
+    if keys and trainer.args.remove_unused_columns:
+        raise SpecError(f"annotation: the Trainer drops {keys} from the batch; set remove_unused_columns=False")
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise SpecError("loss terms need whole weights on each device: FSDP and DeepSpeed are not supported; use DDP")
+    if trainer.args.n_gpu > 1 and torch.cuda.device_count() > 1:
+        raise SpecError("loss terms: DataParallel is not supported; start one process for each GPU with torchrun")

@@ -1,0 +1,234 @@
+"""A language model along its own training: in-context accuracy, weights score and context score of every checkpoint.
+
+What enters: a model, its revisions and a task. What leaves: a row for each revision in a file that is continued where
+it was left, and the plateaus of the accuracy: figure 1B of Fu et al. 2024 for models that were trained elsewhere.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from unplateau.errors import SpecError
+from unplateau.integrations.huggingface.decoder import Decoder
+from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
+from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
+from unplateau.integrations.scores import icl_accuracy
+from unplateau.layout import Cut
+from unplateau.plateau import Plateau, find_plateaus
+from unplateau.probe import probe_components
+from unplateau.scores import ProbeScore
+from unplateau.store import RowFile, read_rows
+from unplateau.tasks.base import Task
+
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured of every revision, always on the same prompts.
+
+    ``layer``: the layer whose scores are taken, None for all. ``n_train``/``n_test``: examples of a probe;
+    ``n_prompts``: prompts of the in-context accuracy.
+    """
+
+    task: Task
+    template: str = TEMPLATE
+    labels: tuple[str, ...] | None = None
+    cut: Cut = "self"
+    layer: int | None = None
+    n_train: int = 4096
+    n_test: int = 4096
+    n_prompts: int = 256
+    seed: int = 0
+
+    def digest(self, *what: str) -> str:
+        """Ten hex digits that identify these settings, applied to ``what``."""
+        settings = {**asdict(self), "task": self.task.model_dump(mode="json"), "what": what}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One checkpoint: its name, the training step in the name, and where it is loaded from."""
+
+    name: str
+    step: int
+    where: str | Path
+    hub_revision: str | None = None
+
+    def fingerprint(self) -> str:
+        """What tells apart two models that were saved under the same name."""
+        files = (
+            [path for kind in WEIGHT_FILES for path in Path(self.where).glob(kind)] if self.hub_revision is None else []
+        )
+        return json.dumps(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+def find_revisions(model: str, names: Sequence[str]) -> list[Revision]:
+    """The revisions of a model, in the order of their steps.
+
+    In a local folder these are its sub-folders, and ``all`` means every one whose name ends in a number; elsewhere
+    they are revisions on the hub. Raises SpecError for a folder that is missing, or a name without a step.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        if "all" in names:
+            raise SpecError(f"{model}: no such folder; --revisions all lists the sub-folders of a local one")
+        found = [Revision(name, step_of(name), model, name) for name in names]
+    elif "all" in names:
+        children = [child for child in folder.iterdir() if child.is_dir() and re.search(r"\d+$", child.name)]
+        found = [Revision(child.name, step_of(child.name), child) for child in children]
+    else:
+        found = [Revision(name, step_of(name), _sub_folder(folder, name)) for name in names]
+    if not found:
+        raise SpecError(f"{model}: no revisions given, and no sub-folders such as step1000 or checkpoint-1000")
+    ordered = sorted(found, key=lambda one: (one.step, one.name))
+    twice = [one for one, after in pairwise(ordered) if one.step == after.step]
+    if twice:
+        raise SpecError(f"{model}: two revisions of step {twice[0].step}")
+    return ordered
+
+
+def _sub_folder(folder: Path, name: str) -> Path:
+    if not (folder / name).is_dir():
+        raise SpecError(f"{folder / name}: no such folder")
+    return folder / name
+
+
+def step_of(name: str) -> int:
+    """The number at the end of a name: 1000 of ``step1000``, ``checkpoint-1000``, ``step_1,000``."""
+    match = re.search(r"(\d[\d,_]*)$", name)
+    if match is None:
+        raise SpecError(f"revision '{name}': no step at the end of its name, such as step1000 or checkpoint-1000")
+    return int(re.sub(r"\D", "", match[1]))
+
+
+def measure_revisions(
+    model: str, revisions: Sequence[Revision], measurement: Measurement, *, out: Path, device: str = "cpu"
+) -> Iterator[dict[str, Any]]:
+    """The row of each revision, in order; it is appended to ``out`` as soon as it is known.
+
+    A revision that is in the file under the same settings is not measured again.
+    """
+    rows = {str(row.get("digest")): row for row in read_rows(out)}
+    for revision in revisions:
+        digest = measurement.digest(model, revision.name, revision.fingerprint())
+        if digest not in rows:
+            row = {"step": revision.step, "revision": revision.name, "digest": digest}
+            rows[digest] = row | _measured(model, revision, measurement, device)
+            _appended(out, rows[digest])
+        yield rows[digest]
+
+
+def _measured(model: str, revision: Revision, measurement: Measurement, device: str) -> dict[str, Any]:
+    own = model if Path(model).is_dir() else None
+    loaded = load_language_model(revision.where, revision=revision.hub_revision, device=device, tokenizer_in=own)
+    row = measure(loaded, measurement)
+    del loaded
+    gc.collect()  # the next model may need the memory
+    return row
+
+
+def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
+    """In-context accuracy, weights score and context score of one model, as JSON data."""
+    decoder, tokens = decoder_for(loaded, measurement.task, template=measurement.template, labels=measurement.labels)
+    found = icl_accuracy(decoder, tokens, measurement.n_prompts, measurement.seed)
+    weights = _scores(decoder, tokens, measurement, "weights")
+    context = _scores(decoder, tokens, measurement, "context")
+    names = tokens.shape.factor_names
+    asked = [names[factor] for factor in tokens.shape.hidden_factors]
+    layers = sorted({score.layer for score in weights})
+    return {
+        "icl": asdict(found),
+        "cut": measurement.cut,
+        "layers": layers,
+        "weights_score": _means(weights, layers, asked, "accuracy"),
+        "weights_control": _means(weights, layers, asked, "control_accuracy"),
+        "weights_chance": _means(weights, layers, asked, "chance")[0],
+        "weights_by_factor": {name: _means(weights, layers, [name], "accuracy") for name in names},
+        "context_score": [score.accuracy for score in context],
+        "context_control": [score.control_accuracy for score in context],
+        "context_chance": context[0].chance,
+        "split_items": len(tokens.split_items),
+        "items_seen": tokens.n_items_seen,
+    }
+
+
+def _scores(decoder: Decoder, tokens: TokenTask, measurement: Measurement, component: Any) -> list[ProbeScore]:
+    return probe_components(
+        decoder,
+        tokens,
+        component=component,
+        layers=None if measurement.layer is None else [measurement.layer],
+        cut=measurement.cut,
+        n_train=measurement.n_train,
+        n_test=measurement.n_test,
+        seed=measurement.seed,
+    )
+
+
+def _means(scores: Sequence[ProbeScore], layers: Sequence[int], factors: Sequence[str], what: str) -> list[float]:
+    """One value for each layer: the mean over these factors."""
+    return [
+        fmean(getattr(score, what) for score in scores if score.layer == layer and score.factor in factors)
+        for layer in layers
+    ]
+
+
+def _appended(out: Path, row: dict[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole = out.read_bytes().rfind(b"\n") + 1 if out.exists() else 0  # a row cut off by a crash goes
+    RowFile(out, keep_bytes=whole).append(row)
+
+
+@dataclass(frozen=True)
+class MarkedPlateau:
+    """A plateau of the in-context accuracy, with the weights score at its start and its end."""
+
+    plateau: Plateau
+    layer: int
+    weights_score: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {**self.plateau.as_dict(), "layer": self.layer, "weights_score": list(self.weights_score)}
+
+
+def accuracy_plateaus(rows: Sequence[dict[str, Any]]) -> list[MarkedPlateau]:
+    """Plateaus of the in-context accuracy over steps, between the task's two floors; none for fewer than 8 revisions.
+
+    The weights score is that of :func:`best_layer`, at the revisions nearest to the ends.
+    """
+    steps = [row["step"] for row in rows]
+    icl = rows[-1]["icl"]
+    found = find_plateaus(
+        steps,
+        [row["icl"]["accuracy"] for row in rows],
+        floor=icl["no_context_accuracy"],
+        ceiling=icl["bayes_accuracy"],
+        direction="max",
+    )
+    best = best_layer(rows, "weights")
+
+    def score_at(step: float) -> float:
+        nearest = min(rows, key=lambda row: math.fabs(row["step"] - step))
+        return float(nearest["weights_score"][best])
+
+    layer = int(rows[-1]["layers"][best])
+    return [MarkedPlateau(one, layer, (score_at(one.start), score_at(one.end))) for one in found]
+
+
+def best_layer(rows: Sequence[dict[str, Any]], component: Literal["weights", "context"]) -> int:
+    """Index into ``layers`` of the highest score in the last row; the embedding only where there is nothing else."""
+    scores, layers = rows[-1][f"{component}_score"], rows[-1]["layers"]
+    return max(range(len(scores)), key=lambda index: (layers[index] > 0, scores[index]))

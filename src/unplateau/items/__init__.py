@@ -1,0 +1,1 @@
+"""Where items come from: vectors or tokens with known factors."""

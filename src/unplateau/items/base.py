@@ -1,0 +1,102 @@
+"""Where items come from: vectors with known factors, split once into train and test.
+
+What enters: the description of a set of items. What leaves: item vectors (for models), factor values (for labels,
+floors and probes) and pictures (for people).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unplateau.config import Kind
+from unplateau.layout import Split
+from unplateau.rng import fold
+
+
+class ItemSource(Kind):
+    """A finite set of N items with F discrete factors each."""
+
+    noun = "source of items"
+
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the items held out for testing")
+    split_seed: int = Field(0, ge=0, description="seed of the train/test split of the items")
+
+    @property
+    @abstractmethod
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the F factors."""
+
+    @property
+    @abstractmethod
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Number of values of each factor."""
+
+    @property
+    @abstractmethod
+    def item_width(self) -> int:
+        """Length of an item vector; 0 where items are written in tokens."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that items are written in; 0 where they are vectors."""
+        return 0
+
+    @property
+    def item_length(self) -> int:
+        """Positions that an item takes in a prompt."""
+        return 1
+
+    @property
+    def tokens_per_position(self) -> int:
+        """The most tokens that are summed at a position (P)."""
+        return 1
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Whether training leaves the test items out: see :class:`~unplateau.tasks.base.Task`."""
+        return True
+
+    @abstractmethod
+    def factors(self) -> Tensor:
+        """(N, F) int64: the factor values of every item."""
+
+    @abstractmethod
+    def vectors(self, index: Tensor) -> Tensor:
+        """(..., item width) float32: the vectors of the items with these indices (any shape of int64).
+
+        Where items are written in tokens: (..., positions, tokens at a position) int64, from 1 to ``vocabulary``; 0
+        stands for none.
+        """
+
+    def images(self, index: Tensor) -> npt.NDArray[np.uint8] | None:
+        """(..., height, width, 3): pictures of these items for people to look at, where there are any."""
+        del index
+        return None
+
+    def texts(self) -> tuple[str, ...] | None:
+        """N texts: the items for people to read, where they are words or sentences."""
+        return None
+
+    def split(self, name: Split) -> Tensor:
+        """(n,) int64: the indices of the items in one half of the split; the halves share no item.
+
+        Where no items are held out, ``train`` has all items.
+        """
+        train, test = _split(len(self.factors()), self.test_fraction, self.split_seed)
+        if name == "test":
+            return test
+        return train if self.holds_out_items else torch.arange(len(self.factors()))
+
+
+@lru_cache(maxsize=32)
+def _split(n_items: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(n_items, generator=fold(seed, "split"))
+    n_test = max(1, round(n_items * test_fraction))
+    return order[n_test:].sort().values, order[:n_test].sort().values

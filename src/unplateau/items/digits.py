@@ -1,0 +1,74 @@
+"""Real images that need no download: scikit-learn's 1,797 scans of handwritten digits (Alpaydin and Kaynak 1998).
+
+What enters: nothing. What leaves: 8 x 8 grey images with one factor, the digit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unplateau.errors import MissingExtraError
+from unplateau.items.base import ItemSource
+
+INK = 16
+"""Largest value of a pixel in the data."""
+
+ZOOM = 4
+
+
+class Digits(ItemSource):
+    """Handwritten digits; an item vector is the 64 pixels, centred and scaled on the train split."""
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """One factor: the digit."""
+        return ("class",)
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Ten digits."""
+        return (10,)
+
+    @property
+    def item_width(self) -> int:
+        """64 pixels."""
+        return 64
+
+    def factors(self) -> Tensor:
+        """(1797, 1) int64: the digit of every image."""
+        return _scans()[1]
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """(..., 64) float32: zero mean per pixel and mean variance 1 over the train images."""
+        return _standardised(self)[index]
+
+    def images(self, index: Tensor) -> npt.NDArray[np.uint8]:
+        """(..., 32, 32, 3): the scans, enlarged, white ink on black."""
+        grey = (_scans()[0][index].numpy() * (255 / INK)).round().astype(np.uint8).reshape(*index.shape, 8, 8, 1)
+        return grey.repeat(ZOOM, axis=-3).repeat(ZOOM, axis=-2).repeat(3, axis=-1)
+
+
+@lru_cache(maxsize=1)
+def _scans() -> tuple[Tensor, Tensor]:
+    """Pixels (1797, 64) from 0 to 16 and digits (1797, 1)."""
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise MissingExtraError("Digits needs scikit-learn: pip install 'unplateau[digits]'") from error
+    scans = load_digits()
+    digits = torch.from_numpy(scans.target.astype(np.int64))
+    return torch.from_numpy(scans.data.astype(np.float32)), digits[:, None]
+
+
+@lru_cache(maxsize=8)
+def _standardised(source: Digits) -> Tensor:
+    # One scale for all pixels: some are blank in every scan and have no variance of their own.
+    pixels = _scans()[0]
+    train = pixels[source.split("train")]
+    spread = train.var(dim=0, correction=0).mean().sqrt()
+    return (pixels - train.mean(dim=0)) / spread

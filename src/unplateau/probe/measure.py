@@ -1,0 +1,230 @@
+"""Probes of a model on a task: what the weights alone know of an item, and what the context tells of the hidden factor.
+
+What enters: a model and a task (or two batches of it). What leaves: scores of every layer, each with its cut, chance
+level and control (Fu et al. 2024, section 4; there one layer and one pass of training, here all and to convergence).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from unplateau.decompose import Decomposable, decompose
+from unplateau.errors import SpecError, suggest
+from unplateau.layout import Cut, Split, TaskShape
+from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
+from unplateau.rng import fold_seed
+from unplateau.scores import LayerScores, ProbeScore
+from unplateau.tasks.base import Sampler
+from unplateau.tensors import Batch, Components
+
+Component = Literal["weights", "context", "hidden"]
+
+HIDDEN_FACTOR = "hidden factor"
+
+PROMPTS_AT_ONCE = 64
+
+MOST_DRAWS = 10
+"""Where items are drawn for training and test alike, so many times more prompts may be needed for other items."""
+
+
+def probe_components(
+    model: Decomposable,
+    task: Sampler,
+    *,
+    component: Component = "weights",
+    layers: Sequence[int] | None = None,
+    cut: Cut = "self",
+    n_train: int = 4096,
+    n_test: int = 4096,
+    seed: int = 0,
+    method: Method = "ridge",
+    penalty: float = PENALTY,
+) -> list[ProbeScore]:
+    """Held-out accuracies of linear probes, for every layer in ``layers`` (all of 0 .. L by default) and factor.
+
+    ``weights``: from the weights component at the item positions to every factor of the item there. ``hidden``: the
+    same from the full hidden state. ``context``: from the context component to the index of the hidden factor, at the
+    item positions of the second half of the prompt, where there has been something to infer it from. ``n_train`` and
+    ``n_test`` count examples, that is positions. Test examples come from the test items and train examples from other
+    items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist.
+    """
+    chosen = _chosen_layers(model, component, layers)
+    draw = _Draw(model, task, component, chosen, cut, seed)
+    test = draw.examples("test", n_test)
+    train = draw.examples("train", n_train, without=test.item)
+    names, sizes = _targets(task.shape, component)
+    result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
+    return [
+        ProbeScore(
+            layer=layer,
+            factor=name,
+            accuracy=float(result.accuracy[row, factor]),
+            chance=float(result.chance[factor]),
+            control_accuracy=float(result.control[row, factor]),
+            n_test=result.n_test,
+            component=component,
+            cut=cut,
+        )
+        for row, layer in enumerate(chosen)
+        for factor, name in enumerate(names)
+    ]
+
+
+@dataclass(frozen=True)
+class _Found(Examples):
+    """Examples and the items (N,) that they come from; -1 where an example is no item."""
+
+    item: Tensor
+
+
+def score_layers(
+    model: Decomposable, train: Batch, test: Batch, *, cut: Cut = "self", seed: int = 0, method: Method = "ridge"
+) -> LayerScores:
+    """All probes of :func:`probe_components` on two batches, with one decomposition of each.
+
+    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Leaves the model
+    as it is and takes no random numbers but those of ``seed``.
+    """
+    shape = model.shape
+    parts = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
+    item_train, item_test = (
+        _stack([_examples(model, found, batch, component) for component in ("weights", "hidden")])
+        for found, batch in parts
+    )
+    item_train = _without(item_train, item_test.item)
+    context_train, context_test = (_examples(model, found, batch, "context") for found, batch in parts)
+    items = probe_accuracies(item_train, item_test, shape.factor_sizes, method=method, seed=seed)
+    sizes = _targets(shape, "context")[1]
+    return _layer_scores(
+        items, probe_accuracies(context_train, context_test, sizes, method=method, seed=seed), shape, cut
+    )
+
+
+def _layer_scores(items: Accuracies, context: Accuracies, shape: TaskShape, cut: Cut) -> LayerScores:
+    weights, hidden = items.accuracy.chunk(2)  # each (L + 1, F)
+    asked = list(shape.hidden_factors)  # a score is a mean over the factors that a prompt may hide
+    return LayerScores(
+        cut=cut,
+        weights_score=weights[:, asked].mean(1).tolist(),
+        weights_control=items.control.chunk(2)[0][:, asked].mean(1).tolist(),
+        weights_chance=float(items.chance[asked].mean()),
+        hidden_score=hidden[:, asked].mean(1).tolist(),
+        context_score=context.accuracy[:, 0].tolist(),
+        context_control=context.control[:, 0].tolist(),
+        context_chance=float(context.chance[0]),
+        weights_by_factor={name: weights[:, factor].tolist() for factor, name in enumerate(shape.factor_names)},
+    )
+
+
+def _chosen_layers(model: Decomposable, component: str, layers: Sequence[int] | None) -> Sequence[int]:
+    if component not in get_args(Component):
+        raise SpecError(f"unknown component '{component}'{suggest(component, get_args(Component))}")
+    existing = range(model.n_layers + 1)
+    chosen = existing if layers is None else layers
+    for layer in chosen:
+        if layer not in existing:
+            raise SpecError(f"layers: there is no layer {layer}; this model has 0 (the embedding) to {model.n_layers}")
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What one call of probe_components reads, from prompts of the probe's own stream of random numbers."""
+
+    model: Decomposable
+    task: Sampler
+    component: Component
+    layers: Sequence[int]
+    cut: Cut
+    seed: int
+
+    def examples(self, split: Split, n_examples: int, *, without: Tensor | None = None) -> _Found:
+        """Exactly ``n_examples`` examples of these layers, none of an item in ``without``."""
+        if n_examples < 1:
+            raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
+        n_prompts = math.ceil(n_examples / _per_prompt(self.task.shape, self.component))
+        parts: list[_Found] = []
+        while sum(len(part.group) for part in parts) < n_examples:
+            if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
+                raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
+            parts.append(self._batch(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE), without))
+        return _first(parts, n_examples)
+
+    def _batch(self, split: Split, step: int, size: int, without: Tensor | None) -> _Found:
+        batch = self.task.sample(step, batch_size=size, split=split, seed=fold_seed(self.seed, "probe"))
+        found = _examples(self.model, _decompose(self.model, batch, self.cut), batch, self.component)
+        return _without(replace(found, features=found.features[list(self.layers)]), without)
+
+
+def _first(parts: Sequence[_Found], n_examples: int) -> _Found:
+    """The first examples of several batches; groups of different batches are different groups."""
+    offsets = accumulate((len(part.labels) for part in parts), initial=0)
+    group = torch.cat([part.group + offset for part, offset in zip(parts, offsets, strict=False)])[:n_examples]
+    return _Found(
+        torch.cat([part.features for part in parts], 1)[:, :n_examples],
+        torch.cat([part.labels for part in parts])[: int(group.max()) + 1],
+        group,
+        torch.cat([part.item for part in parts])[:n_examples],
+    )
+
+
+def _examples(model: Decomposable, components: Components, batch: Batch, component: Component) -> _Found:
+    """All examples of a batch: groups are positions (each has its own item), or prompts for the hidden factor."""
+    states = {"weights": components.weights, "context": components.context, "hidden": components.hidden}[component]
+    if component != "context":
+        labels = batch.factors.flatten(0, 1).cpu()
+        features = model.at_items(states, batch.inputs).flatten(1, 2)  # (L + 1, N, D)
+        return _Found(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
+    late = model.at_queries(states, batch.inputs)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
+    group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
+    none = torch.full((len(group),), -1)
+    return _Found(late.flatten(1, 2).cpu(), _hidden_class(batch, model.shape)[:, None], group, none)
+
+
+def _hidden_class(batch: Batch, shape: TaskShape) -> Tensor:
+    """(B,): which of the shape's ``hidden_choices`` a prompt hides."""
+    if shape.hidden_names:
+        return batch.hidden_factor.cpu()
+    index = torch.full((len(shape.factor_sizes),), -1)
+    index[list(shape.hidden_factors)] = torch.arange(len(shape.hidden_factors))
+    return index[batch.hidden_factor.cpu()]
+
+
+def _without(found: _Found, items: Tensor | None) -> _Found:
+    """The examples whose items are not among these: nobody is examined on what the probe was fitted to."""
+    if items is None:
+        return found
+    kept = ~torch.isin(found.item, items) | (found.item < 0)
+    if bool(kept.all()):
+        return found
+    labels = found.labels[found.group][kept]
+    return _Found(found.features[:, kept], labels, torch.arange(len(labels)), found.item[kept])
+
+
+def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and numbers of classes of what is probed for."""
+    if component == "context":
+        return (HIDDEN_FACTOR,), (len(shape.hidden_choices),)
+    return shape.factor_names, shape.factor_sizes
+
+
+def _per_prompt(shape: TaskShape, component: Component) -> int:
+    """Examples that a prompt gives."""
+    return shape.n_pairs - shape.n_pairs // 2 if component == "context" else len(shape.item_positions)
+
+
+def _stack(parts: Sequence[_Found]) -> _Found:
+    """Examples that differ in their features only, as further layers of one."""
+    return replace(parts[0], features=torch.cat([part.features for part in parts]))
+
+
+def _decompose(model: Decomposable, batch: Batch, cut: Cut) -> Components:
+    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return decompose(model, batch.inputs if parameter is None else batch.to(parameter.device).inputs, cut=cut)

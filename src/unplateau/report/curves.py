@@ -1,0 +1,233 @@
+"""Which panels a report has, and what is in them.
+
+What enters: the figures and histories of runs, by strategy. What leaves: panels in the order of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+
+from unplateau.analysis.runs import RunSummary
+from unplateau.report.panels import (
+    MOST_COLUMNS,
+    AnyPanel,
+    CurvePanel,
+    Floats,
+    HeatPanel,
+    Line,
+    OverviewPanel,
+    merged,
+    running_mean,
+)
+from unplateau.report.style import Look, looks, printable
+
+BLOCK = 3
+"""The block whose scores are quoted: the third, as in Fu et al. 2024, or the last of a shallower model."""
+
+Groups = Mapping[str, tuple[RunSummary, ...]]
+"""The runs of each strategy, in the order in which they are shown."""
+
+
+def all_panels(groups: Groups) -> list[AnyPanel]:
+    """The panels of a report; those of scores are left out for strategies without probes."""
+    look = looks(list(groups))
+    with_probes = [name for name in groups if any(run.weights_score for run in groups[name])]
+    panels: list[AnyPanel] = [_overview(groups, look, by) for by in ("step", "compute")]
+    panels += [_curves(groups, name, look[name], measure) for measure in ("loss", "accuracy") for name in groups]
+    panels += [_scores(groups, name, look[name], part) for part in ("weights", "context") for name in with_probes]
+    return [*panels, *(_layers(groups, name, look[name]) for name in with_probes)]
+
+
+def block_of(run: RunSummary) -> int:
+    """Index into a run's scores of the block that is quoted."""
+    return min(BLOCK, len(run.weights_score) - 1)
+
+
+def layer_name(layer: int) -> str:
+    """``embedding``, ``block 1`` and so on."""
+    return f"block {layer}" if layer else "embedding"
+
+
+def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "compute"]) -> OverviewPanel:
+    column, unit, label = ("step", 1.0, "step") if by == "step" else ("train_flops", 1e12, "training compute (TFLOP)")
+    drawn = [
+        (name, look[name], tuple(_progress_line(run, column, unit) for run in runs)) for name, runs in groups.items()
+    ]
+    words = " ".join(_progress_words(name, runs, by) for name, runs in groups.items())
+    return OverviewPanel(
+        kind=f"progress-by-{by}",
+        strategy="",
+        title="by step" if by == "step" else "by training compute",
+        alt=f"Progress of all strategies against {label}. {words}",
+        x_label=label,
+        y_label="progress",
+        limits=(
+            0.0,
+            max([line.x[-1] for _, _, lines in drawn for line in lines if line.x.size], default=0) or 1.0,
+            -0.12,
+            1.12,
+        ),
+        look=look["plain"],
+        levels={"completion": 0.9, "escape": 0.2},
+        groups=tuple(drawn),
+    )
+
+
+def _progress_line(run: RunSummary, column: str, unit: float) -> Line:
+    rows = [row for row in run.record.history if "progress" in row and row.get(column) is not None]
+    means = running_mean([row["step"] for row in rows], [row["progress"] for row in rows])
+    return Line(run.seed, *merged([row[column] / unit for row in rows], means))
+
+
+def _progress_words(name: str, runs: Sequence[RunSummary], by: Literal["step", "compute"]) -> str:
+    parts = []
+    for run in runs:
+        costs = run.costs_to["escape"] or run.costs
+        where = f"step {costs.steps:,}" if by == "step" else f"{(costs.train_flops or 0) / 1e12:.3g} TFLOP"
+        escape = f"no escape by {where}" if run.escape_step is None else f"escape at {where}"
+        end = "" if run.final_progress is None else f", final progress {run.final_progress:.2f}"
+        parts.append(f"seed {run.seed} {escape}{end}")
+    return f"{printable(name)}: {'; '.join(parts)}."
+
+
+def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
+    floors = groups[name][0].record.floors
+    levels = {
+        "no context": fmean(getattr(floors, f"no_context_{measure}")),
+        "Bayes-optimal": fmean(getattr(floors, f"bayes_{measure}")),
+    }
+    lines = tuple(_curve(run, measure) for run in groups[name])
+    words = f"{_levels_words(levels)} {' '.join(map(_curve_words, lines))}"
+    return CurvePanel(
+        kind=measure,
+        strategy=name,
+        title=printable(name),
+        alt=f"{measure.capitalize()} of {printable(name)} against step. {words}",
+        x_label="step",
+        y_label="loss (nats)" if measure == "loss" else "accuracy",
+        limits=(0.0, _last_step(groups), *_limits(groups, measure, levels)),
+        look=look,
+        levels=levels,
+        lines=lines,
+    )
+
+
+def _curve(run: RunSummary, measure: str) -> Line:
+    plateaus = tuple((float(plateau.start), float(plateau.end)) for plateau in run.plateaus)
+    return _line(run, *run.record.history.column(measure), plateaus=plateaus)
+
+
+def _line(
+    run: RunSummary, steps: Sequence[int], values: Sequence[float], plateaus: tuple[tuple[float, float], ...] = ()
+) -> Line:
+    """A curve over steps with the point of escape on it."""
+    x, y = merged(steps, values)
+    escape = run.escape_step
+    mark = None if escape is None or not x.size else (float(escape), float(np.interp(escape, x, y)))
+    return Line(run.seed, x, y, plateaus, mark)
+
+
+def _curve_words(line: Line) -> str:
+    if not line.y.size:
+        return f"Seed {line.seed} has no rows yet."
+    flat = ", ".join(f"{start:,.0f} to {end:,.0f}" for start, end in line.plateaus)
+    plateau = f"plateau from step {flat}" if flat else "no plateau"
+    escape = f"escape at step {line.mark[0]:,.0f}" if line.mark else "no escape"
+    return f"Seed {line.seed}: {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end, {plateau}, {escape}."
+
+
+def _levels_words(levels: dict[str, float]) -> str:
+    return "; ".join(f"{name} {value:.2f}" for name, value in levels.items()).capitalize() + "."
+
+
+def _limits(groups: Groups, measure: str, levels: dict[str, float]) -> tuple[float, float]:
+    """Both levels with some air, and the bulk of all values up to half as far again: a few may lie far outside."""
+    low, high = min(levels.values()), max(levels.values())
+    span = (high - low) or 1.0
+    lowest, highest, air = low - 0.5 * span, high + 0.5 * span, 0.14 * span
+    values = [value for runs in groups.values() for run in runs for value in run.record.history.column(measure)[1]]
+    if values:
+        low, high = min(low, float(np.quantile(values, 0.01))), max(high, float(np.quantile(values, 0.98)))
+    return max(low, lowest) - air, min(high, highest) + air
+
+
+def _last_step(groups: Groups) -> float:
+    return float(max(run.steps for runs in groups.values() for run in runs) or 1)
+
+
+def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "context"]) -> CurvePanel:
+    runs = [run for run in groups[name] if run.weights_score]
+    block = block_of(runs[0])
+    lines, controls = (
+        tuple(_score_line(run, f"{part}_{column}", block) for run in runs) for column in ("score", "control")
+    )
+    levels = {"chance": fmean(run.record.history.last(f"{part}_chance") for run in runs)}
+    ends = "; ".join(
+        f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end, control {control.y[-1]:.2f}"
+        for line, control in zip(lines, controls, strict=True)
+    )
+    what = f"{part.capitalize()} score of {layer_name(block)} of {printable(name)} under cut {runs[0].cut} against step"
+    return CurvePanel(
+        kind=f"{part}-score",
+        strategy=name,
+        title=printable(name),
+        alt=f"{what}. {_levels_words(levels)} {ends.capitalize()}.",
+        x_label="step",
+        y_label=f"{part} score",
+        limits=(0.0, _last_step(groups), 0.0, 1.04),
+        look=look,
+        levels=levels,
+        lines=lines,
+        controls=controls,
+    )
+
+
+def _score_line(run: RunSummary, column: str, block: int) -> Line:
+    steps, scores = run.record.history.column(column)
+    return _line(run, steps, [score[block] for score in scores])
+
+
+def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
+    runs = [run for run in groups[name] if run.weights_score]
+    steps, values = _mean_scores(runs)
+    ends = f"from step {steps[0]:,.0f} to step {steps[-1]:,.0f}"
+    words = "; ".join(f"{layer_name(layer)} {row[0]:.2f} to {row[-1]:.2f}" for layer, row in enumerate(values))
+    chance = fmean(run.record.history.last("weights_chance") for run in runs)
+    seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
+    edges, columns = _columns(steps, values)
+    return HeatPanel(
+        kind="layers",
+        strategy=name,
+        title=printable(name),
+        alt=f"Weights score of every layer of {printable(name)} {ends}, cut {runs[0].cut}, {seeds}, "
+        f"chance {chance:.2f}: {words}.",
+        x_label="step",
+        y_label="block",
+        limits=(0.0, _last_step(groups), -0.5, len(values) - 0.5),
+        look=look,
+        edges=edges,
+        values=columns,
+        colours=(chance, 1.0),
+        marks=tuple(float(run.escape_step) for run in runs if run.escape_step is not None),
+    )
+
+
+def _mean_scores(runs: Sequence[RunSummary]) -> tuple[Floats, Floats]:
+    """Steps, and (L + 1, steps) means over the runs that were probed there."""
+    by_step: dict[int, list[list[float]]] = {}
+    for run in runs:
+        for step, score in zip(*run.record.history.column("weights_score"), strict=True):
+            by_step.setdefault(step, []).append(score)
+    steps = sorted(by_step)
+    return np.asarray(steps, dtype=np.float64), np.stack([np.mean(by_step[step], axis=0) for step in steps], axis=1)
+
+
+def _columns(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Column edges half-way between probings, and the columns, at most as many as can be told apart."""
+    x, columns = merged(steps, values, MOST_COLUMNS)
+    middles = (x[1:] + x[:-1]) / 2
+    return np.concatenate([[steps[0]], middles, [max(steps[-1], steps[0] + 1)]]), columns

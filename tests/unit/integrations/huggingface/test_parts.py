@@ -1,0 +1,183 @@
+"""What is let in and what is refused, each with one line that names the model type and the reason."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    MambaConfig,
+    MambaForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from tiny_language_models import tiny_model, tiny_prompts
+from unplateau.errors import SpecError
+from unplateau.integrations.huggingface import Decoder, admit
+from unplateau.integrations.huggingface.checks import tiny_config
+from unplateau.integrations.huggingface.parts import find_parts
+
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 61}
+
+
+def bert() -> Any:
+    return BertLMHeadModel(BertConfig(**SMALL, num_attention_heads=2, intermediate_size=16, is_decoder=False))
+
+
+def t5() -> Any:
+    return T5ForConditionalGeneration(T5Config(vocab_size=61, d_model=16, d_ff=16, num_layers=2, num_heads=2, d_kv=8))
+
+
+def mamba() -> Any:
+    return MambaForCausalLM(MambaConfig(**SMALL))
+
+
+def headless() -> Any:
+    return GPT2Model(tiny_model("gpt2").config)
+
+
+@pytest.mark.parametrize(
+    ("build", "parts"),
+    [
+        (bert, ("bert", "no causal mask", "bidirectional")),
+        (t5, ("t5", "encoder-decoder")),
+        (mamba, ("mamba", "block 0 (MambaBlock)", "state-space", "cut self")),
+        (headless, ("gpt2", "GPT2Model has no language-model head", "AutoModelForCausalLM")),
+        (lambda: torch.nn.Linear(2, 2), ("Linear: not a model of transformers",)),
+    ],
+)
+def test_refused_by_name(build: Any, parts: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError) as refused:
+        Decoder(build())
+    assert all(part in str(refused.value) for part in parts)
+    assert "\n" not in str(refused.value)
+
+
+def test_cut_that_means_nothing_is_refused_by_name() -> None:
+    """OLMo 2 norms what leaves attention, not what enters it: there is no normed input to put in its place."""
+    model = Olmo2ForCausalLM(tiny_config(Olmo2Config()))
+    decoder = Decoder(model)
+    tokens = tiny_prompts().tokens
+    for attention in ("causal", "self", "zero"):
+        decoder.token_states(tokens, None, attention, 1)
+    with pytest.raises(SpecError, match=r"olmo2: cut identity means nothing here: .* not the output of a norm"):
+        decoder.token_states(tokens, None, "identity", 1)
+
+
+def test_unknown_architecture_is_found_by_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for model_type in ("gpt2", "gpt_neox", "gemma2"):
+        model = tiny_model(model_type)
+        by_name = find_parts(model)
+        with monkeypatch.context() as patch:
+            patch.setattr("unplateau.integrations.huggingface.parts.LAYOUTS", {})
+            by_structure = find_parts(model)
+        assert by_structure.attentions == by_name.attentions
+        assert by_structure.final_norm is by_name.final_norm
+        assert by_structure.block_list is by_name.block_list
+
+
+def test_admission_takes_no_random_numbers_and_happens_once() -> None:
+    model, state = tiny_model("qwen2"), torch.get_rng_state()
+    first = admit(model)
+    assert admit(model) is first
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_admission_seeds_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators of other devices are not put back, so they must not be touched."""
+    seeded: list[int] = []
+    model = tiny_model("gpt2", scale_attn_by_inverse_layer_idx=True)  # a setting that no other test has
+    for place in ("cuda.manual_seed_all", "mps.manual_seed", "xpu.manual_seed_all"):
+        monkeypatch.setattr(f"torch.{place}", seeded.append)
+    state = torch.get_rng_state()
+    admit(model)
+    assert seeded == []
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Named(GPT2LMHeadModel):
+    """A user's own class, whose constructor takes more than a config: no tiny instance can be built."""
+
+    def __init__(self, config: GPT2Config, name: str) -> None:
+        super().__init__(config)
+        self.own_name = name
+
+
+def named(vocabulary: int = 24) -> Any:
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=32, n_embd=16, n_head=2, n_layer=2, bos_token_id=None, eos_token_id=None
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Named(config, "mine")
+
+
+@pytest.fixture
+def _nothing_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unplateau.integrations.huggingface.checks._ADMITTED", {})
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_tiny_instance_a_copy_is_checked_and_the_model_is_left_alone(dtype: torch.dtype) -> None:
+    model = named().to(dtype).train()
+    state = copy.deepcopy(model.state_dict())
+    versions = [parameter._version for parameter in model.parameters()]
+    assert admit(model) == {}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert [parameter._version for parameter in model.parameters()] == versions, "weights were written to"
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+def test_copy_that_breaks_a_law_is_not_admitted() -> None:
+    class Ahead(Named):
+        def forward(self, input_ids: Any = None, **given: Any) -> Any:
+            output = super().forward(input_ids=input_ids, **given)
+            output.logits = output.logits + output.logits.mean(1, keepdim=True)
+            return output
+
+    with pytest.raises(SpecError, match=r"^gpt2: not admitted: .*no causal mask"):
+        admit(Ahead(named().config, "mine"))
+
+
+@pytest.mark.usefixtures("_nothing_admitted")
+def test_neither_a_tiny_instance_nor_a_copy() -> None:
+    model = named()
+    model.last_state = model.transformer.wte.weight * 2  # of a graph: PyTorch copies no such tensor
+    with pytest.raises(SpecError, match=r"^gpt2: not admitted: no tiny instance can be built \(TypeError: .*name.*\)"):
+        admit(model)
+
+
+def test_setting_that_changes_the_architecture_is_looked_at_again() -> None:
+    """A model type that is admitted may have been told to look ahead."""
+    admit(tiny_model("gemma3_text"))
+    with pytest.raises(SpecError, match=r"gemma3_text: not admitted: .*no causal mask"):
+        admit(tiny_model("gemma3_text", use_bidirectional_attention=True))
+
+
+def test_size_does_not() -> None:
+    assert admit(tiny_model("llama")) is admit(tiny_model("llama", num_hidden_layers=1, intermediate_size=24))
+
+
+def test_number_of_blocks_and_missing_segments() -> None:
+    decoder, inputs = Decoder(tiny_model("gpt2")), tiny_prompts()
+    with pytest.raises(SpecError, match="n_layers 3: this model has 2 blocks"):
+        decoder.token_states(inputs.tokens, None, "self", 3)
+    with pytest.raises(SpecError, match="needs the segments"):
+        decoder.token_states(inputs.tokens, None, "item", 1)
+    with pytest.raises(SpecError, match="without the shape"):
+        _ = decoder.shape
+    with pytest.raises(SpecError, match="did you mean 'self'"):
+        decoder.token_states(inputs.tokens, None, "selff", 1)  # type: ignore[arg-type]

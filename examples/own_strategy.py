@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 import unplateau as up
 from unplateau.history import History
-from unplateau.layout import TaskShape
-from unplateau.strategies.base import Curriculum, LossTerm, StepState
+from unplateau.strategies.base import Curriculum, Host, LossTerm, Mix, Read, V, View
 from unplateau.testing import check_curriculum, check_loss_term
 
 
@@ -18,25 +17,30 @@ class Anneal(Curriculum):
 
     steps: int = Field(200, ge=4, description="steps until only the target task is left")
 
-    def task_at(self, step: int, task: up.Task, history: History) -> up.Task:
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
         """Shares 0.8, 0.6, 0.4, 0.2 of D_fix, then the target task."""
         stage = 4 * step // self.steps
         share = round(0.8 - 0.2 * stage, 1)
-        return up.Mixture(tasks=(task.fixed(), task), shares=(share, 1 - share)) if stage < 4 else task
+        return [(share, target.fixed()), (1 - share, target)] if stage < 4 else [(1.0, target)]
 
 
 class SmallStates(LossTerm):
-    """Keeps a read-out of the final state small; a term can be any differentiable scalar."""
+    """Keeps a read-out of the final state small; a term can be any differentiable scalar, its head any module."""
 
     weight: float = Field(0.01, ge=0, description="factor of this term in the loss")
 
-    def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """One linear read-out."""
-        return nn.Linear(width, 1)
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """A loop that cannot show the final state refuses this term by name."""
+        return ("final",)
 
-    def value(self, state: StepState) -> Tensor:
+    def build_head(self, host: Host) -> nn.Module:
+        """One linear read-out."""
+        return nn.Linear(host.width, 1, bias=False)
+
+    def value(self, view: View) -> Tensor:
         """Mean square of the read-out."""
-        return torch.mean(state.head(state.output.hidden[-1]) ** 2)
+        return torch.mean(view.head(view.final().states) ** 2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 
 import unplateau as up
 from unplateau.items.base import ItemSource
+from unplateau.layout import Vectors
 from unplateau.testing import check_task
 
 
@@ -16,7 +17,7 @@ class Dice(ItemSource):
 
     factor_names = property(lambda self: ("first", "second"))
     factor_sizes = property(lambda self: (6, 6))
-    item_width = property(lambda self: 12)
+    form = property(lambda self: Vectors(12))
 
     def factors(self) -> torch.Tensor:
         """(N, 2) results from 0 to 5."""

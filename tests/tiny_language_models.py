@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from unplateau.integrations.huggingface.checks import tiny_config
-from unplateau.layout import TaskShape
+from unplateau.layout import Factor, Layout, TaskShape, Tokens
 from unplateau.tensors import TokenPrompts
 
 SUPPORTED = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
@@ -21,7 +21,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "qwen3": {"num_key_value_heads": 2},
     "gemma2": {"attn_logit_softcapping": 1.0, "final_logit_softcapping": 1.0},
 }
-SHAPE = TaskShape(0, 3, 4, ("a",), (2,), (0,))
+SHAPE = TaskShape(Layout(3), Tokens(61), 4, (Factor("a", 2),), (0,), ("a",))
 
 
 def tiny_model(model_type: str, *, seed: int = 0, **changes: Any) -> Any:
@@ -48,9 +48,9 @@ def tiny_prompts(n_rows: int = 3, *, seed: int = 0) -> TokenPrompts:
     tokens = torch.randint(1, 61, (n_rows, 12), generator=generator)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[-1, 10:] = False
-    segments = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8]).repeat(n_rows, 1)
+    units = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8]).repeat(n_rows, 1)
     at = torch.tensor([[2, 6, 9]]).repeat(n_rows, 1)
-    return TokenPrompts(tokens, mask, segments, at, at)
+    return TokenPrompts(tokens, mask, units, at, at)
 
 
 def byte_tokenizer(texts: Iterable[str] = (), *, size: int = 400, bos: bool = False) -> PreTrainedTokenizerFast:

@@ -1,8 +1,7 @@
 """Separation of hidden states into what the weights alone compute and what the context adds.
 
-What enters: a model and prompts. What leaves: :class:`~unplateau.tensors.Components` of every layer. The weights
-component is the hidden state that the same weights compute with no access to any other position; the context
-component is the rest, so that hidden = weights + context (Fu et al. 2024, section 4).
+The weights component is the hidden state that the same weights compute with no access to any other position; the
+context component is the rest, so that hidden = weights + context (Fu et al. 2024, section 4).
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from unplateau.errors import SpecError, suggest
-from unplateau.layout import Attention, Cut, TaskShape
-from unplateau.tensors import Components, Output, Prompts, TokenPrompts
+from unplateau.layout import Attention, Cut
+from unplateau.tensors import Components, Inputs, Output
 
 
-def decompose(model: Decomposable, inputs: Prompts | TokenPrompts, *, cut: Cut = "self") -> Components:
+def decompose(model: Decomposable, inputs: Inputs, *, cut: Cut = "self") -> Components:
     """Hidden, weights and context components, each (L + 1, B, T, D); index 0 is the embedding.
 
     ``cut`` names what "no access" means: ``self`` (every position attends to itself only), ``item`` (to its own item
@@ -38,31 +37,17 @@ class Decomposable(Protocol):
     """A model whose hidden states can be computed with and without access to other positions."""
 
     @property
-    def shape(self) -> TaskShape:
-        """Sizes of the task that its prompts come from."""
-
-    @property
     def n_layers(self) -> int:
         """Number of blocks (L)."""
 
-    @property
-    def width(self) -> int:
-        """Width of the hidden state (D)."""
-
-    def __call__(self, inputs: Prompts | TokenPrompts, attention: Attention = "causal") -> Output:
+    def __call__(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) and hidden states (L + 1, B, T, D) under this attention."""
 
-    def at_items(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
-        """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
+    def component(self, inputs: Inputs, cut: Attention, n_layers: int) -> Tensor:
+        """(B, M, D): the states at the known positions after this many blocks, no more being computed than needed."""
 
-    def at_queries(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
-        """(..., B, T, D) -> (..., B, K, D): the states from which labels are predicted."""
-
-    def states_at_items(self, inputs: Prompts | TokenPrompts, attention: Attention, n_layers: int) -> Tensor:
-        """(B, M, D): the states at item positions after this many blocks, where no position sees another."""
-
-    def states_of_items(self, items: Tensor, positions: Tensor, attention: Attention, n_layers: int) -> Tensor:
-        """(N, 1, D): the same for items shown alone (:class:`~unplateau.tensors.Items`), ending at ``positions``."""
+    def component_alone(self, items: Tensor, positions: Tensor, cut: Attention, n_layers: int) -> Tensor:
+        """(N, D): the same for items shown alone (:class:`~unplateau.tensors.Items`), ending at ``positions`` (N,)."""
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """(..., D): the final layer norm, which stands between hidden states and any read-out."""

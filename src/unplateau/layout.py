@@ -1,7 +1,4 @@
-"""Plain values shared by both columns of the package: no torch, no I/O.
-
-``TaskShape`` is where tasks and models meet: they know each other through nothing else.
-"""
+"""Who stands where in a prompt and who sees whom: all that tasks and models know of each other. No torch."""
 
 from __future__ import annotations
 
@@ -9,10 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["train", "test"]
-
 Cut = Literal["self", "item", "identity", "zero"]
 """How "no access to any other position" is read: see ``unplateau.decompose``."""
-
 CUTS: tuple[Cut, ...] = ("self", "item", "identity", "zero")
 Attention = Literal["causal", "self", "item", "identity", "zero"]
 """``causal``: every position reads itself and all before. The others cut a position off from all others: ``self`` (it
@@ -21,57 +16,114 @@ takes several positions, from all other items: ``item`` (it reads itself and wha
 
 
 @dataclass(frozen=True)
-class TaskShape:
-    """What a model must know of a task: prompts are ``x_1 y_1 x_2 y_2 ... x_K y_K``.
+class Layout:
+    """The T positions of a prompt ``[cue] x_1 y_1 x_2 y_2 ... x_K y_K``.
 
-    ``item_width``: length of an item vector, 0 where items are written in tokens. ``n_pairs``: K. ``n_labels``: size of
-    the label vocabulary (C). ``factor_names``/``factor_sizes``: the F factors of an item. ``hidden_factors``: indices
-    of those a prompt may hide.
-
-    Of language only: ``vocabulary``: tokens that items are written in. ``item_length``: positions that an item takes.
-    ``tokens_per_position``: the most tokens that are summed at one. ``n_cues``: if above 0, one of so many cues stands
-    before the first item. ``labels_are_tokens``: labels are tokens of the items' vocabulary. ``factors_at``: whether an
-    item has factors as a whole, known at its last position, or each of its positions has its own. ``hidden_names``:
-    names of what a prompt may hide, where that is not a factor.
+    ``n_pairs``: K. ``item_length``: positions that an item takes; a label takes one. ``cue``: whether a position stands
+    before the first item. ``factors_at``: whether an item has factors as a whole, known at its last position, or each
+    of its positions has its own.
     """
 
-    item_width: int
     n_pairs: int
-    n_labels: int
-    factor_names: tuple[str, ...]
-    factor_sizes: tuple[int, ...]
-    hidden_factors: tuple[int, ...]
-    vocabulary: int = 0
     item_length: int = 1
-    tokens_per_position: int = 1
-    n_cues: int = 0
-    labels_are_tokens: bool = False
+    cue: bool = False
     factors_at: Literal["item", "position"] = "item"
-    hidden_names: tuple[str, ...] = ()
 
     @property
     def n_positions(self) -> int:
         """T: length of a prompt in positions."""
-        return self.first_position + self.n_pairs * (self.item_length + 1)
+        return self.first + self.n_pairs * (self.item_length + 1)
 
     @property
-    def first_position(self) -> int:
+    def first(self) -> int:
         """Where the first item begins: 1 after a cue, else 0."""
-        return 1 if self.n_cues else 0
+        return int(self.cue)
 
     @property
-    def query_positions(self) -> range:
-        """The K last positions of items, at which the label is predicted."""
-        return range(self.first_position + self.item_length - 1, self.n_positions, self.item_length + 1)
+    def queries(self) -> range:
+        """The K last positions of items, right before their labels: there a label is predicted."""
+        return range(self.first + self.item_length - 1, self.n_positions, self.item_length + 1)
 
     @property
-    def item_positions(self) -> tuple[int, ...]:
-        """The M positions whose factors are known: the query positions, or every position of every item."""
+    def labels(self) -> range:
+        """The K positions of labels."""
+        return range(self.first + self.item_length, self.n_positions, self.item_length + 1)
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """The M positions whose factors are known: the queries, or every position of every item."""
         if self.factors_at == "item":
-            return tuple(self.query_positions)
-        return tuple(end - back for end in self.query_positions for back in reversed(range(self.item_length)))
+            return tuple(self.queries)
+        return tuple(end - back for end in self.queries for back in reversed(range(self.item_length)))
 
     @property
-    def hidden_choices(self) -> tuple[str, ...]:
-        """Names of what a prompt may hide: of factors, unless the task says otherwise."""
-        return self.hidden_names or tuple(self.factor_names[factor] for factor in self.hidden_factors)
+    def units(self) -> tuple[int, ...]:
+        """T numbers: cut ``item`` leaves the positions together that share one: those of an item with factors."""
+        itself = list(range(self.n_positions))
+        if self.factors_at == "item":
+            for end in self.queries:
+                itself[end - self.item_length + 1 : end + 1] = [end] * self.item_length
+        return tuple(itself)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Items are vectors of this length."""
+
+    width: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Items are written in tokens from 1 to ``vocabulary``; at most ``at_once`` of them are summed at a position."""
+
+    vocabulary: int
+    at_once: int = 1
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What varies from item to item, and how many values it has."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """What a model must know of a task.
+
+    ``items``: how they enter. ``n_labels``: size of the label vocabulary (C). ``factors``: the F factors of an item.
+    ``asked``: indices of those that scores average, because a prompt may ask for them. ``choices``: names of what a
+    prompt may hide: of the factors asked for, unless the task says otherwise. ``labels_are_tokens``: labels are tokens
+    of the items' vocabulary. ``n_cues``: how many cues there are, one of which stands before the first item.
+    """
+
+    layout: Layout
+    items: Vectors | Tokens
+    n_labels: int
+    factors: tuple[Factor, ...]
+    asked: tuple[int, ...]
+    choices: tuple[str, ...]
+    labels_are_tokens: bool = False
+    n_cues: int = 0
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the F factors."""
+        return tuple(factor.name for factor in self.factors)
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Numbers of values of the F factors."""
+        return tuple(factor.size for factor in self.factors)
+
+    @property
+    def hides_factors(self) -> bool:
+        """Whether ``choices`` are factors, so that what a prompt hides is numbered among the F factors."""
+        return self.choices == tuple(self.factors[index].name for index in self.asked)
+
+    @property
+    def n_hidden(self) -> int:
+        """Below this is every number of what a prompt hides."""
+        return len(self.factors if self.hides_factors else self.choices)

@@ -1,11 +1,15 @@
-"""What probes found: one accuracy with its chance and control, and one probing of all layers as columns."""
+"""What probes found, as single values and as the columns of a row: the one place that knows these columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+from typing import Any, Literal
 
 from unplateau.layout import Cut
+
+Component = Literal["weights", "context", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -23,24 +27,70 @@ class ProbeScore:
     chance: float
     control_accuracy: float
     n_test: int
-    component: Literal["weights", "context", "hidden"]
+    component: Component
     cut: Cut
 
 
 @dataclass(frozen=True)
-class LayerScores:
-    """Scores of layers 0 .. L (lists of L + 1 accuracies) under ``cut``, as they are logged during training.
+class Scores:
+    """One look at a model: a list has a value for each layer, the embedding first. None: not looked at.
 
-    ``weights_*`` and ``hidden_score`` are means over the factors that a prompt may hide; ``weights_by_factor`` has
-    every factor by itself. ``hidden_score`` has the chance level and, up to noise, the control of ``weights_score``.
+    All are held-out accuracies of linear probes under ``cut``. ``weights_score``: from the weights component to the
+    factors of an item, mean over those that a prompt may ask for; ``weights_by_factor`` has every factor by itself.
+    ``hidden_score``: the same from the full hidden state. ``context_score``: from the context component to what the
+    prompt hides. ``*_control``: the same probe on shuffled labels; ``*_chance``: always naming the commonest class.
+    ``hidden_score`` has the chance level and, up to noise, the control of ``weights_score``.
     """
 
     cut: Cut
     weights_score: list[float]
     weights_control: list[float]
     weights_chance: float
-    hidden_score: list[float]
-    context_score: list[float]
-    context_control: list[float]
-    context_chance: float
+    hidden_score: list[float] | None
+    context_score: list[float] | None
+    context_control: list[float] | None
+    context_chance: float | None
     weights_by_factor: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, cells: Iterable[ProbeScore], asked: Sequence[str]) -> Scores:
+        """From the scores of single layers and factors; means are over the factors named in ``asked``."""
+        found: dict[Component, list[ProbeScore]] = {"weights": [], "hidden": [], "context": []}
+        for cell in cells:
+            found[cell.component].append(cell)
+        weights, hidden, context = found["weights"], found["hidden"], found["context"]
+        names = dict.fromkeys(cell.factor for cell in weights)
+        return cls(
+            cut=weights[0].cut,
+            weights_score=_by_layer(weights, "accuracy", asked),
+            weights_control=_by_layer(weights, "control_accuracy", asked),
+            weights_chance=_by_layer(weights, "chance", asked)[0],
+            hidden_score=_by_layer(hidden, "accuracy", asked) if hidden else None,
+            context_score=_by_layer(context, "accuracy") if context else None,
+            context_control=_by_layer(context, "control_accuracy") if context else None,
+            context_chance=context[0].chance if context else None,
+            weights_by_factor={name: _by_layer(weights, "accuracy", [name]) for name in names},
+        )
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Scores | None:
+        """The scores in a logged row; None if nobody looked at that step."""
+        found: dict[str, Any] = {field.name: row.get(field.name) for field in fields(cls)}
+        return cls(**found) if "weights_score" in row else None
+
+    def columns(self) -> dict[str, Any]:
+        """As columns of a row; what was not looked at is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _by_layer(
+    cells: Sequence[ProbeScore],
+    what: Literal["accuracy", "control_accuracy", "chance"],
+    factors: Sequence[str] | None = None,
+) -> list[float]:
+    """One value for each layer: the mean over these factors (all if None)."""
+    layers: dict[int, list[float]] = {}
+    for cell in cells:
+        if factors is None or cell.factor in factors:
+            layers.setdefault(cell.layer, []).append(getattr(cell, what))
+    return [fmean(values) for _, values in sorted(layers.items())]

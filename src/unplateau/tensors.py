@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unplateau.layout import Cut
+from unplateau.errors import SpecError
+from unplateau.layout import Cut, Layout
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a model reads: ``x_1 y_1 ... x_K y_K``.
+    """What a model reads: ``[cue] x_1 y_1 ... x_K y_K``, positions as ``layout`` says.
 
     ``items``: vectors (B, K, item width) float, or tokens (B, K, positions of an item, P) int64, where the P tokens of
     a position (one for a word, several for its letters) enter as the sum of their embeddings and 0 stands for none.
@@ -26,33 +27,69 @@ class Prompts:
 
     items: Tensor
     labels: Tensor
+    layout: Layout
     cues: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prompts:
         """The same change to each tensor."""
-        return Prompts(change(self.items), change(self.labels), None if self.cues is None else change(self.cues))
+        cues = None if self.cues is None else change(self.cues)
+        return Prompts(change(self.items), change(self.labels), self.layout, cues)
+
+    def at_known(self, states: Tensor) -> Tensor:
+        """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
+        return self.at_queries(states) if self.layout.factors_at == "item" else states[..., self.layout.known, :]
+
+    def at_queries(self, states: Tensor) -> Tensor:
+        """(..., B, T, D) -> (..., B, K, D): the states from which labels are predicted."""
+        queries = self.layout.queries
+        return states[..., queries.start :: queries.step, :]
+
+    def at_labels(self, states: Tensor) -> Tensor:
+        """(..., B, T, D) -> (..., B, K, D): the states of the labels."""
+        labels = self.layout.labels
+        return states[..., labels.start :: labels.step, :]
 
 
 @dataclass(frozen=True)
 class TokenPrompts:
-    """Prompts as the tokenizer of a language model writes them, padded on the right.
+    """Tokens (B, T) int64 for a language model, and as much as is known about them.
 
-    ``tokens`` (B, T) int64; ``mask`` (B, T) bool, False at padding. ``segments`` (B, T) int64: tokens of one item (of
-    one word, where every word has factors) share a number, all others have one of their own. ``items`` (B, M):
-    positions of the last token of each item, whose factors are known. ``queries`` (B, K): positions whose next token is
-    the label.
+    ``mask`` (B, T) bool, False at padding. ``units`` (B, T) int64: what cut ``item`` leaves together shares a number:
+    the tokens of one item (of one word, where every word has factors), every other token has its own. ``known``
+    (B, M): positions of the last token of each item, whose factors are known. ``queries`` (B, K): positions whose next
+    token is the label. ``places`` (B, T): where each token stands; None: counted from the first that is no padding.
     """
 
     tokens: Tensor
-    mask: Tensor
-    segments: Tensor
-    items: Tensor
-    queries: Tensor
+    mask: Tensor | None = None
+    units: Tensor | None = None
+    known: Tensor | None = None
+    queries: Tensor | None = None
+    places: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TokenPrompts:
         """The same change to each tensor."""
-        tensors = (self.tokens, self.mask, self.segments, self.items, self.queries)
-        return TokenPrompts(*(change(tensor) for tensor in tensors))
+        optional = (self.mask, self.units, self.known, self.queries, self.places)
+        return TokenPrompts(change(self.tokens), *(None if one is None else change(one) for one in optional))
+
+    def at_known(self, states: Tensor) -> Tensor:
+        """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
+        return gathered(states, self.known)
+
+    def at_queries(self, states: Tensor) -> Tensor:
+        """(..., B, T, D) -> (..., B, K, D): the states from which labels are predicted."""
+        return gathered(states, self.queries)
+
+    def positions(self) -> Tensor:
+        """(B, T): the place of each token in its row; 0 at the first one that is not padding."""
+        if self.places is not None:
+            return self.places
+        if self.mask is None:
+            return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+Inputs = Prompts | TokenPrompts
 
 
 @dataclass(frozen=True)
@@ -60,11 +97,12 @@ class Batch:
     """One batch of prompts with everything that is known about it.
 
     ``inputs``: what the model reads. ``targets`` (B, K): the label to predict at each query position. ``factors``
-    (B, M, F): true factor values at each item position. ``hidden_factor`` (B,): index (into the F factors, or into the
-    shape's ``hidden_names``) of what decides the label. ``item_index`` (B, M): rows of the item source.
+    (B, M, F): true factor values at each known position. ``hidden_factor`` (B,): number of what decides the label,
+    among the F factors or, where the shape's ``choices`` are no factors, among these. ``item_index`` (B, M): rows of
+    the item source.
     """
 
-    inputs: Prompts | TokenPrompts
+    inputs: Inputs
     targets: Tensor
     factors: Tensor
     hidden_factor: Tensor
@@ -83,11 +121,11 @@ class Batch:
 class Items:
     """Items drawn alone, without a prompt.
 
-    ``vectors`` (N, item width) float, or tokens (N, positions, P) int64, one position where each has factors of its
-    own. ``factors`` (N, F) int64.
+    ``inputs``: vectors (N, item width) float, or tokens (N, positions, P) int64, one position where each has factors of
+    its own. ``factors`` (N, F) int64.
     """
 
-    vectors: Tensor
+    inputs: Tensor
     factors: Tensor
 
 
@@ -129,8 +167,17 @@ def _concatenate_prompts(prompts: list[Prompts]) -> Prompts:
     return Prompts(
         torch.cat([one.items for one in prompts]),
         torch.cat([one.labels for one in prompts]),
+        prompts[0].layout,
         torch.cat(cues) if cues else None,
     )
+
+
+def gathered(states: Tensor, positions: Tensor | None) -> Tensor:
+    """(..., B, T, D) and (B, P) -> (..., B, P, D)."""
+    if positions is None:
+        raise SpecError("these prompts do not say where their items and labels stand")
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    return states[..., rows, positions, :]
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], *, left: bool = False) -> Tensor:
@@ -138,10 +185,3 @@ def pad_tokens(rows: Sequence[Sequence[int]], *, left: bool = False) -> Tensor:
     longest = max(map(len, rows), default=0)
     filled = [[0] * (longest - len(row)) + [*row] if left else [*row] + [0] * (longest - len(row)) for row in rows]
     return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), longest)
-
-
-def positions_of(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, T): the place of each token (B, T) in its row; 0 at the first one that is not padding (``mask`` False)."""
-    if mask is None:
-        return torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return (mask.long().cumsum(1) - 1).clamp(min=0)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from tiny_language_models import SHAPE, SUPPORTED, tiny_model, tiny_prompts
+from tiny_language_models import SUPPORTED, tiny_model, tiny_prompts
 from unplateau.decompose import decompose
 from unplateau.errors import LawError
 from unplateau.integrations.huggingface import Decoder, check_decoder
-from unplateau.integrations.huggingface.passes import Given
+from unplateau.integrations.huggingface.passes import own_inputs
 from unplateau.layout import CUTS, Attention
 from unplateau.tensors import TokenPrompts
 
@@ -22,7 +22,7 @@ LABELS = (3, 1, 4, 7)
 
 
 def decoder_of(model: nn.Module) -> Decoder:
-    return Decoder(model, shape=SHAPE, label_tokens=LABELS)
+    return Decoder(model, label_tokens=LABELS)
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
@@ -48,7 +48,7 @@ def test_causal_states_and_logits_are_the_models_own(model_type: str) -> None:
     for layer, states in enumerate(own.hidden_states[:-1]):  # transformers' last one is after the final norm
         assert torch.equal(found.hidden[layer][real], states[real])
     torch.testing.assert_close(decoder.normalise(found.hidden[-1])[real], own.hidden_states[-1][real])
-    logits = decoder.at_queries(own.logits, inputs)[..., list(LABELS)]
+    logits = inputs.at_queries(own.logits)[..., list(LABELS)]
     kept = inputs.mask.gather(1, inputs.queries)
     torch.testing.assert_close(found.logits[kept], logits[kept], atol=1e-4, rtol=1e-4)
 
@@ -57,7 +57,8 @@ def test_causal_states_and_logits_are_the_models_own(model_type: str) -> None:
 def test_without_padding_the_full_logits_are_equal(model_type: str) -> None:
     model, tokens = tiny_model(model_type), tiny_prompts().tokens
     with torch.no_grad():
-        assert torch.equal(Decoder(model).full_logits(tokens), model(input_ids=tokens, use_cache=False).logits)
+        everywhere = TokenPrompts(tokens, queries=torch.arange(tokens.shape[1]).expand_as(tokens))
+        assert torch.equal(Decoder(model).logits(everywhere), model(input_ids=tokens, use_cache=False).logits)
 
 
 def fingerprint(model: Any) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_model_is_untouched(model_type: str, training: bool) -> None:
     decoder = decoder_of(model)
     for attention in ("causal", *CUTS):
         decoder(inputs, attention)
-        decoder.states_at_items(inputs, attention, 1)
+        decoder.component(inputs, attention, 1)
     assert torch.equal(state, torch.get_rng_state())
     assert fingerprint(model) == before
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
@@ -119,12 +120,12 @@ def test_dropout_does_not_enter(attention: Attention) -> None:
 def test_gradients_flow_to_the_blocks_that_ran_and_to_no_other(model_type: str, attention: Attention) -> None:
     model, inputs = tiny_model(model_type).train(), tiny_prompts()
     decoder = Decoder(model)
-    states = decoder.token_states(inputs.tokens, inputs.mask, attention, 1, segments=inputs.segments)
+    states = decoder.token_states(inputs, attention, 1)
     states.square().mean().backward()
     first, second = decoder.parts.block_list
     reached = [float(parameter.grad.abs().sum()) for parameter in first.mlp.parameters()]
     assert min(reached) > 0
-    assert decoder.input_embedding.weight.grad.abs().sum() > 0
+    assert decoder.parts.embedding.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in second.parameters())
     read = any(
         parameter.grad is not None and bool(parameter.grad.any())
@@ -144,8 +145,8 @@ def test_gradient_checkpointing_changes_no_gradient(cut: Attention) -> None:
             newer = getattr(model, "activation_checkpointing_enable", None)  # its name in newer releases
             (newer or model.gradient_checkpointing_enable)()
         decoder = Decoder(model)
-        decoder.token_states(inputs.tokens, inputs.mask, cut, 2, segments=inputs.segments).square().sum().backward()
-        return decoder.input_embedding.weight.grad
+        decoder.token_states(inputs, cut, 2).square().sum().backward()
+        return decoder.parts.embedding.weight.grad
 
     assert torch.equal(gradient(True), gradient(False))
 
@@ -159,7 +160,7 @@ def test_isolation_is_exact_in_long_prompts_and_in_bfloat16(model_type: str) -> 
     for dtype in (torch.float32, torch.bfloat16):
         decoder = Decoder(tiny_model(model_type, max_position_embeddings=1024).to(dtype))
         with torch.no_grad():
-            states, changed = (decoder.token_states(one, None, "self", 2) for one in (tokens, other))
+            states, changed = (decoder.token_states(TokenPrompts(one), "self", 2) for one in (tokens, other))
         assert torch.equal(states[:, 650], changed[:, 650])
         assert not torch.equal(states[:, 649], changed[:, 649])
 
@@ -170,23 +171,23 @@ def test_weights_component_is_the_token_shown_alone(model_type: str) -> None:
     decoder, inputs = decoder_of(tiny_model(model_type)), tiny_prompts()
     weights = decompose(decoder, inputs).weights
     for position in (0, 5, 9):
-        alone = decoder.states_of_items(
+        alone = decoder.component_alone(
             inputs.tokens[:, position, None], torch.full((3,), position), "causal", decoder.n_layers
         )
-        torch.testing.assert_close(weights[-1][:, position], alone[:, 0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(weights[-1][:, position], alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "qwen3", "gemma2"])
 def test_cut_item_is_the_item_shown_alone(model_type: str) -> None:
     decoder, inputs = decoder_of(tiny_model(model_type)), tiny_prompts()
-    wanted = decoder.states_at_items(inputs, "item", 2)  # (B, M, D)
+    wanted = decoder.component(inputs, "item", 2)  # (B, M, D)
     none = torch.full((3, 1), -1)
-    for number, end in enumerate(inputs.items[0].tolist()):
+    for number, end in enumerate(inputs.known[0].tolist()):
         items = torch.cat((none, inputs.tokens[:, end - 1 : end + 1]), 1) if number != 0 else inputs.tokens[:, 1:3]
-        start = 0 if inputs.segments[0, end - 1] == inputs.segments[0, end] else 1
+        start = 0 if inputs.units[0, end - 1] == inputs.units[0, end] else 1
         items = items if start == 0 else torch.cat((none, none, inputs.tokens[:, end, None]), 1)
-        alone = decoder.states_of_items(items, torch.full((3,), end), "item", 2)
-        torch.testing.assert_close(alone[:, 0], wanted[:, number], atol=1e-4, rtol=1e-4)
+        alone = decoder.component_alone(items, torch.full((3,), end), "item", 2)
+        torch.testing.assert_close(alone, wanted[:, number], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -206,19 +207,19 @@ def test_kernel_that_takes_no_masks_makes_room(cut: Attention) -> None:
 class Leaking(Decoder):
     """Looks at all positions before, where it should look at itself only."""
 
-    def _masked(self, given: Given, attention: Attention) -> dict[str, Tensor]:
-        return given.own() or {"attention_mask": torch.ones_like(given.tokens)}
+    def _masked(self, given: TokenPrompts, attention: Attention) -> dict[str, Tensor]:
+        return own_inputs(given) or {"attention_mask": torch.ones_like(given.tokens)}
 
 
 class Shortened(Decoder):
     """Forgets where in the prompt an item stood."""
 
-    def states_at_items(self, inputs: TokenPrompts, attention: Attention, n_layers: int) -> Tensor:  # type: ignore[override]
-        tokens = inputs.tokens.gather(1, inputs.items)
-        return self.token_states(tokens, None, attention, n_layers, segments=torch.arange(3).expand_as(tokens))
+    def component(self, inputs: TokenPrompts, cut: Attention, n_layers: int) -> Tensor:  # type: ignore[override]
+        tokens = inputs.tokens.gather(1, inputs.known)
+        return self.token_states(TokenPrompts(tokens, units=torch.arange(3).expand_as(tokens)), cut, n_layers)
 
 
 @pytest.mark.parametrize(("broken", "law"), [(Leaking, "no other position"), (Shortened, "fewer positions")])
 def test_broken_decoder_is_caught(broken: type[Decoder], law: str) -> None:
     with pytest.raises(LawError, match=law):
-        check_decoder(broken(tiny_model("gpt2"), shape=SHAPE, label_tokens=LABELS), tiny_prompts())
+        check_decoder(broken(tiny_model("gpt2"), label_tokens=LABELS), tiny_prompts())

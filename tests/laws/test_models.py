@@ -1,5 +1,7 @@
 """The Transformer keeps the laws of decomposable models; a leak is caught by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from unplateau.decompose import decompose
 from unplateau.errors import LawError, SpecError
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
-from unplateau.layout import CUTS, Attention, Cut, TaskShape
+from unplateau.layout import CUTS, Attention, Cut, Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.base import Task
 from unplateau.tasks.factors import FactorTask
@@ -16,13 +18,13 @@ from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Output, Prompts
 from unplateau.testing import check_model
 
-SHAPE = TaskShape(10, 9, 4, ("a", "b"), (4, 3), (0, 1))
+SHAPE = TaskShape(Layout(9), Vectors(10), 4, (Factor("a", 4), Factor("b", 3)), (0, 1), ("a", "b"))
 
 
 def prompts(seed: int = 0) -> Prompts:
     generator = torch.Generator().manual_seed(seed)
     items = torch.randn(4, 9, 10, generator=generator)
-    return Prompts(items, torch.randint(4, (4, 9), generator=generator))
+    return Prompts(items, torch.randint(4, (4, 9), generator=generator), SHAPE.layout)
 
 
 @pytest.mark.parametrize("init", ["scaled", "gpt2"])
@@ -59,7 +61,7 @@ def test_cut_item_equals_a_prompt_of_one_item_where_items_take_several_positions
     model = Transformer(ModelConfig(), task.shape)
     inputs = task.sample(0, batch_size=3).inputs
     assert isinstance(inputs, Prompts)
-    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1])
+    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1], replace(inputs.layout, n_pairs=1))
     alone = model(first).hidden
     torch.testing.assert_close(decompose(model, inputs, cut="item").weights[:, :, :7], alone, atol=1e-5, rtol=1e-5)
 
@@ -71,9 +73,9 @@ def test_items_alone_have_the_states_that_they_have_in_a_prompt_under_a_cut(name
     model = Transformer(ModelConfig(width=16), task.shape)
     inputs = task.sample(0, batch_size=1).inputs
     assert isinstance(inputs, Prompts)
-    alone = inputs.items[0] if task.shape.factors_at == "item" else inputs.items[0].flatten(0, 1)[:, None]
-    found = model.states_of_items(alone, torch.tensor(task.shape.item_positions), cut, 2)
-    torch.testing.assert_close(found[:, 0], model.states_at_items(inputs, cut, 2)[0])
+    alone = inputs.items[0] if task.shape.layout.factors_at == "item" else inputs.items[0].flatten(0, 1)[:, None]
+    found = model.component_alone(alone, torch.tensor(task.shape.layout.known), cut, 2)
+    torch.testing.assert_close(found, model.component(inputs, cut, 2)[0])
 
 
 class Leaking(Transformer):
@@ -118,7 +120,7 @@ def test_cut_self_equals_a_prompt_of_one_item() -> None:
     """Position 0 attends to itself only, so a prompt of one pair computes the weights component without any cut."""
     model = Transformer(ModelConfig(), SHAPE)
     inputs = prompts()
-    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1])
+    first = Prompts(inputs.items[:, :1], inputs.labels[:, :1], replace(inputs.layout, n_pairs=1))
     alone = model(first).hidden[:, :, 0]
     torch.testing.assert_close(decompose(model, inputs).weights[:, :, 0], alone, atol=1e-5, rtol=1e-5)
 

@@ -2,20 +2,18 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from unplateau.errors import LawError
+from unplateau.errors import LawError, SpecError
 from unplateau.history import History
 from unplateau.items.base import ItemSource
 from unplateau.items.codes import RandomCodes
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Curriculum, LossTerm, StepState, Strategy
+from unplateau.strategies.base import Curriculum, LossTerm, Mix, Strategy, V, View
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
-from unplateau.tasks.base import Task
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.testing import check_curriculum, check_loss_term
@@ -85,42 +83,42 @@ def test_label_free_terms_keep_the_laws_on_words(term: LossTerm) -> None:
 )
 def test_identity_is_refused_where_an_item_is_not_one_token(source: ItemSource) -> None:
     plain = SPEC.model_copy(update={"task": FactorTask(source=source, n_pairs=4)})
-    with pytest.raises(ValidationError, match="one token each"):
-        plain.with_strategy(Strategy(ComponentLoss(factors="identity")))
+    with pytest.raises(SpecError, match="one token each"):
+        plain.with_strategy(Strategy(ComponentLoss(factors="identity"))).check()
 
 
 def test_context_loss_is_refused_where_nothing_is_hidden() -> None:
     plain = SPEC.model_copy(update={"task": FactorTask(source=LabelledText(), n_pairs=4)})
-    with pytest.raises(ValidationError, match="hide one factor only"):
-        plain.with_strategy(Strategy(ContextLoss()))
+    with pytest.raises(SpecError, match="hide one factor only"):
+        plain.with_strategy(Strategy(ContextLoss())).check()
 
 
 class Restless(Curriculum):
     """Never settles."""
 
-    def task_at(self, step: int, task: Task, history: History) -> Task:
-        return task.fixed(variant=step)
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
+        return [(1.0, target.fixed(variant=step))]
 
 
 class Forgetful(Curriculum):
     """Answers differently when asked again."""
 
-    def task_at(self, step: int, task: Task, history: History) -> Task:
-        return task if torch.rand(()) < 0.5 else task.fixed()
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
+        return [(1.0, target if torch.rand(()) < 0.5 else target.fixed())]
 
 
 class Noisy(WeightsLoss):
     """Takes global random numbers."""
 
-    def value(self, state: StepState) -> Tensor:
-        return super().value(state) * (1 + torch.rand(()))
+    def value(self, view: View) -> Tensor:
+        return super().value(view) * (1 + torch.rand(()))
 
 
 class Detached(WeightsLoss):
     """Never reaches the model."""
 
-    def value(self, state: StepState) -> Tensor:
-        return super().value(state).detach() + state.head.linear.weight.sum()  # type: ignore[union-attr, operator]
+    def value(self, view: View) -> Tensor:
+        return super().value(view).detach() + view.head.linear.weight.sum()
 
 
 def test_broken_curricula_are_caught() -> None:

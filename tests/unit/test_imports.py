@@ -67,7 +67,20 @@ def test_importing_the_package_does_nothing():
 
 @pytest.mark.parametrize(
     "name",
-    ["layout", "scores", "config", "errors", "history", "store", "energy", "plateau", "cache", "data", "analysis", "report"],
+    [
+        "layout",
+        "scores",
+        "config",
+        "errors",
+        "history",
+        "store",
+        "energy",
+        "plateau",
+        "cache",
+        "data",
+        "analysis",
+        "report",
+    ],
 )
 def test_reading_needs_no_torch(name):
     imported = in_a_fresh_interpreter(IMPORTS_OF_PACKAGE, f"unplateau.{name}")

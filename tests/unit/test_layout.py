@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unplateau.layout import CUTS, TaskShape
+from unplateau.layout import CUTS, Factor, Layout, TaskShape, Vectors
 from unplateau.plateau.progress import Floors
 
-
-def shape(n_pairs: int) -> TaskShape:
-    return TaskShape(16, n_pairs, 4, ("hue", "size"), (4, 4), (0, 1))
+HUE, SIZE = Factor("hue", 4), Factor("size", 4)
+SHAPE = TaskShape(Layout(3), Vectors(16), 4, (HUE, SIZE), (0, 1), ("hue", "size"))
 
 
 def floors(start: float, end: float, progress: str) -> Floors:
@@ -35,9 +34,9 @@ def progress(floors: Floors, value: float) -> float:
 
 @given(st.integers(1, 50))
 def test_items_stand_at_every_second_position(n_pairs):
-    positions = shape(n_pairs).query_positions
+    positions = Layout(n_pairs).queries
     assert len(positions) == n_pairs
-    assert shape(n_pairs).n_positions == 2 * n_pairs
+    assert Layout(n_pairs).n_positions == 2 * n_pairs
     assert all(position % 2 == 0 for position in positions)
 
 
@@ -59,20 +58,42 @@ def test_progress_is_linear_between_and_beyond(case, share):
 
 def test_values_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        shape(4).n_pairs = 5
+        SHAPE.n_labels = 5
 
 
 def test_the_default_cut_comes_first():
     assert CUTS == ("self", "item", "identity", "zero")
 
 
-@given(st.integers(1, 20), st.integers(1, 6), st.sampled_from([0, 3]), st.sampled_from(["item", "position"]))
-def test_positions_of_prompts_in_words(n_pairs, length, n_cues, factors_at):
-    found = dataclasses.replace(shape(n_pairs), item_length=length, n_cues=n_cues, factors_at=factors_at)
-    assert found.n_positions == bool(n_cues) + n_pairs * (length + 1)
-    assert len(found.query_positions) == n_pairs
-    assert found.query_positions[-1] == found.n_positions - 2  # the last label is the last position
-    assert set(found.query_positions) <= set(found.item_positions)
-    assert len(set(found.item_positions)) == n_pairs * (length if factors_at == "position" else 1)
-    labels = {position + 1 for position in found.query_positions}
-    assert not labels & set(found.item_positions)
+layouts = st.builds(
+    Layout, st.integers(1, 20), st.integers(1, 6), st.booleans(), factors_at=st.sampled_from(["item", "position"])
+)
+
+
+@given(layouts)
+def test_every_position_is_a_cue_a_place_of_an_item_or_a_label(layout):
+    assert layout.n_positions == layout.first + layout.n_pairs * (layout.item_length + 1)
+    assert layout.first == layout.cue
+    assert layout.labels[-1] == layout.n_positions - 1
+    assert [query + 1 for query in layout.queries] == list(layout.labels)
+    assert len(layout.queries) == layout.n_pairs
+    assert set(layout.queries) <= set(layout.known)
+    assert len(set(layout.known)) == layout.n_pairs * (layout.item_length if layout.factors_at == "position" else 1)
+    assert not set(layout.labels) & set(layout.known)
+
+
+@given(layouts)
+def test_a_unit_is_an_item_with_factors_and_else_a_position(layout):
+    members = {unit: [at for at, one in enumerate(layout.units) if one == unit] for unit in layout.units}
+    assert len(layout.units) == layout.n_positions
+    for unit, places in members.items():
+        whole = layout.factors_at == "item" and unit in layout.queries
+        assert places == list(range(unit - (layout.item_length - 1 if whole else 0), unit + 1))
+
+
+def test_what_a_prompt_hides_is_numbered_among_the_factors_or_the_choices():
+    assert SHAPE.hides_factors
+    assert SHAPE.n_hidden == 2
+    topics = dataclasses.replace(SHAPE, choices=("animal", "food", "person"))
+    assert not topics.hides_factors
+    assert topics.n_hidden == 3

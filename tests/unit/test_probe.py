@@ -1,7 +1,7 @@
 """Probes against scikit-learn, and on models whose states are known."""
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from unplateau.items.codes import RandomCodes
 from unplateau.items.words import Words
 from unplateau.layout import Cut, Split
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.probe import Examples, probe_accuracies, probe_components, score_layers
+from unplateau.probe import Examples, measure, probe_accuracies, probe_components
 from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.measure import PROMPTS_AT_ONCE, _Draw
 from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
@@ -205,7 +205,7 @@ def test_the_context_probe_reads_the_hidden_factor_from_the_second_half() -> Non
     batch = task.sample(0, batch_size=32)
     model.told = batch.hidden_factor.double().float()
     others = replace(batch, item_index=batch.item_index + 10_000)  # no probe is tested on items it was fitted to
-    scores = score_layers(model, batch, others)
+    scores = measure(model, batch, others, task.shape)
     assert scores.context_score[1] == 1
     assert scores.context_score[0] < 0.8
     assert scores.context_control[1] < 0.8
@@ -239,7 +239,7 @@ def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
     model = model_of()
     train = TASK.sample(0, batch_size=24, split="train")
     test = TASK.sample(0, batch_size=24, split="test")
-    scores = score_layers(model, train, test)
+    scores = measure(model, train, test, TASK.shape)
     parts = [(decompose(model, batch.inputs), batch) for batch in (train, test)]
     for name, component in (("weights", "weights"), ("hidden", "hidden")):
         examples = [
@@ -254,7 +254,9 @@ def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
 
 def test_layer_scores_are_ready_for_the_history() -> None:
     model = model_of()
-    scores = asdict(score_layers(model, TASK.sample(0, batch_size=4), TASK.sample(0, batch_size=4, split="test")))
+    scores = measure(
+        model, *(TASK.sample(0, batch_size=4, split=half) for half in ("train", "test")), TASK.shape
+    ).columns()
     lists = [name for name, value in scores.items() if isinstance(value, list)]
     assert set(lists) == {"weights_score", "weights_control", "hidden_score", "context_score", "context_control"}
     assert all(len(scores[name]) == 3 for name in lists)
@@ -274,7 +276,7 @@ def test_probing_is_pure_and_leaves_the_model_alone(method: Method) -> None:
         torch.manual_seed(global_seed)
         results.append(probe_components(model, TASK, n_train=64, n_test=64, method=method))
         train, test = (TASK.sample(0, batch_size=8, split=split) for split in ("train", "test"))
-        results.append([score_layers(model, train, test, method=method)])  # type: ignore[list-item]
+        results.append([measure(model, train, test, TASK.shape, method=method)])  # type: ignore[list-item]
     torch.random.set_rng_state(random_state)
     assert results[0] == results[2]
     assert results[1] == results[3]
@@ -323,7 +325,7 @@ def test_no_probe_is_tested_on_an_item_that_it_was_fitted_to() -> None:
     assert score.accuracy < score.chance + 0.15
     train, test = (task.sample(0, batch_size=64, split=split) for split in ("train", "test"))
     assert set(test.item_index.flatten().tolist()) & set(train.item_index.flatten().tolist())
-    assert score_layers(model, train, test).weights_score[0] < score.chance + 0.15
+    assert measure(model, train, test, task.shape).weights_score[0] < score.chance + 0.15
     with pytest.raises(SpecError, match="not among the test examples"):
         probe_components(model, _OnlyTest(task), layers=[0], n_train=64, n_test=512)
 

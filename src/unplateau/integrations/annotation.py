@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
-from unplateau.tensors import positions_of
+from unplateau.tensors import TokenPrompts
 
 IGNORED = -100
 """The class of a position that has none, as in PyTorch's cross-entropy."""
@@ -80,7 +80,7 @@ class TokenBatch:
 
     def positions(self) -> Tensor:
         """(B, T): the place of each token in its row, padding on the left not counted."""
-        return positions_of(self.tokens, self.mask)
+        return TokenPrompts(self.tokens, self.mask).positions()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Curricula over datasets: which rows of which dataset make up the batch of a step.
 
-What enters: a strategy, the dataset to learn and one in which the mapping is fixed. What leaves: rows, a pure function
-of (strategy, seed, step). The curricula are the same objects as for tasks; datasets merely stand in for tasks.
+The rows are a pure function of (strategy, seed, step), and the curricula are the same objects as for tasks.
 """
 
 from __future__ import annotations
@@ -19,18 +18,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from unplateau.errors import SpecError
 from unplateau.history import History
-from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold
-from unplateau.strategies.base import Curriculum, Strategy
-from unplateau.tasks.base import Task
-from unplateau.tasks.mixture import Mixture
-from unplateau.tensors import Batch, Items
+from unplateau.strategies.base import Mix, Strategy
+from unplateau.tasks.mixture import rows_of
 
 Source = Literal["target", "fixed"]
-
 SOURCES: tuple[Source, ...] = ("target", "fixed")
-
-_SHAPE = TaskShape(item_width=0, n_pairs=1, n_labels=1, factor_names=(), factor_sizes=(), hidden_factors=())
 
 
 class Rows(Protocol):
@@ -51,44 +44,37 @@ class Row:
     index: int
 
 
-class StandIn(Task):
-    """A dataset in the place of a task, so that curricula can choose it; nothing is sampled from it."""
+@dataclass(frozen=True)
+class Draw:
+    """What curricula choose among in the place of tasks: rows of one dataset, or a mixture of draws."""
 
     source: Source = "target"
+    mixture: tuple[tuple[float, Draw], ...] = ()
 
-    @property
-    def shape(self) -> TaskShape:
-        """The same for all datasets."""
-        return _SHAPE
+    @classmethod
+    def of(cls, mix: Mix[Draw]) -> Draw:
+        """The mixture with these shares."""
+        return cls(mixture=tuple(mix))
 
-    def fixed(self, variant: int = 0) -> StandIn:
+    def fixed(self, variant: int = 0) -> Draw:
         """The dataset with the fixed mapping. Raises SpecError for any other variant of it."""
         if variant:
             raise SpecError("mapping 'changing': another fixed mapping at every step cannot be had from one dataset")
-        return StandIn(source="fixed")
+        return Draw("fixed")
 
-    def shuffled(self) -> StandIn:
+    def shuffled(self) -> Draw:
         """Raises SpecError: what would have to be shuffled is unknown."""
         raise SpecError("mapping 'shuffled': only tasks can be shuffled; give a shuffled dataset as the fixed one")
 
-    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
-        """Never."""
-        raise NotImplementedError
-
-    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
-        """Never."""
-        raise NotImplementedError
-
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """Never."""
-        raise NotImplementedError
-
-    def bayes_predictions(self, batch: Batch) -> Tensor:
-        """Never."""
-        raise NotImplementedError
-
-
-Task.family.pop(StandIn.__name__)  # no task that a spec could name
+    def rows(self, step: int, n_rows: int) -> Counter[Source]:
+        """How many of so many rows come from each dataset."""
+        if not self.mixture:
+            return Counter({self.source: n_rows})
+        counts: Counter[Source] = Counter()
+        shares = [share for share, _ in self.mixture]
+        for (_, draw), own in zip(self.mixture, rows_of(shares, step, n_rows), strict=True):
+            counts += draw.rows(step, own)
+        return counts
 
 
 class CurriculumDataset(IterableDataset[Any]):
@@ -160,7 +146,7 @@ class CurriculumDataset(IterableDataset[Any]):
     def _check(self) -> None:
         if self.batch_size < 1:
             raise SpecError(f"batch_size: must be at least 1 (got {self.batch_size})")
-        curricula = [part for part in self.strategy.parts if isinstance(part, Curriculum)]
+        curricula = self.strategy.curricula
         if curricula and "fixed" not in self.datasets:
             raise SpecError(f"{type(curricula[0]).__name__}: needs a dataset with the fixed mapping: give fixed=")
         for source, dataset in self.datasets.items():
@@ -174,8 +160,8 @@ class CurriculumDataset(IterableDataset[Any]):
     def _drawn_until(self, step: int) -> dict[Source, array[int]]:
         """Rows of each dataset before the steps 0 .. ``step``."""
         for at in range(len(self._drawn["target"]) - 1, step):
-            task = self.strategy.task_at(at, StandIn(), self._history_at(at))
-            counts = _rows_of(task, at, self.batch_size)
+            draw = self.strategy.choose(at, Draw(), self._history_at(at), Draw.of)
+            counts = draw.rows(at, self.batch_size)
             for source, drawn in self._drawn.items():
                 drawn.append(drawn[-1] + counts[source])
         return self._drawn
@@ -194,15 +180,3 @@ class CurriculumDataset(IterableDataset[Any]):
             known = epoch, torch.randperm(len(self.datasets[source]), generator=generator)
             self._orders[source] = known
         return int(known[1][place])
-
-
-def _rows_of(task: Task, step: int, n_rows: int) -> Counter[Source]:
-    """How many of so many rows come from each dataset."""
-    if isinstance(task, StandIn):
-        return Counter({task.source: n_rows})
-    if not isinstance(task, Mixture):
-        raise SpecError(f"{type(task).__name__}: curricula over datasets can choose a dataset or a mixture of datasets")
-    counts: Counter[Source] = Counter()
-    for one, own in zip(task.tasks, task.rows_at(step, n_rows), strict=True):
-        counts += _rows_of(one, step, own)
-    return counts

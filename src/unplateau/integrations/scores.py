@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
@@ -22,9 +22,10 @@ from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.passes import evaluating
 from unplateau.integrations.huggingface.token_task import TokenTask
 from unplateau.layout import Cut, Split
-from unplateau.probe import score_layers
+from unplateau.probe import measure
 from unplateau.probe.linear import Accuracies, Examples, probe_accuracies
 from unplateau.rng import fold, fold_seed
+from unplateau.scores import ProbeScore, Scores
 from unplateau.tasks.floors import floors
 from unplateau.tensors import TokenPrompts
 from unplateau.train.observers import loss_and_accuracy
@@ -51,34 +52,38 @@ class TokenScores:
         seed: int = 0,
     ) -> None:
         self.decoder = Decoder(model)
-        self.decoder.demand_meaning(cut)
+        self.decoder.require_cut(cut)
         self.batch, self.cut, self.n_examples, self.seed = TokenBatch.of(batch), cut, n_examples, seed
-        self.targets = targets_of(annotation, self.decoder.input_embedding.num_embeddings)
+        self.targets = targets_of(annotation, self.decoder.parts.embedding.num_embeddings)
         for target in self.targets:
             if not target.n_classes:
                 raise SpecError(f"annotation '{target.name}': scores need classes: a table (V,), or n_classes")
         self.halves = [self._split(target) for target in self.targets]
 
     def measure(self) -> dict[str, Any]:
-        """``weights_score``, ``weights_control``, ``hidden_score`` (lists of L + 1), ``weights_chance`` and ``cut``.
-
-        Means over annotations; ``weights_by_factor`` has each annotation by itself.
-        """
+        """The columns of :class:`~unplateau.scores.Scores` (means over annotations) but for those of the context."""
         with untouched(self.decoder.model):
             states = torch.cat([self._states(attention) for attention in (self.cut, "causal")])  # (2 (L + 1), B T, D)
-            found = [self._probe(states, number) for number in range(len(self.targets))]
+            cells = [cell for number in range(len(self.targets)) for cell in self._cells(states, number)]
             row = self._held_out_loss()
-        weights, hidden = torch.cat([one.accuracy for one in found], 1).chunk(2)
-        control = torch.cat([one.control for one in found], 1).chunk(2)[0]
-        return {
-            "cut": self.cut,
-            "weights_score": weights.mean(1).tolist(),
-            "weights_control": control.mean(1).tolist(),
-            "weights_chance": float(torch.cat([one.chance for one in found]).mean()),
-            "hidden_score": hidden.mean(1).tolist(),
-            "weights_by_factor": {t.name: weights[:, f].tolist() for f, t in enumerate(self.targets)},
-            **row,
-        }
+        return {**Scores.of(cells, [target.name for target in self.targets]).columns(), **row}
+
+    def _cells(self, states: Tensor, number: int) -> list[ProbeScore]:
+        """One annotation in every layer."""
+        found, n_layers = self._probe(states, number), self.decoder.n_layers + 1
+        return [
+            ProbeScore(
+                layer=row % n_layers,
+                factor=self.targets[number].name,
+                accuracy=float(found.accuracy[row, 0]),
+                chance=float(found.chance[0]),
+                control_accuracy=float(found.control[row, 0]),
+                n_test=found.n_test,
+                component="weights" if row < n_layers else "hidden",
+                cut=self.cut,
+            )
+            for row in range(2 * n_layers)
+        ]
 
     def _split(self, target: Target) -> tuple[Tensor, Tensor]:
         """Flat positions for training and for testing, of different token types."""
@@ -95,7 +100,7 @@ class TokenScores:
 
     def _states(self, attention: Cut | Literal["causal"]) -> Tensor:
         """(L + 1, B T, D): the states of every layer."""
-        device = self.decoder.input_embedding.weight.device
+        device = self.decoder.parts.embedding.weight.device
         tokens = self.batch.tokens.to(device)
         mask = torch.ones_like(tokens, dtype=torch.bool) if self.batch.mask is None else self.batch.mask.to(device)
         alone = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
@@ -110,7 +115,7 @@ class TokenScores:
 
     def _held_out_loss(self) -> dict[str, float]:
         known = ("input_ids", "attention_mask", "labels")
-        device = self.decoder.input_embedding.weight.device
+        device = self.decoder.parts.embedding.weight.device
         given = {key: self.batch.given[key].to(device) for key in known if key in self.batch.given}
         return {"held_out_loss": float(self.decoder.model(**given).loss)} if "labels" in given else {}
 
@@ -124,19 +129,19 @@ class TaskScores:
     def __init__(
         self, model: nn.Module, task: TokenTask, *, cut: Cut = "self", n_prompts: int = 256, seed: int = 0
     ) -> None:
-        self.decoder = Decoder(model, shape=task.shape, label_tokens=task.label_tokens)
-        self.decoder.demand_meaning(cut)
+        self.decoder, self.shape = Decoder(model, label_tokens=task.label_tokens), task.shape
+        self.decoder.require_cut(cut)
         self.cut, self.seed = cut, seed
         self.batches = [task.sample(0, batch_size=n_prompts, split=split, seed=seed) for split in ("train", "test")]
 
     def measure(self) -> dict[str, Any]:
-        """The columns of :class:`~unplateau.probe.LayerScores`, with ``test_loss`` and ``test_accuracy``."""
-        device = self.decoder.input_embedding.weight.device
+        """The columns of :class:`~unplateau.scores.Scores`, with ``test_loss`` and ``test_accuracy``."""
+        device = self.decoder.parts.embedding.weight.device
         train, test = (batch.to(device) for batch in self.batches)
         with untouched(self.decoder.model):
             loss, accuracy = loss_and_accuracy(self.decoder.logits(test.inputs), test.targets)
-            scores = score_layers(self.decoder, train, test, cut=self.cut, seed=self.seed)
-        return {"test_loss": loss, "test_accuracy": accuracy, **asdict(scores)}
+            scores = measure(self.decoder, train, test, self.shape, cut=self.cut, seed=self.seed)
+        return {"test_loss": loss, "test_accuracy": accuracy, **scores.columns()}
 
 
 @contextmanager
@@ -190,8 +195,8 @@ def icl_accuracy(
     if n_prompts < 1:
         raise SpecError(f"n_prompts: must be at least 1 (got {n_prompts})")
     if decoder.label_tokens != token_task.label_tokens:
-        decoder = Decoder(decoder.model, shape=token_task.shape, label_tokens=token_task.label_tokens)
-    device = decoder.input_embedding.weight.device
+        decoder = Decoder(decoder.model, label_tokens=token_task.label_tokens)
+    device = decoder.parts.embedding.weight.device
     hits, losses = [], []
     for step in range(-(-n_prompts // PROMPTS_AT_ONCE)):
         size = min(PROMPTS_AT_ONCE, n_prompts - step * PROMPTS_AT_ONCE)

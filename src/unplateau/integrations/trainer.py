@@ -21,7 +21,7 @@ from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.watch import Scores, Watch, log_plateaus
 from unplateau.plateau import Plateau
 from unplateau.store import METRICS
-from unplateau.strategies.base import Curriculum, Strategy
+from unplateau.strategies.base import Strategy
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -127,7 +127,7 @@ class StrategyMixin(_Base):
         if self.helper.terms:
             _refuse_unusable(self)
             self.add_callback(_Heads(self))
-        if any(isinstance(part, Curriculum) for part in self.strategy.parts):
+        if self.strategy.curricula:
             self.train_dataset = self._curriculum(fixed_dataset)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:

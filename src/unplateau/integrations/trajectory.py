@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from unplateau.errors import SpecError
@@ -26,7 +25,7 @@ from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
 from unplateau.plateau import Plateau, find_plateaus
 from unplateau.probe import probe_components
-from unplateau.scores import ProbeScore
+from unplateau.scores import ProbeScore, Scores
 from unplateau.store import RowFile, read_rows
 from unplateau.tasks.base import Task
 
@@ -143,22 +142,18 @@ def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
     """In-context accuracy, weights score and context score of one model, as JSON data."""
     decoder, tokens = decoder_for(loaded, measurement.task, template=measurement.template, labels=measurement.labels)
     found = icl_accuracy(decoder, tokens, measurement.n_prompts, measurement.seed)
-    weights = _scores(decoder, tokens, measurement, "weights")
-    context = _scores(decoder, tokens, measurement, "context")
-    names = tokens.shape.factor_names
-    asked = [names[factor] for factor in tokens.shape.hidden_factors]
-    layers = sorted({score.layer for score in weights})
+    cells = [
+        score for component in ("weights", "context") for score in _scores(decoder, tokens, measurement, component)
+    ]
+    shape = tokens.shape
+    scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
+    context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}
     return {
         "icl": asdict(found),
-        "cut": measurement.cut,
-        "layers": layers,
-        "weights_score": _means(weights, layers, asked, "accuracy"),
-        "weights_control": _means(weights, layers, asked, "control_accuracy"),
-        "weights_chance": _means(weights, layers, asked, "chance")[0],
-        "weights_by_factor": {name: _means(weights, layers, [name], "accuracy") for name in names},
-        "context_score": [score.accuracy for score in context],
-        "context_control": [score.control_accuracy for score in context],
-        "context_chance": context[0].chance,
+        "cut": scores.pop("cut"),
+        "layers": sorted({cell.layer for cell in cells}),
+        **scores,
+        **context,
         "split_items": len(tokens.split_items),
         "items_seen": tokens.n_items_seen,
     }
@@ -175,14 +170,6 @@ def _scores(decoder: Decoder, tokens: TokenTask, measurement: Measurement, compo
         n_test=measurement.n_test,
         seed=measurement.seed,
     )
-
-
-def _means(scores: Sequence[ProbeScore], layers: Sequence[int], factors: Sequence[str], what: str) -> list[float]:
-    """One value for each layer: the mean over these factors."""
-    return [
-        fmean(getattr(score, what) for score in scores if score.layer == layer and score.factor in factors)
-        for layer in layers
-    ]
 
 
 def _appended(out: Path, row: dict[str, Any]) -> None:

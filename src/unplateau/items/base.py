@@ -1,7 +1,6 @@
-"""Where items come from: vectors with known factors, split once into train and test.
+"""Where items come from: a finite set of them with known factors, split once into train and test.
 
-What enters: the description of a set of items. What leaves: item vectors (for models), factor values (for labels,
-floors and probes) and pictures (for people).
+A source gives models something to read, tasks, floors and probes the factor values, and people pictures or texts.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unplateau.config import Kind
-from unplateau.layout import Split
+from unplateau.layout import Split, Tokens, Vectors
 from unplateau.rng import fold
 
 
@@ -27,6 +26,12 @@ class ItemSource(Kind):
 
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the items held out for testing")
     split_seed: int = Field(0, ge=0, description="seed of the train/test split of the items")
+
+    def check(self) -> None:
+        """Reads the data that this value names; raises ValueError or SpecError, one line, if it cannot work.
+
+        Validation reads nothing, so that what was written down can be read where its data is not.
+        """
 
     @property
     @abstractmethod
@@ -40,22 +45,12 @@ class ItemSource(Kind):
 
     @property
     @abstractmethod
-    def item_width(self) -> int:
-        """Length of an item vector; 0 where items are written in tokens."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of tokens that items are written in; 0 where they are vectors."""
-        return 0
+    def form(self) -> Vectors | Tokens:
+        """How items are written: as vectors of some length, or in tokens of some vocabulary."""
 
     @property
     def item_length(self) -> int:
         """Positions that an item takes in a prompt."""
-        return 1
-
-    @property
-    def tokens_per_position(self) -> int:
-        """The most tokens that are summed at a position (P)."""
         return 1
 
     @property
@@ -67,13 +62,17 @@ class ItemSource(Kind):
     def factors(self) -> Tensor:
         """(N, F) int64: the factor values of every item."""
 
-    @abstractmethod
     def vectors(self, index: Tensor) -> Tensor:
-        """(..., item width) float32: the vectors of the items with these indices (any shape of int64).
+        """(..., width) float32: the vectors of the items with these indices (any shape of int64)."""
+        raise NotImplementedError(f"{type(self).__name__} writes its items in tokens")
 
-        Where items are written in tokens: (..., positions, tokens at a position) int64, from 1 to ``vocabulary``; 0
-        stands for none.
-        """
+    def tokens(self, index: Tensor) -> Tensor:
+        """(..., positions of an item, tokens at a position) int64, from 1 to the vocabulary; 0 stands for none."""
+        raise NotImplementedError(f"{type(self).__name__} writes its items as vectors")
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """What a model reads of these items: their vectors or tokens."""
+        return self.vectors(index) if isinstance(self.form, Vectors) else self.tokens(index)
 
     def images(self, index: Tensor) -> npt.NDArray[np.uint8] | None:
         """(..., height, width, 3): pictures of these items for people to look at, where there are any."""

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from unplateau.items.base import ItemSource
+from unplateau.layout import Vectors
 from unplateau.rng import fold
 
 PICTURE = 64
@@ -57,9 +58,9 @@ class RandomCodes(ItemSource):
         return self.sizes
 
     @property
-    def item_width(self) -> int:
-        """Length of a code."""
-        return self.width
+    def form(self) -> Vectors:
+        """Codes."""
+        return Vectors(self.width)
 
     def factors(self) -> Tensor:
         """(N, F) int64: mixed-radix order, last factor fastest; the copies of a combination follow each other."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unplateau.errors import MissingExtraError
 from unplateau.items.base import ItemSource
+from unplateau.layout import Vectors
 
 INK = 16
 """Largest value of a pixel in the data."""
@@ -35,9 +36,9 @@ class Digits(ItemSource):
         return (10,)
 
     @property
-    def item_width(self) -> int:
+    def form(self) -> Vectors:
         """64 pixels."""
-        return 64
+        return Vectors(64)
 
     def factors(self) -> Tensor:
         """(1797, 1) int64: the digit of every image."""

@@ -23,6 +23,7 @@ from unplateau.data.subwords import train_pieces
 from unplateau.data.texts import LabelledTexts
 from unplateau.errors import DataError, MissingExtraError, SpecError, suggest
 from unplateau.items.base import ItemSource
+from unplateau.layout import Tokens, Vectors
 from unplateau.tensors import pad_tokens
 
 VECTOR_SCALE = 0.7
@@ -63,15 +64,18 @@ class LabelledText(ItemSource):
         return str(corpus)
 
     @model_validator(mode="after")
-    def _can_be_had(self) -> Self:
+    def _names_differ(self) -> Self:
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
             raise ValueError(f"classes must name two or more, and none twice (got {', '.join(self.classes) or 'none'})")
         if len(set(self.attributes)) < len(self.attributes):
             raise ValueError(f"attributes names one twice: {', '.join(self.attributes)}")
+        return self
+
+    def check(self) -> None:
+        """Reads the corpus: it must be there, have the classes, and differ in every attribute."""
         for name, size in zip(self.attributes, self.factor_sizes, strict=True):
             if size < 2:
                 raise ValueError(f"attribute '{name}' is the same for all texts of '{self.corpus}'")
-        return self
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -84,24 +88,16 @@ class LabelledText(ItemSource):
         return tuple(int(column.max()) + 1 for column in self.factors().T)
 
     @property
-    def item_width(self) -> int:
-        """Length of a sentence vector; 0 for pieces."""
-        return self.width if self.written == "vectors" else 0
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of pieces; 0 for vectors."""
-        return 0 if self.written == "vectors" else _tokens(self)[1]
+    def form(self) -> Vectors | Tokens:
+        """Sentence vectors, or pieces: all those of a bag at once, else one."""
+        if self.written == "vectors":
+            return Vectors(self.width)
+        return Tokens(_tokens(self)[1], self.most_pieces if self.written == "bag" else 1)
 
     @property
     def item_length(self) -> int:
         """Positions of a text: 1 unless its pieces stand one after the other."""
         return self.most_pieces if self.written == "pieces" else 1
-
-    @property
-    def tokens_per_position(self) -> int:
-        """The pieces of a bag; 1 else."""
-        return self.most_pieces if self.written == "bag" else 1
 
     def corpus_texts(self) -> LabelledTexts:
         """The chosen texts, cut to ``n_words``. Raises DataError if the corpus cannot be had or a class has too few."""
@@ -112,9 +108,11 @@ class LabelledText(ItemSource):
         return _factors(self)
 
     def vectors(self, index: Tensor) -> Tensor:
-        """(..., width) float32; of pieces (..., positions, 1), the last at the last position, or (..., 1, P) int64."""
-        if self.written == "vectors":
-            return _sentence_vectors(self)[index]
+        """(..., width) float32."""
+        return _sentence_vectors(self)[index]
+
+    def tokens(self, index: Tensor) -> Tensor:
+        """(..., positions, 1) int64, the last piece at the last position; of a bag (..., 1, P)."""
         tokens = _tokens(self)[0][index]  # (..., P)
         return tokens[..., None] if self.written == "pieces" else tokens[..., None, :]
 

@@ -19,6 +19,7 @@ from unplateau.data.subwords import train_pieces
 from unplateau.data.wordnet import wordnet_lexicon
 from unplateau.errors import SpecError, suggest
 from unplateau.items.base import ItemSource
+from unplateau.layout import Tokens
 from unplateau.tensors import pad_tokens
 
 SOURCES = ("shipped", "wordnet")
@@ -47,26 +48,27 @@ class Words(ItemSource):
     n_pieces: int = Field(300, ge=30, description="size of the byte-pair vocabulary, where words are written in pieces")
 
     @model_validator(mode="after")
-    def _lexicon_can_be_had(self) -> Self:
-        if not isinstance(self.lexicon, Path):
-            return self
-        if not self.lexicon.suffix and not self.lexicon.exists():
-            raise SpecError(f"unknown lexicon '{self.lexicon}'{suggest(str(self.lexicon), SOURCES)}")
+    def _a_file_is_used_whole(self) -> Self:
         fields, choices = type(self).model_fields, ("topics", "per_topic", "plurals")
         changed = [name for name in choices if getattr(self, name) != fields[name].default]
-        if changed:
+        if changed and isinstance(self.lexicon, Path):
             raise ValueError(f"{', '.join(changed)}: only for the lexica {' and '.join(SOURCES)}; a file is used whole")
         return self
 
     @model_validator(mode="after")
-    def _attributes_exist(self) -> Self:
+    def _names_differ(self) -> Self:
         if "topic" in self.attributes and not isinstance(self.lexicon, Path) and len(self.topics) < 2:
             raise ValueError("attribute 'topic' needs two topics or more")
-        for name in self.attributes:
-            self.entries().attribute(name)
         if len(set(self.attributes)) < len(self.attributes):
             raise ValueError(f"attributes names one twice: {', '.join(self.attributes)}")
         return self
+
+    def check(self) -> None:
+        """Reads the lexicon: it must be there and have the topics and attributes."""
+        if isinstance(self.lexicon, Path) and not self.lexicon.suffix and not self.lexicon.exists():
+            raise SpecError(f"unknown lexicon '{self.lexicon}'{suggest(str(self.lexicon), SOURCES)}")
+        for name in self.attributes:
+            self.entries().attribute(name)
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -79,19 +81,10 @@ class Words(ItemSource):
         return tuple(len(self.entries().attribute(name).values) for name in self.attributes)
 
     @property
-    def item_width(self) -> int:
-        """0: words are tokens."""
-        return 0
-
-    @property
-    def vocabulary(self) -> int:
-        """Words, or characters or pieces times the places where they can stand."""
-        return int(_tokens(self).max())
-
-    @property
-    def tokens_per_position(self) -> int:
-        """1, or the most characters or pieces of a word."""
-        return _tokens(self).shape[1]
+    def form(self) -> Tokens:
+        """Words, or characters or pieces times the places where they can stand; one, or the most of a word, at once."""
+        tokens = _tokens(self)
+        return Tokens(int(tokens.max()), tokens.shape[1])
 
     @property
     def holds_out_items(self) -> bool:
@@ -106,7 +99,7 @@ class Words(ItemSource):
         """(N, F) int64."""
         return _factors(self)
 
-    def vectors(self, index: Tensor) -> Tensor:
+    def tokens(self, index: Tensor) -> Tensor:
         """(..., 1, P) int64: the tokens of the words, P = 1 or the most characters or pieces of a word."""
         return _tokens(self)[index][..., None, :]
 

@@ -16,13 +16,14 @@ from unplateau.rng import fold
 if TYPE_CHECKING:
     from unplateau.models.transformer import Transformer
 
+Init = Literal["scaled", "gpt2"]
 POSITION_DEVIATION = 0.3
 LABEL_DEVIATION = 0.5
 GPT2_DEVIATION = 0.02
 
 
 @torch.no_grad()
-def initialise(model: Transformer, name: Literal["scaled", "gpt2"], *, seed: int) -> None:
+def initialise(model: Transformer, name: Init, *, seed: int) -> None:
     """Fills every weight from its own stream of random numbers, in place."""
     generator = fold(seed, "initial weights")
     for module in model.modules():
@@ -48,12 +49,14 @@ def _scaled_deviation(model: Transformer, embedding: nn.Embedding) -> float:
 
 
 @torch.no_grad()
-def initialise_linear(layer: nn.Linear, name: Literal["scaled", "gpt2"], generator: torch.Generator) -> None:
+def initialise_linear(layer: nn.Linear, name: Init, generator: torch.Generator) -> None:
     """PyTorch's default (uniform within 1/sqrt(inputs)) or GPT-2's N(0, 0.02) with zero bias."""
     if name == "gpt2":
         layer.weight.normal_(0, GPT2_DEVIATION, generator=generator)
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
     else:
         bound = 1 / math.sqrt(layer.in_features)
         layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        if layer.bias is not None:
+            layer.bias.uniform_(-bound, bound, generator=generator)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from unplateau.config import Config
 from unplateau.errors import CheckpointError
-from unplateau.layout import Attention, TaskShape
+from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.models.attention import SelfAttention
 from unplateau.models.initialise import initialise
-from unplateau.tensors import Output, Prompts, TokenPrompts
+from unplateau.tensors import Inputs, Output, Prompts
 
 
 class ModelConfig(Config):
@@ -74,19 +74,19 @@ class Transformer(nn.Module):
             self.label_embedding = nn.Embedding(shape.n_labels, config.width)
         if shape.n_cues:
             self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
-        self.position_embedding = nn.Embedding(shape.n_positions, config.width)
+        self.position_embedding = nn.Embedding(shape.layout.n_positions, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.n_heads) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.width)
         if not shape.labels_are_tokens:
             self.read_out = nn.Linear(config.width, shape.n_labels)
         initialise(self, config.init, seed=seed)
 
-    def forward(self, inputs: Prompts | TokenPrompts, attention: Attention = "causal") -> Output:
+    def forward(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""
         states = self.hidden_states(self.embed(inputs), attention)
-        return Output(self.predict(self.normalise(self.at_queries(states[-1], inputs))), torch.stack(states))
+        return Output(self.predict(self.normalise(inputs.at_queries(states[-1]))), torch.stack(states))
 
-    def embed(self, inputs: Prompts | TokenPrompts) -> Tensor:
+    def embed(self, inputs: Inputs) -> Tensor:
         """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., plus their positions."""
         assert isinstance(inputs, Prompts), "this model reads items and labels, not the tokens of a language model"
         items = self.embed_items(inputs.items)  # (B, K, positions of an item, D)
@@ -116,36 +116,24 @@ class Transformer(nn.Module):
             return nn.functional.linear(normalised, self.item_embedding.weight[1 : self.shape.n_labels + 1])
         return self.read_out(normalised)
 
-    def at_items(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
-        """(..., B, T, D) -> (..., B, M, D)."""
-        if self.shape.factors_at == "item":
-            return self.at_queries(states, inputs)
-        return states[..., self.shape.item_positions, :]
-
-    def at_queries(self, states: Tensor, inputs: Prompts | TokenPrompts) -> Tensor:
-        """(..., B, T, D) -> (..., B, K, D)."""
-        del inputs  # the layout is the same for all prompts
-        queries = self.shape.query_positions
-        return states[..., queries.start :: queries.step, :]
-
-    def states_at_items(self, inputs: Prompts | TokenPrompts, attention: Attention, n_layers: int) -> Tensor:
-        """(B, M, D); where no position sees another, the item positions are taken out of the prompt first."""
+    def component(self, inputs: Inputs, cut: Attention, n_layers: int) -> Tensor:
+        """(B, M, D); where no position sees another, the known positions are taken out of the prompt first."""
         embedded = self.embed(inputs)
-        if attention == "item":
-            return self.at_items(self.hidden_states(embedded, attention, n_layers)[-1], inputs)
-        return self.hidden_states(self.at_items(embedded, inputs), attention, n_layers)[-1]
+        if cut == "item":
+            return inputs.at_known(self.hidden_states(embedded, cut, n_layers)[-1])
+        return self.hidden_states(inputs.at_known(embedded), cut, n_layers)[-1]
 
-    def states_of_items(self, items: Tensor, positions: Tensor, attention: Attention, n_layers: int) -> Tensor:
-        """(N, 1, D)."""
+    def component_alone(self, items: Tensor, positions: Tensor, cut: Attention, n_layers: int) -> Tensor:
+        """(N, D)."""
         embedded = self.embed_items(items)  # (N, positions of an item, D)
         back = torch.arange(embedded.shape[1] - 1, -1, -1, device=positions.device)
         embedded = embedded + self.position_embedding(positions[:, None] - back)
-        alone: Attention = "causal" if attention == "item" else attention
-        return self.hidden_states(embedded, alone, n_layers)[-1][:, -1:]
+        alone: Attention = "causal" if cut == "item" else cut
+        return self.hidden_states(embedded, alone, n_layers)[-1][:, -1]
 
     def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
         """The embedding (B, T, D) and the states after each of the first ``n_layers`` blocks (all by default)."""
-        if attention == "item" and self.shape.factors_at == "position":
+        if attention == "item" and self.shape.layout.factors_at == "position":
             attention = "self"  # the items are the single words of a list
         if attention == "item":
             return self._states_by_item(embedded, n_layers)
@@ -156,7 +144,7 @@ class Transformer(nn.Module):
 
     def _states_by_item(self, embedded: Tensor, n_layers: int | None) -> list[Tensor]:
         """Cue and pairs as sequences of their own."""
-        first, length = self.shape.first_position, self.shape.item_length + 1
+        first, length = self.shape.layout.first, self.shape.layout.item_length + 1
         pairs = embedded[:, first:].unflatten(1, (-1, length))  # (B, K, length of a pair, D)
         cues = self.hidden_states(embedded[:, :first], "causal", n_layers) if first else []
         alone = self.hidden_states(pairs.flatten(0, 1), "causal", n_layers)
@@ -189,9 +177,9 @@ class Transformer(nn.Module):
 
 
 def _item_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
-    if shape.vocabulary:
-        return nn.Embedding(shape.vocabulary + 1, width, padding_idx=0)
-    return nn.Linear(shape.item_width, width)
+    if isinstance(shape.items, Tokens):
+        return nn.Embedding(shape.items.vocabulary + 1, width, padding_idx=0)
+    return nn.Linear(shape.items.width, width)
 
 
 def _gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:

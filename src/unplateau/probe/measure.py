@@ -1,7 +1,7 @@
 """Probes of a model on a task: what the weights alone know of an item, and what the context tells of the hidden factor.
 
-What enters: a model and a task (or two batches of it). What leaves: scores of every layer, each with its cut, chance
-level and control (Fu et al. 2024, section 4; there one layer and one pass of training, here all and to convergence).
+Every layer, each score with its cut, chance level and control (Fu et al. 2024, section 4; there one layer and one pass
+of training, here all and to convergence).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,9 @@ from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
 from unplateau.rng import fold_seed
-from unplateau.scores import LayerScores, ProbeScore
+from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components
-
-Component = Literal["weights", "context", "hidden"]
 
 HIDDEN_FACTOR = "hidden factor"
 
@@ -61,6 +59,48 @@ def probe_components(
     train = draw.examples("train", n_train, without=test.item)
     names, sizes = _targets(task.shape, component)
     result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
+    return _cells(result, chosen, names, component, cut)
+
+
+def measure(
+    model: Decomposable,
+    train: Batch,
+    test: Batch,
+    shape: TaskShape,
+    *,
+    cut: Cut = "self",
+    seed: int = 0,
+    method: Method = "ridge",
+) -> Scores:
+    """All probes of :func:`probe_components` on two batches of a task of this shape, with one decomposition of each.
+
+    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Leaves the model
+    as it is and takes no random numbers but those of ``seed``.
+    """
+    parts = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
+    item_train, item_test = (
+        _stack([_examples(found, batch, component, shape) for component in ("weights", "hidden")])
+        for found, batch in parts
+    )
+    item_train = _without(item_train, item_test.item)
+    context_train, context_test = (_examples(found, batch, "context", shape) for found, batch in parts)
+    layers = range(model.n_layers + 1)
+    names, sizes = _targets(shape, "weights")
+    items = probe_accuracies(item_train, item_test, sizes, method=method, seed=seed)
+    hidden, classes = _targets(shape, "context")
+    context = probe_accuracies(context_train, context_test, classes, method=method, seed=seed)
+    cells = [
+        *_cells(items, layers, names, "weights", cut),
+        *_cells(items, layers, names, "hidden", cut, skipped=len(layers)),
+        *_cells(context, layers, hidden, "context", cut),
+    ]
+    return Scores.of(cells, [names[factor] for factor in shape.asked])
+
+
+def _cells(
+    result: Accuracies, layers: Sequence[int], names: Sequence[str], component: Component, cut: Cut, skipped: int = 0
+) -> list[ProbeScore]:
+    """One value for each layer and factor; the rows of these layers come after so many others."""
     return [
         ProbeScore(
             layer=layer,
@@ -72,7 +112,7 @@ def probe_components(
             component=component,
             cut=cut,
         )
-        for row, layer in enumerate(chosen)
+        for row, layer in enumerate(layers, start=skipped)
         for factor, name in enumerate(names)
     ]
 
@@ -82,45 +122,6 @@ class _Found(Examples):
     """Examples and the items (N,) that they come from; -1 where an example is no item."""
 
     item: Tensor
-
-
-def score_layers(
-    model: Decomposable, train: Batch, test: Batch, *, cut: Cut = "self", seed: int = 0, method: Method = "ridge"
-) -> LayerScores:
-    """All probes of :func:`probe_components` on two batches, with one decomposition of each.
-
-    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Leaves the model
-    as it is and takes no random numbers but those of ``seed``.
-    """
-    shape = model.shape
-    parts = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
-    item_train, item_test = (
-        _stack([_examples(model, found, batch, component) for component in ("weights", "hidden")])
-        for found, batch in parts
-    )
-    item_train = _without(item_train, item_test.item)
-    context_train, context_test = (_examples(model, found, batch, "context") for found, batch in parts)
-    items = probe_accuracies(item_train, item_test, shape.factor_sizes, method=method, seed=seed)
-    sizes = _targets(shape, "context")[1]
-    return _layer_scores(
-        items, probe_accuracies(context_train, context_test, sizes, method=method, seed=seed), shape, cut
-    )
-
-
-def _layer_scores(items: Accuracies, context: Accuracies, shape: TaskShape, cut: Cut) -> LayerScores:
-    weights, hidden = items.accuracy.chunk(2)  # each (L + 1, F)
-    asked = list(shape.hidden_factors)  # a score is a mean over the factors that a prompt may hide
-    return LayerScores(
-        cut=cut,
-        weights_score=weights[:, asked].mean(1).tolist(),
-        weights_control=items.control.chunk(2)[0][:, asked].mean(1).tolist(),
-        weights_chance=float(items.chance[asked].mean()),
-        hidden_score=hidden[:, asked].mean(1).tolist(),
-        context_score=context.accuracy[:, 0].tolist(),
-        context_control=context.control[:, 0].tolist(),
-        context_chance=float(context.chance[0]),
-        weights_by_factor={name: weights[:, factor].tolist() for factor, name in enumerate(shape.factor_names)},
-    )
 
 
 def _chosen_layers(model: Decomposable, component: str, layers: Sequence[int] | None) -> Sequence[int]:
@@ -159,7 +160,7 @@ class _Draw:
 
     def _batch(self, split: Split, step: int, size: int, without: Tensor | None) -> _Found:
         batch = self.task.sample(step, batch_size=size, split=split, seed=fold_seed(self.seed, "probe"))
-        found = _examples(self.model, _decompose(self.model, batch, self.cut), batch, self.component)
+        found = _examples(_decompose(self.model, batch, self.cut), batch, self.component, self.task.shape)
         return _without(replace(found, features=found.features[list(self.layers)]), without)
 
 
@@ -175,25 +176,25 @@ def _first(parts: Sequence[_Found], n_examples: int) -> _Found:
     )
 
 
-def _examples(model: Decomposable, components: Components, batch: Batch, component: Component) -> _Found:
+def _examples(components: Components, batch: Batch, component: Component, shape: TaskShape) -> _Found:
     """All examples of a batch: groups are positions (each has its own item), or prompts for the hidden factor."""
     states = {"weights": components.weights, "context": components.context, "hidden": components.hidden}[component]
     if component != "context":
         labels = batch.factors.flatten(0, 1).cpu()
-        features = model.at_items(states, batch.inputs).flatten(1, 2)  # (L + 1, N, D)
+        features = batch.inputs.at_known(states).flatten(1, 2)  # (L + 1, N, D)
         return _Found(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
-    late = model.at_queries(states, batch.inputs)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
+    late = batch.inputs.at_queries(states)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
     group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
     none = torch.full((len(group),), -1)
-    return _Found(late.flatten(1, 2).cpu(), _hidden_class(batch, model.shape)[:, None], group, none)
+    return _Found(late.flatten(1, 2).cpu(), _choice(batch, shape)[:, None], group, none)
 
 
-def _hidden_class(batch: Batch, shape: TaskShape) -> Tensor:
-    """(B,): which of the shape's ``hidden_choices`` a prompt hides."""
-    if shape.hidden_names:
+def _choice(batch: Batch, shape: TaskShape) -> Tensor:
+    """(B,): which of the shape's ``choices`` a prompt hides."""
+    if not shape.hides_factors:
         return batch.hidden_factor.cpu()
-    index = torch.full((len(shape.factor_sizes),), -1)
-    index[list(shape.hidden_factors)] = torch.arange(len(shape.hidden_factors))
+    index = torch.full((len(shape.factors),), -1)
+    index[list(shape.asked)] = torch.arange(len(shape.asked))
     return index[batch.hidden_factor.cpu()]
 
 
@@ -211,13 +212,14 @@ def _without(found: _Found, items: Tensor | None) -> _Found:
 def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and numbers of classes of what is probed for."""
     if component == "context":
-        return (HIDDEN_FACTOR,), (len(shape.hidden_choices),)
+        return (HIDDEN_FACTOR,), (len(shape.choices),)
     return shape.factor_names, shape.factor_sizes
 
 
 def _per_prompt(shape: TaskShape, component: Component) -> int:
     """Examples that a prompt gives."""
-    return shape.n_pairs - shape.n_pairs // 2 if component == "context" else len(shape.item_positions)
+    layout = shape.layout
+    return layout.n_pairs - layout.n_pairs // 2 if component == "context" else len(layout.known)
 
 
 def _stack(parts: Sequence[_Found]) -> _Found:

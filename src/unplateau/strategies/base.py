@@ -1,25 +1,45 @@
-"""A strategy is two pure questions: which task do I sample at this step, and what do I add to the loss.
+"""A strategy is two pure questions: what do I sample at this step, and what do I add to the loss.
 
-What enters: the target task and the step. What leaves: the task to sample, and loss terms with their read-out heads.
-A strategy holds no trainer and no state; it is a value that can be written down.
+It holds no trainer and no state; it is a value that can be written down. The same value works in every loop: a
+:class:`Curriculum` mixes tasks or datasets, and a :class:`LossTerm` reads what a :class:`Host` shows of a step.
 """
 
 from __future__ import annotations
 
 import re
 from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.config import Config, Kind
-from unplateau.decompose import Decomposable
+from unplateau.errors import SpecError
 from unplateau.history import History
-from unplateau.layout import TaskShape
-from unplateau.tasks.base import Task
-from unplateau.tensors import Batch, Output
+from unplateau.layout import Cut
+
+Ask = Literal["hidden", "all", "identity", "choice", "label"]
+"""What a state must tell: the factors that a prompt may hide, all factors of the item, which item it is (where items
+are single tokens), what the prompt hides, the label."""
+Read = Literal["final", "labels", "weights"]
+"""Which states a term reads: a method of :class:`View`."""
+
+
+class Mixable(Protocol):
+    """What curricula choose among: tasks and datasets."""
+
+    def fixed(self, variant: int = 0) -> Self:
+        """The same with a fixed mapping (D_fix); ``variant`` chooses which."""
+
+    def shuffled(self) -> Self:
+        """Control: the same, but labels follow something else."""
+
+
+V = TypeVar("V", bound=Mixable)
+Mix = Sequence[tuple[float, V]]
+"""Shares of the rows, which sum to 1, and what they are drawn from."""
 
 
 class Part(Kind):
@@ -40,24 +60,69 @@ class Part(Kind):
 
 
 class Curriculum(Part):
-    """Chooses the task of each step. Pure and total; after its last phase it returns the same task for ever."""
+    """Chooses what the rows of each step are drawn from. Pure and total; after its last phase it stays the same."""
 
     @abstractmethod
-    def task_at(self, step: int, task: Task, history: History) -> Task:
-        """The task to sample at this step, where ``task`` is what would be sampled without this curriculum."""
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
+        """Such as ``[(0.5, target.fixed()), (0.5, target)]``; ``target`` is what would be sampled without it."""
 
 
 @dataclass(frozen=True)
-class StepState:
-    """What a loss term may read at one step."""
+class Seen:
+    """States at some positions, and what each of them should tell.
 
-    model: Decomposable
-    head: nn.Module
-    task: Task
-    batch: Batch
-    output: Output
-    step: int
-    seed: int
+    ``states`` (N, D), normalised. ``classes`` (N, A) int64, -100 for none. ``row`` (N,): the row of the batch.
+    """
+
+    states: Tensor
+    classes: Tensor
+    row: Tensor
+
+
+class View(Protocol):
+    """What a loss term may read at one step; made by the host. A method that the host refuses raises SpecError."""
+
+    @property
+    def step(self) -> int:
+        """Updates made before."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, for random numbers of the term's own (``rng.fold``)."""
+
+    @property
+    def head(self) -> Any:
+        """What the term's ``build_head`` made; read-outs of the host have ``loss(states, classes)``."""
+
+    def final(self, ask: Ask = "hidden") -> Seen:
+        """States of the pass that made the prediction, after the last block, where what is asked for is known."""
+
+    def labels(self, block: int, *, rows: int | None = None) -> Seen:
+        """States of the same pass at the labels, after this block; classes (N, 1): which pair of its prompt."""
+
+    def weights(
+        self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
+    ) -> Seen:
+        """Weights components after ``layer`` blocks: of the first ``rows`` rows, or of ``items`` items drawn alone."""
+
+
+class Host(Protocol):
+    """Where loss terms are computed: a training loop, as far as a term must know it."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks of the model (L)."""
+
+    @property
+    def width(self) -> int:
+        """Width of its hidden states (D)."""
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Each :data:`Read`, :data:`Ask`, ``<ask> from <read>`` and cut that means nothing here, with the reason."""
+
+    def read_out(self, ask: Ask) -> nn.Module:
+        """A head for what is asked, with ``loss(states, classes)``: mean cross-entropy in nats."""
 
 
 class LossTerm(Part):
@@ -65,27 +130,36 @@ class LossTerm(Part):
 
     weight: float = Field(ge=0, description="factor of this term in the loss (lambda)")
 
-    @abstractmethod
-    def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """The read-out that is trained along and thrown away at the end."""
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Which states it reads: a host that does not have them refuses the term before training begins."""
+        return ()
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """What it asks of states, for the same reason."""
+        return ()
+
+    def check(self, host: Host) -> None:
+        """Raises SpecError, naming the term and what is missing, if it cannot work in this host."""
+        both = [f"{ask} from {read}" for ask in self.asks for read in self.reads]
+        for wanted in (*self.reads, *self.asks, *both):
+            if wanted in host.refused:
+                raise SpecError(f"{type(self).__name__}: {host.refused[wanted]}")
 
     @abstractmethod
-    def value(self, state: StepState) -> Tensor:
+    def build_head(self, host: Host) -> nn.Module:
+        """What is trained along and thrown away at the end: ``host.read_out(ask)``, or any module."""
+
+    @abstractmethod
+    def value(self, view: View) -> Tensor:
         """The unweighted loss of this step: a finite, differentiable scalar in nats."""
-
-    def check_model(self, n_layers: int) -> None:
-        """Raises ValueError if the term cannot work on a model of this depth."""
-        del n_layers
-
-    def check_task(self, shape: TaskShape) -> None:
-        """Raises ValueError if the term cannot work on a task of this shape."""
-        del shape
 
 
 class Strategy(Config):
     """Any combination of curricula and loss terms; with none it is plain training.
 
-    Curricula are applied in the order given, each to the task that the one before chose.
+    Curricula are applied in the order given, each to what the one before chose.
     """
 
     parts: tuple[Part, ...] = Field((), description="curricula and loss terms, in order")
@@ -118,9 +192,14 @@ class Strategy(Config):
         """The terms that are present, i.e. whose weight is above 0."""
         return tuple(part for part in self.parts if isinstance(part, LossTerm) and part.weight > 0)
 
-    def task_at(self, step: int, task: Task, history: History) -> Task:
-        """The task to sample at this step."""
-        for part in self.parts:
-            if isinstance(part, Curriculum):
-                task = part.task_at(step, task, history)
-        return task
+    @property
+    def curricula(self) -> tuple[Curriculum, ...]:
+        """The curricula, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Curriculum))
+
+    def choose(self, step: int, target: V, history: History, blend: Callable[[Mix[V]], V]) -> V:
+        """What to sample at this step; ``blend`` makes one of a mixture."""
+        for curriculum in self.curricula:
+            mix = curriculum.mix(step, target, history)
+            target = mix[0][1] if len(mix) == 1 else blend(mix)
+        return target

@@ -1,7 +1,4 @@
-"""The two curricula of the paper: train on the fixed mapping first, or on a share of the rows throughout.
-
-What enters: a step and the target task. What leaves: the task to sample. The number of rows never changes.
-"""
+"""The two curricula of the paper: the fixed mapping first, or on a share of the rows throughout."""
 
 from __future__ import annotations
 
@@ -10,9 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from unplateau.history import History
-from unplateau.strategies.base import Curriculum
-from unplateau.tasks.base import Task
-from unplateau.tasks.mixture import Mixture
+from unplateau.strategies.base import Curriculum, Mix, V
 
 
 class WarmUp(Curriculum):
@@ -25,14 +20,14 @@ class WarmUp(Curriculum):
     steps: int = Field(500, ge=0, description="length of the warm-up in steps, counted in the total")
     mapping: Literal["fixed", "changing", "shuffled"] = Field("fixed", description="D_fix, or a control")
 
-    def task_at(self, step: int, task: Task, history: History) -> Task:
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
         """D_fix during the first ``steps`` steps."""
         del history
         if step >= self.steps:
-            return task
+            return [(1.0, target)]
         if self.mapping == "changing":
-            return task.fixed(variant=1 + step)
-        return task.fixed() if self.mapping == "fixed" else task.shuffled().fixed()
+            return [(1.0, target.fixed(1 + step))]
+        return [(1.0, target.fixed() if self.mapping == "fixed" else target.shuffled().fixed())]
 
 
 class Mixed(Curriculum):
@@ -40,7 +35,7 @@ class Mixed(Curriculum):
 
     fraction: float = Field(0.5, gt=0, lt=1, description="share of the rows drawn from the fixed mapping")
 
-    def task_at(self, step: int, task: Task, history: History) -> Task:
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
         """The same mixture at every step."""
         del step, history
-        return Mixture(tasks=(task.fixed(), task), shares=(self.fraction, 1 - self.fraction))
+        return [(self.fraction, target.fixed()), (1 - self.fraction, target)]

@@ -1,69 +1,34 @@
-"""Loss terms that repair the weights component, and the control that does not.
-
-What enters: the state of one step. What leaves: a scalar loss in nats. The read-out heads live for the training only.
-"""
+"""Loss terms that repair the weights component, and the control that does not."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
-from unplateau.layout import Cut, TaskShape
-from unplateau.rng import fold
-from unplateau.strategies.base import LossTerm, StepState
-from unplateau.tensors import Batch, Prompts
+from unplateau.errors import SpecError
+from unplateau.layout import Cut
+from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 
-Factors = Literal["hidden", "all", "identity"]
 _FACTORS_HELP = (
     "what is read: the factors that a prompt may hide, all of the item's, or, without any annotation, which word it is"
 )
 
 
-class FactorHead(nn.Module):
-    """One linear read-out for each of several factors."""
-
-    def __init__(self, width: int, shape: TaskShape, which: Factors) -> None:
-        super().__init__()
-        self.factors = list(shape.hidden_factors if which == "hidden" else range(len(shape.factor_sizes)))
-        self.sizes = [shape.factor_sizes[factor] for factor in self.factors]
-        if which == "identity":  # one factor, with as many values as there are words
-            self.factors, self.sizes = [0], [shape.vocabulary]
-        self.linear = nn.Linear(width, sum(self.sizes))
-
-    def loss(self, hidden: Tensor, factors: Tensor) -> Tensor:
-        """Mean cross-entropy over items and factors; ``hidden`` (..., D), ``factors`` (..., F)."""
-        logits = self.linear(hidden).flatten(0, -2).split(self.sizes, dim=-1)
-        targets = factors[..., self.factors].flatten(0, -2).unbind(-1)
-        losses = [functional.cross_entropy(one, target) for one, target in zip(logits, targets, strict=True)]
-        return torch.stack(losses).mean()
-
-
 class _FactorLoss(LossTerm):
-    """What the weights losses share: what they read, and the head that they read it with."""
+    """What the weights losses share: what they ask for, and the head that they read it with."""
 
-    factors: Factors = Field("hidden", description=_FACTORS_HELP)
+    factors: Literal["hidden", "all", "identity"] = Field("hidden", description=_FACTORS_HELP)
 
-    def check_task(self, shape: TaskShape) -> None:
-        """The identity of an item can be read where it is one token."""
-        one_position = shape.item_length == 1 or shape.factors_at == "position"
-        one_token = shape.vocabulary and one_position and shape.tokens_per_position == 1
-        if self.factors == "identity" and not one_token:
-            raise ValueError(f"{type(self).__name__}: factors 'identity' needs items that are one token each (words)")
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """The factors, or which word it is."""
+        return (self.factors,)
 
-    def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """A linear read-out per factor."""
-        return FactorHead(width, shape, self.factors)
-
-    def factors_of(self, batch: Batch) -> Tensor:
-        """(B, M, F): the factors of the batch's items, or (B, M, 1) which words they are."""
-        if self.factors != "identity":
-            return batch.factors
-        assert isinstance(batch.inputs, Prompts)
-        return batch.inputs.items[..., :1].flatten(1, 2) - 1
+    def build_head(self, host: Host) -> nn.Module:
+        """The host's read-out."""
+        return host.read_out(self.factors)
 
 
 class WeightsLoss(_FactorLoss):
@@ -71,11 +36,15 @@ class WeightsLoss(_FactorLoss):
 
     weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
 
-    def value(self, state: StepState) -> Tensor:
-        """Cross-entropy at the item positions of all rows."""
-        assert isinstance(state.head, FactorHead)
-        states = state.model.at_items(state.output.hidden[-1], state.batch.inputs)
-        return state.head.loss(state.model.normalise(states), self.factors_of(state.batch))
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The final state."""
+        return ("final",)
+
+    def value(self, view: View) -> Tensor:
+        """Cross-entropy at the known positions of all rows."""
+        seen = view.final(self.factors)
+        return view.head.loss(seen.states, seen.classes)
 
 
 class ComponentLoss(_FactorLoss):
@@ -97,55 +66,45 @@ class ComponentLoss(_FactorLoss):
             raise ValueError("give rows (prompts of the batch) or items (drawn alone), not both")
         return self
 
-    def check_model(self, n_layers: int) -> None:
-        """The layer must exist."""
-        if self.layer > n_layers:
-            raise ValueError(f"ComponentLoss: layer {self.layer} is beyond the model's {n_layers} layers")
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The weights component."""
+        return ("weights",)
 
-    def value(self, state: StepState) -> Tensor:
+    def check(self, host: Host) -> None:
+        """The layer must exist, and the cut mean something."""
+        super().check(host)
+        if self.layer > host.n_layers:
+            raise SpecError(f"ComponentLoss: layer {self.layer} is beyond the model's {host.n_layers} layers")
+        if self.cut in host.refused:
+            raise SpecError(host.refused[self.cut])
+
+    def value(self, view: View) -> Tensor:
         """Cross-entropy of the read-out from the normalised weights component."""
-        assert isinstance(state.head, FactorHead)
-        component, factors = self._items_alone(state) if self.items else self._items_of_batch(state)
-        return state.head.loss(state.model.normalise(component), factors)
-
-    def _items_of_batch(self, state: StepState) -> tuple[Tensor, Tensor]:
-        """Components (R, M, D) at the item positions of the first prompts, with their factors."""
-        inputs = state.batch.inputs.map(lambda tensor: tensor[: self.rows])
-        return state.model.states_at_items(inputs, self.cut, self.layer), self.factors_of(state.batch)[: self.rows]
-
-    def _items_alone(self, state: StepState) -> tuple[Tensor, Tensor]:
-        """Components (N, 1, D) of fresh items, each at a random item position."""
-        assert self.items is not None
-        items = state.task.sample_items(state.step, n_items=self.items, seed=state.seed)
-        candidates = torch.tensor(state.model.shape.item_positions)
-        generator = fold(state.seed, "component loss positions", state.step)
-        positions = candidates[torch.randint(len(candidates), (self.items,), generator=generator)]
-        device = state.batch.targets.device
-        vectors, positions = items.vectors.to(device), positions.to(device)
-        component = state.model.states_of_items(vectors, positions, self.cut, self.layer)
-        factors = items.vectors[:, -1] - 1 if self.factors == "identity" else items.factors
-        return component, factors.to(device)[:, None]
+        seen = view.weights(self.layer, self.cut, self.factors, rows=self.rows, items=self.items)
+        return view.head.loss(seen.states, seen.classes)
 
 
 class ContextLoss(LossTerm):
-    """Control for the weights losses: predict which factor is hidden, from the final hidden state."""
+    """Control for the weights losses: predict what the prompt hides, from the final hidden state."""
 
     weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
 
-    def check_task(self, shape: TaskShape) -> None:
-        """Something must be hidden."""
-        if len(shape.hidden_choices) < 2:
-            raise ValueError(
-                "ContextLoss: the prompts of this task hide one factor only, so there is nothing to predict"
-            )
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The final state."""
+        return ("final",)
 
-    def build_head(self, width: int, shape: TaskShape) -> nn.Module:
-        """A linear read-out over the F factors, or whatever else a prompt may hide."""
-        return nn.Linear(width, len(shape.hidden_names or shape.factor_sizes))
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        """What is hidden."""
+        return ("choice",)
 
-    def value(self, state: StepState) -> Tensor:
+    def build_head(self, host: Host) -> nn.Module:
+        """The host's read-out."""
+        return host.read_out("choice")
+
+    def value(self, view: View) -> Tensor:
         """Cross-entropy at the query positions of all rows."""
-        states = state.model.at_queries(state.output.hidden[-1], state.batch.inputs)
-        logits = state.head(state.model.normalise(states))  # (B, K, F)
-        targets = state.batch.hidden_factor[:, None].expand(logits.shape[:2])
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        seen = view.final("choice")
+        return view.head.loss(seen.states, seen.classes)

@@ -1,11 +1,9 @@
-"""What a task is: a pure source of batches with exact floors.
-
-What enters: a step, a batch size, a split and a seed. What leaves: a :class:`~unplateau.tensors.Batch`.
-"""
+"""What a task is: a pure source of batches, with the exact predictors that training is measured against."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +14,19 @@ from torch import Tensor
 from unplateau.config import Kind
 from unplateau.layout import Split, TaskShape
 from unplateau.tensors import Batch, Items
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A batch as people see it, as far as it can be seen.
+
+    ``images`` (B, K, height, width, 3) uint8: pictures of the items. ``texts``: B lists of K, the items in words.
+    ``labels``: the C labels in words.
+    """
+
+    images: npt.NDArray[np.uint8] | None = None
+    texts: list[list[str]] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Sampler(Protocol):
@@ -33,6 +44,12 @@ class Task(Kind):
     """An in-context-learning task. A batch depends on (task, seed, split, step) and on nothing else."""
 
     noun = "task"
+
+    def check(self) -> None:
+        """Reads the data that this value names; raises ValueError or SpecError, one line, if it cannot work.
+
+        Validation reads nothing, so that what was written down can be read where its data is not.
+        """
 
     @property
     def progress(self) -> Literal["loss", "accuracy"]:
@@ -81,26 +98,7 @@ class Task(Kind):
         """(B,) float64: how probable the prompt's cue is under this task, for telling the tasks of a mixture apart."""
         return torch.ones(len(batch), dtype=torch.float64)
 
-    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the mapping of a prompt maps, and onto what: in D_fix equal keys have equal values. Both (n,) int64.
-
-        Unless a task says otherwise: values of the hidden factor, onto labels.
-        """
-        hidden = batch.hidden_factor[:, None, None].expand(-1, batch.factors.shape[1], 1)
-        values = batch.factors.gather(2, hidden)
-        keys = hidden * max(self.shape.factor_sizes) + values
-        return keys.flatten(), batch.targets.flatten()
-
-    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
-        """(B, K, height, width, 3) pictures of the items for people to look at, where the task has any."""
+    def shown(self, batch: Batch) -> Shown:
+        """How people see this batch; nothing unless the items are pictures or words."""
         del batch
-        return None
-
-    def item_texts(self, batch: Batch) -> list[list[str]] | None:
-        """B lists of K texts: the items in words, where they are words or sentences."""
-        del batch
-        return None
-
-    def label_texts(self) -> tuple[str, ...] | None:
-        """The C labels in words, where they are words."""
-        return None
+        return Shown()

@@ -10,17 +10,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.errors import suggest
 from unplateau.items.base import ItemSource
-from unplateau.layout import Split, TaskShape
+from unplateau.layout import Factor, Layout, Split, TaskShape
 from unplateau.rng import fold
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import Shown, Task
 from unplateau.tasks.posterior import FreshMappings, KnownMappings, bayes_predictions
 from unplateau.tensors import Batch, Items, Prompts
 
@@ -38,36 +36,37 @@ class FactorTask(Task):
     )
 
     @model_validator(mode="after")
-    def _sizes_can_work(self) -> Self:
+    def _hidden_exist(self) -> Self:
         names = self.source.factor_names
         for name in self.hidden if self.hidden is not None else ():
             if name not in names:
                 raise ValueError(f"unknown factor '{name}'{suggest(name, names)}")
         if self.hidden is not None and len(set(self.hidden)) != max(1, len(self.hidden)):
             raise ValueError("hidden must name at least one factor and none twice")
+        return self
+
+    def check(self) -> None:
+        """Reads the items: a prompt needs as many as it has pairs."""
+        self.source.check()
         n_items = min(len(self.source.split("train")), len(self.source.split("test")))
         if self.n_pairs > n_items:
             raise ValueError(
                 f"n_pairs {self.n_pairs} is more than the {n_items} items of the smaller half of the split; "
                 f"a prompt never repeats an item"
             )
-        return self
 
     @property
     def shape(self) -> TaskShape:
         """Sizes for the model; the label vocabulary is as large as the largest factor that may be hidden."""
         names, sizes = self.source.factor_names, self.source.factor_sizes
-        hidden = tuple(names.index(name) for name in (names if self.hidden is None else self.hidden))
+        asked = names if self.hidden is None else self.hidden
         return TaskShape(
-            item_width=self.source.item_width,
-            n_pairs=self.n_pairs,
-            n_labels=max(sizes[factor] for factor in hidden),
-            factor_names=names,
-            factor_sizes=sizes,
-            hidden_factors=hidden,
-            vocabulary=self.source.vocabulary,
-            item_length=self.source.item_length,
-            tokens_per_position=self.source.tokens_per_position,
+            layout=Layout(self.n_pairs, self.source.item_length),
+            items=self.source.form,
+            n_labels=max(sizes[names.index(name)] for name in asked),
+            factors=tuple(map(Factor, names, sizes)),
+            asked=tuple(map(names.index, asked)),
+            choices=asked,
         )
 
     @property
@@ -89,18 +88,18 @@ class FactorTask(Task):
         pool = self.source.split(split)
         index = pool[distinct(batch_size, self.n_pairs, len(pool), generator)]  # (B, K)
         factors = self._label_factors()[index]  # (B, K, F)
-        candidates = torch.tensor(self.shape.hidden_factors)
+        candidates = torch.tensor(self.shape.asked)
         choice = torch.randint(len(candidates), (batch_size,), generator=generator)
         values = factors.gather(2, candidates[choice].view(-1, 1, 1).expand(-1, self.n_pairs, 1)).squeeze(2)
         labels = self._draw_mappings(choice, generator).gather(1, values)
-        inputs = Prompts(self.source.vectors(index), labels)
+        inputs = Prompts(self.source.inputs(index), labels, self.shape.layout)
         return Batch(inputs, labels, factors, candidates[choice], index)
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
         """Items of this step drawn alone (with replacement), with all their factors."""
         pool = self.source.split(split)
         index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
-        return Items(self.source.vectors(index), self._label_factors()[index])
+        return Items(self.source.inputs(index), self._label_factors()[index])
 
     def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
         """(B, K, C) exact label marginals over the items of a split, the hidden factors and the mappings."""
@@ -110,7 +109,7 @@ class FactorTask(Task):
         factors = self._label_factors()[self.source.split(split)]
         shape = self.shape
         marginals = torch.zeros(shape.n_labels, dtype=torch.float64)
-        for slot, factor in enumerate(shape.hidden_factors):
+        for slot, factor in enumerate(shape.asked):
             size = shape.factor_sizes[factor]
             if self.n_mappings is None:
                 marginals[:size] += 1 / size
@@ -118,7 +117,7 @@ class FactorTask(Task):
                 frequency = torch.bincount(factors[:, factor], minlength=size).double() / len(factors)
                 table = self._mapping_tables()[slot]  # (m, n_f)
                 marginals.index_add_(0, table.flatten(), frequency.repeat(len(table)) / len(table))
-        return marginals / len(shape.hidden_factors)
+        return marginals / len(shape.asked)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before."""
@@ -128,18 +127,15 @@ class FactorTask(Task):
             FreshMappings(batch.factors[..., factor], shape.factor_sizes[factor], shape.n_labels)
             if tables is None
             else KnownMappings(batch.factors[..., factor], tables[slot], shape.n_labels)
-            for slot, factor in enumerate(shape.hidden_factors)
+            for slot, factor in enumerate(shape.asked)
         ]
         return bayes_predictions(hypotheses, batch.targets)
 
-    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
-        """(B, K, height, width, 3): the source's pictures of the items, if it has any."""
-        return self.source.images(batch.item_index)
-
-    def item_texts(self, batch: Batch) -> list[list[str]] | None:
-        """B lists of K: the source's texts of the items, if it has any."""
+    def shown(self, batch: Batch) -> Shown:
+        """The source's pictures or texts of the items; labels have no names."""
         texts = self.source.texts()
-        return None if texts is None else [[texts[item] for item in row] for row in batch.item_index.tolist()]
+        in_words = None if texts is None else [[texts[item] for item in row] for row in batch.item_index.tolist()]
+        return Shown(self.source.images(batch.item_index), in_words)
 
     def _label_factors(self) -> Tensor:
         """(N, F): the factors that labels follow, which the control ``shuffle_factors`` moves to other items."""
@@ -149,11 +145,11 @@ class FactorTask(Task):
         return factors[torch.randperm(len(factors), generator=fold(self.mapping_seed, "shuffled factors"))]
 
     def _draw_mappings(self, choice: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, largest n_f): one mapping a row for the chosen slot of ``hidden_factors``."""
+        """(B, largest n_f): one mapping a row for the chosen slot of ``asked``."""
         shape = self.shape
-        n_rows, largest = len(choice), max(shape.factor_sizes[factor] for factor in shape.hidden_factors)
+        n_rows, largest = len(choice), max(shape.factor_sizes[factor] for factor in shape.asked)
         if self.n_mappings is None:
-            sizes = torch.tensor([shape.factor_sizes[factor] for factor in shape.hidden_factors])[choice]
+            sizes = torch.tensor([shape.factor_sizes[factor] for factor in shape.asked])[choice]
             keys = torch.rand(n_rows, largest, generator=generator)
             keys[torch.arange(largest) >= sizes[:, None]] = 2.0  # values the factor lacks map to themselves
             return keys.argsort(1)
@@ -167,7 +163,7 @@ class FactorTask(Task):
     def _mapping_tables(self) -> list[Tensor]:
         """One (m, n_f) table of permutations for each factor that may be hidden."""
         shape = self.shape
-        sizes = tuple(shape.factor_sizes[factor] for factor in shape.hidden_factors)
+        sizes = tuple(shape.factor_sizes[factor] for factor in shape.asked)
         return mapping_tables(self.n_mappings or 1, sizes, self.mapping_seed)
 
 

@@ -6,17 +6,16 @@ What enters: tasks of one shape and their shares. What leaves: batches and the e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold_seed
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import Shown, Task
 from unplateau.tensors import Batch, Items, concatenate
 
 
@@ -29,15 +28,25 @@ class Mixture(Task):
     tasks: tuple[Task, ...] = Field(min_length=1, description="tasks of the same shape")
     shares: tuple[float, ...] = Field(description="share of the rows for each task; they sum to 1")
 
+    @classmethod
+    def of(cls, mix: Sequence[tuple[float, Task]]) -> Task:
+        """The mixture of tasks with these shares, as curricula choose them."""
+        return cls(tasks=tuple(task for _, task in mix), shares=tuple(share for share, _ in mix))
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if len(self.shares) != len(self.tasks):
             raise ValueError(f"{len(self.tasks)} tasks need as many shares, got {len(self.shares)}")
         if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1, abs_tol=1e-9):
             raise ValueError(f"shares must be at least 0 and sum to 1, got {self.shares}")
+        return self
+
+    def check(self) -> None:
+        """Reads the tasks, which must have the same shape."""
+        for task in self.tasks:
+            task.check()
         if len({task.shape for task in self.tasks}) > 1:
             raise ValueError("the tasks of a mixture must have the same shape (items, pairs, labels, factors)")
-        return self
 
     @property
     def shape(self) -> TaskShape:
@@ -67,7 +76,7 @@ class Mixture(Task):
             task.sample_items(step, n_items=n, split=split, seed=fold_seed(seed, f"mixture/{number}"))
             for number, (task, n) in enumerate(zip(self.tasks, self.rows_at(step, n_items), strict=True))
         ]
-        return Items(torch.cat([part.vectors for part in parts]), torch.cat([part.factors for part in parts]))
+        return Items(torch.cat([part.inputs for part in parts]), torch.cat([part.factors for part in parts]))
 
     @property
     def progress(self) -> Literal["loss", "accuracy"]:
@@ -94,17 +103,9 @@ class Mixture(Task):
         joint = joint / joint.sum(0).clamp_min(torch.finfo(joint.dtype).tiny)
         return (joint[..., None] * predictions).sum(0)
 
-    def pictures(self, batch: Batch) -> npt.NDArray[np.uint8] | None:
+    def shown(self, batch: Batch) -> Shown:
         """As the first task shows them."""
-        return self.tasks[0].pictures(batch)
-
-    def item_texts(self, batch: Batch) -> list[list[str]] | None:
-        """As the first task writes them."""
-        return self.tasks[0].item_texts(batch)
-
-    def label_texts(self) -> tuple[str, ...] | None:
-        """As the first task names them."""
-        return self.tasks[0].label_texts()
+        return self.tasks[0].shown(batch)
 
     def evidence(self, batch: Batch) -> Tensor:
         """(B,): that of the tasks, weighted by their shares."""
@@ -114,20 +115,22 @@ class Mixture(Task):
         """(M, B): share of each task times its probability of the cue."""
         return torch.stack([share * task.evidence(batch) for share, task in zip(self.shares, self.tasks, strict=True)])
 
-    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As the first task says."""
-        return self.tasks[0].mapped(batch)
-
     def rows_at(self, step: int, batch_size: int) -> list[int]:
-        """Rows of each task at this step: differences of the running totals."""
-        before, after = (self._rows_until(batch_size * n) for n in (step, step + 1))
-        return [high - low for low, high in zip(before, after, strict=True)]
+        """Rows of each task at this step."""
+        return rows_of(self.shares, step, batch_size)
 
-    def _rows_until(self, n_rows: int) -> list[int]:
-        """How many of the first rows go to each task: its share of what the tasks before leave; never fewer later."""
-        left, remaining, rows = 1.0, n_rows, []
-        for share in self.shares[:-1]:
-            own = remaining if share >= left else math.floor(remaining * share / left + 1e-9)
-            rows.append(own)
-            remaining, left = remaining - own, left - share
-        return [*rows, remaining]
+
+def rows_of(shares: Sequence[float], step: int, batch_size: int) -> list[int]:
+    """How many rows of a step each share gets: differences of the running totals, exact in the long run."""
+    before, after = (_rows_until(shares, batch_size * n) for n in (step, step + 1))
+    return [high - low for low, high in zip(before, after, strict=True)]
+
+
+def _rows_until(shares: Sequence[float], n_rows: int) -> list[int]:
+    """How many of the first rows go to each: its share of what those before leave; never fewer later."""
+    left, remaining, rows = 1.0, n_rows, []
+    for share in shares[:-1]:
+        own = remaining if share >= left else math.floor(remaining * share / left + 1e-9)
+        rows.append(own)
+        remaining, left = remaining - own, left - share
+    return [*rows, remaining]

@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.items.words import Words
-from unplateau.layout import Split, TaskShape
+from unplateau.layout import Factor, Layout, Split, TaskShape
 from unplateau.rng import fold
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import Shown, Task
 from unplateau.tasks.factors import distinct, mapping_tables
 from unplateau.tensors import Batch, Items, Prompts
 
@@ -41,9 +41,14 @@ class WordSelection(Task):
     shuffle_factors: bool = Field(False, description="control: topics are those of other words, drawn once")
 
     @model_validator(mode="after")
-    def _lists_can_be_filled(self) -> Self:
+    def _answers_are_words(self) -> Self:
         if self.words.written != "words":
             raise ValueError(f"words.written must be 'words', since answers are words (got '{self.words.written}')")
+        return self
+
+    def check(self) -> None:
+        """Reads the words: there must be topics for a list, and words of each for all lists."""
+        self.words.check()
         if self.n_words > self.n_topics:
             raise ValueError(f"n_words {self.n_words} is more than the {self.n_topics} topics")
         for split in ("train", "test"):
@@ -52,7 +57,6 @@ class WordSelection(Task):
                 raise ValueError(
                     f"n_pairs {self.n_pairs} is more than the {fewest} {split} words of a topic; no word comes twice"
                 )
-        return self
 
     @property
     def n_topics(self) -> int:
@@ -62,19 +66,16 @@ class WordSelection(Task):
     @property
     def shape(self) -> TaskShape:
         """Labels are the words themselves; there is a cue for each topic and a neutral one."""
+        form = self.words.form
         return TaskShape(
-            item_width=0,
-            n_pairs=self.n_pairs,
-            n_labels=self.words.vocabulary,
-            factor_names=self.words.factor_names[:1],
-            factor_sizes=self.words.factor_sizes[:1],
-            hidden_factors=(0,),
-            vocabulary=self.words.vocabulary,
-            item_length=self.n_words,
-            n_cues=self.n_topics + 1,
+            layout=Layout(self.n_pairs, self.n_words, cue=True, factors_at="position"),
+            items=form,
+            n_labels=form.vocabulary,
+            factors=(Factor(self.words.factor_names[0], self.n_topics),),
+            asked=(0,),
+            choices=self._topic_names(),
             labels_are_tokens=True,
-            factors_at="position",
-            hidden_names=self._topic_names(),
+            n_cues=self.n_topics + 1,
         )
 
     @property
@@ -103,7 +104,7 @@ class WordSelection(Task):
         drawn = [pool[distinct(batch_size, self.n_pairs, len(pool), generator)] for pool in self._pools(split)]
         index = torch.stack(drawn, 2).gather(2, topics)  # (B, K, n_words)
         targets = index[topics == hidden[:, None, None]].view(batch_size, self.n_pairs)
-        inputs = Prompts(index[..., None] + 1, targets, self._draw_cues(hidden, generator))
+        inputs = Prompts(index[..., None] + 1, targets, self.shape.layout, self._draw_cues(hidden, generator))
         return Batch(inputs, targets, topics.flatten(1)[..., None], hidden, index.flatten(1))
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
@@ -134,19 +135,13 @@ class WordSelection(Task):
             return (_cues(batch) == self.n_topics).double()
         return self._prior(batch).mean(1)
 
-    def mapped(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Topics are mapped to cues."""
-        return batch.hidden_factor, _cues(batch)
-
-    def item_texts(self, batch: Batch) -> list[list[str]]:
-        """B lists of K: the words of each list."""
+    def shown(self, batch: Batch) -> Shown:
+        """The words of each list; labels are words themselves."""
         words = self.words.texts()
         lists = batch.item_index.view(*batch.targets.shape, self.n_words).tolist()
-        return [[", ".join(words[item] for item in one) for one in prompt] for prompt in lists]
-
-    def label_texts(self) -> tuple[str, ...]:
-        """The words."""
-        return self.words.texts()
+        return Shown(
+            texts=[[", ".join(words[item] for item in one) for one in prompt] for prompt in lists], labels=words
+        )
 
     def _draw_topics(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
         """(B, K, n_words): the hidden topic and others, in random order."""
@@ -171,7 +166,7 @@ class WordSelection(Task):
 
     def _spread(self, weights: Tensor, lists: Tensor) -> Tensor:
         """(B, K, C): these weights (B, K, n_words) at the words of the lists, 0 elsewhere."""
-        everywhere = torch.zeros(*lists.shape[:2], self.words.vocabulary, dtype=torch.float64)
+        everywhere = torch.zeros(*lists.shape[:2], self.words.form.vocabulary, dtype=torch.float64)
         return everywhere.scatter_(2, lists, weights)
 
     def _table(self) -> Tensor:

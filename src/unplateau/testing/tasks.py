@@ -5,6 +5,7 @@ What enters: a task. What leaves: nothing, or a LawError.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from statistics import fmean
 from typing import Any
@@ -16,14 +17,21 @@ from unplateau.config import parse
 from unplateau.errors import demand
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
-from unplateau.tensors import Batch, concatenate
+from unplateau.tensors import Batch, Prompts, concatenate
+
+Mapped = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
-def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0) -> None:
-    """All laws of a task, on ``n_prompts`` prompts drawn with this seed. Raises LawError for the first broken one."""
+def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0, mapped: Mapped | None = None) -> None:
+    """All laws of a task, on ``n_prompts`` prompts drawn with this seed. Raises LawError for the first broken one.
+
+    ``mapped``: what the mapping of a prompt maps and onto what, so that in D_fix equal keys have equal values; both
+    (n,) int64. By default values of the hidden factor are mapped to labels, or what else is hidden to cues.
+    """
+    task.check()
     _check_purity(task, seed)
     _check_split(task, seed)
-    _check_fixed(task, seed)
+    _check_fixed(task, seed, mapped or (_labels_of_values if task.shape.hides_factors else _cues_of_choices))
     _check_floors(task, n_prompts, seed)
     demand(
         parse(type(task), task.model_dump(mode="json")) == task,
@@ -67,12 +75,23 @@ def _check_split(task: Task, seed: int) -> None:
     demand(not (task.holds_out_items and shared), task, "train and test share no item")
 
 
-def _check_fixed(task: Task, seed: int) -> None:
+def _check_fixed(task: Task, seed: int, mapped: Mapped) -> None:
     fixed = task.fixed()
     value_of: dict[int, int] = {}
-    for key, value in zip(*(part.tolist() for part in fixed.mapped(_several(fixed, seed))), strict=True):
+    for key, value in zip(*(part.tolist() for part in mapped(_several(fixed, seed))), strict=True):
         demand(value_of.setdefault(key, value) == value, task, "fixed() has one mapping per factor")
     demand(fixed.fixed() == fixed, task, "fixed() of a fixed task is the same task")
+
+
+def _labels_of_values(batch: Batch) -> tuple[Tensor, Tensor]:
+    hidden = batch.hidden_factor[:, None, None].expand(-1, batch.factors.shape[1], 1)
+    values = batch.factors.gather(2, hidden)
+    return (hidden * (int(batch.factors.max()) + 1) + values).flatten(), batch.targets.flatten()
+
+
+def _cues_of_choices(batch: Batch) -> tuple[Tensor, Tensor]:
+    cues = batch.inputs.cues if isinstance(batch.inputs, Prompts) else None
+    return batch.hidden_factor, torch.zeros_like(batch.hidden_factor) if cues is None else cues
 
 
 def _several(task: Task, seed: int) -> Batch:

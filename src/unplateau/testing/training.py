@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from unplateau.history import History
 from unplateau.store import CHECKPOINTS, METRICS, RunRecord
 from unplateau.strategies.base import Curriculum, LossTerm, Strategy
 from unplateau.tasks.base import Task
+from unplateau.tasks.mixture import Mixture
 from unplateau.train.checkpoint import TENSORS
 from unplateau.train.loop import train
 from unplateau.train.observers import Event, Observer, default_observers
@@ -78,13 +80,16 @@ def check_curriculum(curriculum: Curriculum, task: Task, *, n_steps: int = 2000)
     """Pure, total, shape-preserving, and constant after its last phase."""
     history = History()
     for step in (*range(0, n_steps, max(1, n_steps // 50)), LATE):
-        chosen = curriculum.task_at(step, task, history)
-        demand(isinstance(chosen, Task), curriculum, "there is a task for every step")
-        demand(chosen == curriculum.task_at(step, task, history), curriculum, "the same step gives the same task")
-        demand(chosen.shape == task.shape, curriculum, "the shape of the task never changes")
+        mix = list(curriculum.mix(step, task, history))
+        shares = [share for share, _ in mix]
+        demand(min(shares, default=-1) >= 0 and math.isclose(sum(shares), 1), curriculum, "shares of rows sum to 1")
+        demand(all(isinstance(one, Task) for _, one in mix), curriculum, "there is a task for every step")
+        demand(mix == list(curriculum.mix(step, task, history)), curriculum, "the same step gives the same mixture")
+        demand(all(one.shape == task.shape for _, one in mix), curriculum, "the shape of the task never changes")
+        chosen = Strategy(curriculum).choose(step, task, history, Mixture.of)
         demand(len(chosen.sample(step, batch_size=7)) == 7, curriculum, "the number of rows never changes")
-    settled = {curriculum.task_at(LATE + step, task, history) for step in range(3)}
-    demand(len(settled) == 1, curriculum, "after the last phase the task stays the same")
+    settled = {tuple(curriculum.mix(LATE + step, task, history)) for step in range(3)}
+    demand(len(settled) == 1, curriculum, "after the last phase the mixture stays the same")
 
 
 def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
@@ -99,7 +104,8 @@ def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
     demand(value.ndim == 0 and math.isfinite(float(value.detach())), term, "its value is a finite scalar")
     value.backward()
     demand(_has_gradient(list(model.parameters())), term, "its gradient reaches the model")
-    demand(_has_gradient(list(heads.parameters())), term, "its gradient reaches the read-out head")
+    own = list(heads.parameters())
+    demand(not own or _has_gradient(own), term, "its gradient reaches what is trained along")
     silent = spec.with_strategy(Strategy(term.model_copy(update={"weight": 0.0})))
     same = all(torch.equal(a, b) for a, b in zip(_weights_after(silent), _weights_after(spec), strict=True))
     demand(same, term, "weight 0 equals absent, bit for bit")
@@ -117,7 +123,7 @@ def _weights_after(spec: RunSpec, n_steps: int = 3) -> list[Tensor]:
     return [parameter.detach() for parameter in model.parameters()]
 
 
-def _has_gradient(parameters: list[Tensor]) -> bool:
+def _has_gradient(parameters: Sequence[Tensor]) -> bool:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
     return finite and any(bool((gradient != 0).any()) for gradient in gradients)

@@ -60,18 +60,18 @@ def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> di
     """Sizes, floors and the budget of a step, for readers that do not load the task."""
     shape = spec.task.shape
     return {
-        "n_pairs": shape.n_pairs,
+        "n_pairs": shape.layout.n_pairs,
         "n_labels": shape.n_labels,
         "factor_names": shape.factor_names,
         "factor_sizes": shape.factor_sizes,
-        "hidden_factors": [shape.factor_names[factor] for factor in shape.hidden_factors],
-        "hidden_names": shape.hidden_names,
+        "hidden_factors": [shape.factors[factor].name for factor in shape.asked],
+        "hidden_names": () if shape.hides_factors else shape.choices,
         "holds_out_items": spec.task.holds_out_items,
         "floors": dataclasses.asdict(floors(spec.task)),
         "parameters": n_parameters,
         "budget_per_step": {
             "rows": spec.train.batch_size,
-            "tokens": spec.train.batch_size * shape.n_positions,
+            "tokens": spec.train.batch_size * shape.layout.n_positions,
             "flops": flops,
         },
     }
@@ -105,11 +105,12 @@ def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
 
 
 def _write_prompts(path: Path, spec: RunSpec) -> None:
-    batch, task = shown_prompts(spec.task), spec.task
-    seen = {"images": task.pictures(batch), "texts": task.item_texts(batch)}
+    batch = shown_prompts(spec.task)
+    shown = spec.task.shown(batch)
+    seen = {"images": shown.images, "texts": shown.texts}
     if all(items is None for items in seen.values()):
         return
-    names = task.label_texts() or [str(label) for label in range(task.shape.n_labels)]
+    names = shown.labels or [str(label) for label in range(spec.task.shape.n_labels)]
     arrays: dict[str, Any] = {name: np.asarray(items) for name, items in seen.items() if items is not None}
     arrays |= {"labels": batch.targets.numpy(), "label_names": np.asarray(names)}
     arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}

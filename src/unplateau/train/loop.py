@@ -21,6 +21,7 @@ from unplateau import store
 from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
 from unplateau.history import History
 from unplateau.store import RowFile, RunRecord
+from unplateau.tasks.mixture import Mixture
 from unplateau.train.checkpoint import (
     Checkpoint,
     load_optimiser_tensors,
@@ -55,6 +56,8 @@ def train(
     """
     path = spec.directory(out)
     refuse_other_spec(path, spec)
+    if not (path / store.DONE).exists():
+        spec.check()
     refuse_hopeless(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
@@ -115,7 +118,7 @@ class _Training:
 
     def update(self) -> None:
         """One step of Adam on one batch."""
-        task = self.spec.strategy.task_at(self.step, self.spec.task, self.history)
+        task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed).to(self.device)
         losses = compute_losses(self.spec, self.model, self.heads, task, batch, self.step)
         self._refuse_divergence(losses)
@@ -173,7 +176,7 @@ class _Training:
         means = {name: total / steps for name, total in self.sums.items() if name != "steps"}
         budget = {
             "rows": rows,
-            "tokens": rows * self.spec.task.shape.n_positions,
+            "tokens": rows * self.spec.task.shape.layout.n_positions,
             "train_flops": self.step * self.flops_per_step,
         }
         return {"step": self.step, **means, **budget}

@@ -6,7 +6,7 @@ What enters: an :class:`Event` with a copy of the model. What leaves: plain JSON
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from unplateau.layout import Split
 from unplateau.models.transformer import Transformer
-from unplateau.probe import score_layers
+from unplateau.probe import measure
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
@@ -66,15 +66,15 @@ class ProbeObserver:
     n_prompts: int
 
     def __call__(self, event: Event) -> dict[str, Any]:
-        """The score columns described in ``unplateau.store``."""
-        seed = fold_seed(event.spec.seed, "probe prompts")
-        batches = [
-            event.spec.task.sample(event.step, batch_size=self.n_prompts, split=split, seed=seed).to(event.device)
-            for split in ("train", "test")
-        ]
-        scores = score_layers(event.model, *batches, cut=event.spec.cut, seed=seed)
+        """The columns of :class:`~unplateau.scores.Scores`."""
+        task, seed = event.spec.task, fold_seed(event.spec.seed, "probe prompts")
+
+        def prompts(split: Split) -> Batch:
+            return task.sample(event.step, batch_size=self.n_prompts, split=split, seed=seed).to(event.device)
+
+        scores = measure(event.model, prompts("train"), prompts("test"), task.shape, cut=event.spec.cut, seed=seed)
         held_out = evaluate(event, "test", self.n_prompts)
-        return {**{f"test_{name}": value for name, value in held_out.items()}, **asdict(scores)}
+        return {**{f"test_{name}": value for name, value in held_out.items()}, **scores.columns()}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from unplateau.layout import Cut
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Strategy
 from unplateau.tasks.base import Task
+from unplateau.train.host import TaskHost
 
 
 class TrainConfig(Config):
@@ -55,12 +56,19 @@ class RunSpec(Config):
     cut: Cut = Field("self", description="cut under which the scores of this run are taken")
     seed: int = Field(0, ge=0, description="decides initial weights and batches")
 
-    @model_validator(mode="after")
-    def _terms_fit(self) -> Self:
+    def check(self) -> None:
+        """Reads the task's data. Raises SpecError or DataError, one line, if something does not fit together."""
+        try:
+            self.task.check()
+        except ValueError as error:
+            raise SpecError(f"task: {error}") from error
         for term in self.strategy.loss_terms:
-            term.check_model(self.model.n_layers)
-            term.check_task(self.task.shape)
-        return self
+            term.check(self.host)
+
+    @property
+    def host(self) -> TaskHost:
+        """What loss terms may know of this run."""
+        return TaskHost(self.model.n_layers, self.model.width, self.task.shape)
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""

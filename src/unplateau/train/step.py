@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unplateau.models.initialise import initialise_linear
 from unplateau.models.transformer import Transformer
-from unplateau.rng import fold
-from unplateau.strategies.base import LossTerm, StepState, Strategy
+from unplateau.strategies.base import LossTerm, Strategy
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
+from unplateau.train.host import BatchView, build_head
 from unplateau.train.spec import RunSpec
 
 
@@ -39,16 +38,12 @@ def build_model(spec: RunSpec, device: torch.device) -> Transformer:
 
 
 def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
-    """The read-out heads of the strategy's loss terms; their weights do not touch the model's random numbers."""
-    heads = nn.ModuleDict()
-    for term in spec.strategy.loss_terms:
-        head = term.build_head(spec.model.width, spec.task.shape)
-        generator = fold(spec.seed, f"head/{term.name}")
-        for module in head.modules():
-            if isinstance(module, nn.Linear):
-                initialise_linear(module, spec.model.init, generator)
-        heads[_key(term)] = head
-    return heads.to(device)
+    """The heads of the strategy's loss terms."""
+    host = spec.host
+    heads = {
+        _key(term): build_head(term, host, init=spec.model.init, seed=spec.seed) for term in spec.strategy.loss_terms
+    }
+    return nn.ModuleDict(heads).to(device)
 
 
 def compute_losses(
@@ -59,9 +54,9 @@ def compute_losses(
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        value = term.value(StepState(model, heads[_key(term)], task, batch, output, step, spec.seed))
-        terms[term.name] = value
-        total = total + term.weight * value
+        view = BatchView(model, model.shape, task, batch, output, step, spec.seed, heads[_key(term)])
+        terms[term.name] = term.value(view)
+        total = total + term.weight * terms[term.name]
     return Losses(total, prediction, terms)
 
 

@@ -21,18 +21,18 @@ TOKENS = TokenTask(TASK, word_tokenizer([*(TASK.source.texts() or ()), *"ABCD"])
 
 def decoder() -> Decoder:
     model = tiny_model("gpt2", vocab_size=len(TOKENS.tokenizer))
-    return Decoder(model, shape=TOKENS.shape, label_tokens=TOKENS.label_tokens)
+    return Decoder(model, label_tokens=TOKENS.label_tokens)
 
 
 def test_a_model_that_always_gives_one_label_scores_its_share() -> None:
     blank = decoder()
-    head = torch.nn.Linear(blank.width, len(TOKENS.tokenizer))
+    head = torch.nn.Linear(blank.parts.embedding.embedding_dim, len(TOKENS.tokenizer))
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     with torch.no_grad():
         head.bias[TOKENS.label_tokens[2]] = 3.0
     blank.model.set_output_embeddings(head)
-    found = icl_accuracy(Decoder(blank.model, shape=TOKENS.shape, label_tokens=TOKENS.label_tokens), TOKENS, 256)
+    found = icl_accuracy(Decoder(blank.model, label_tokens=TOKENS.label_tokens), TOKENS, 256)
     share = found.accuracy
     assert share == pytest.approx(0.25, abs=0.06)
     assert found.loss == pytest.approx(math.log(3 + math.exp(3)) - 3 * share, abs=1e-5)
@@ -52,7 +52,7 @@ def test_it_is_pure() -> None:
 
 def test_labels_are_those_of_the_task_whatever_the_decoder_was_made_for() -> None:
     model = decoder()
-    other = Decoder(model.model, shape=TOKENS.shape, label_tokens=(1, 2, 3))
+    other = Decoder(model.model, label_tokens=(1, 2, 3))
     assert icl_accuracy(other, TOKENS, 8) == icl_accuracy(model, TOKENS, 8)
 
 

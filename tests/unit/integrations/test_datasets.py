@@ -12,11 +12,9 @@ from torch.utils.data import DataLoader
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.integrations.datasets import CurriculumDataset
-from unplateau.strategies.base import Curriculum, Strategy
+from unplateau.strategies.base import Curriculum, Mix, Strategy, V
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss
-from unplateau.tasks.base import Task
-from unplateau.tasks.mixture import Mixture
 
 TARGET, FIXED = list(range(30)), list(range(100, 120))
 
@@ -90,8 +88,8 @@ def test_workers_deliver_the_same_stream(at_once: int) -> None:
 
 def test_a_curriculum_of_ones_own_may_read_the_history() -> None:
     class UntilLossFalls(Curriculum):
-        def task_at(self, step: int, task: Task, history: History) -> Task:
-            return task if history.last("loss", 9.0) < 1 else Mixture(tasks=(task.fixed(), task), shares=(0.75, 0.25))
+        def mix(self, step: int, target: V, history: History) -> Mix[V]:
+            return [(1.0, target)] if history.last("loss", 9.0) < 1 else [(0.75, target.fixed()), (0.25, target)]
 
     losses: list[dict[str, float]] = []
     dataset = stream(Strategy(UntilLossFalls()), history=lambda: History(losses))
@@ -118,4 +116,3 @@ def test_what_cannot_work_is_refused_at_once_and_by_name() -> None:
         stream(Strategy()).rows_at(-1)
     with pytest.raises(SpecError, match="batch_size"):
         stream(Strategy(), batch_size=0)
-    assert "StandIn" not in Task.kinds()

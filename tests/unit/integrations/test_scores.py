@@ -15,7 +15,7 @@ from unplateau.integrations.annotation import TokenClasses
 from unplateau.integrations.huggingface import Decoder, TokenTask
 from unplateau.integrations.scores import TaskScores, TokenScores
 from unplateau.items.words import Words
-from unplateau.probe import LayerScores
+from unplateau.scores import Scores
 from unplateau.tasks.factors import FactorTask
 from unplateau.tensors import TokenPrompts
 
@@ -129,7 +129,7 @@ def test_an_in_context_task_is_scored_while_the_model_trains() -> None:
     tokens = TokenTask(task, word_tokenizer([*words, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]))
     model = tiny_model("gpt2", vocab_size=len(words) + 30)
     row = TaskScores(model, tokens, n_prompts=24).measure()
-    assert set(row) == {"test_loss", "test_accuracy", *LayerScores.__dataclass_fields__}
+    assert set(row) == {"test_loss", "test_accuracy", *Scores.__dataclass_fields__}
     assert len(row["weights_score"]) == len(row["context_score"]) == 3
     assert 0 <= row["test_accuracy"] <= 1
     assert row == TaskScores(model, tokens, n_prompts=24).measure()

@@ -17,6 +17,7 @@ from unplateau.integrations.tokens import TokenStrategy
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.tensors import TokenPrompts
 
 NewModel = Callable[..., Any]
 Batches = list[dict[str, Tensor]]
@@ -86,8 +87,8 @@ def test_component_loss_reads_the_component_of_the_decomposition(new_model: NewM
     helper = TokenStrategy(model, Strategy(ComponentLoss(layer=1)), CLASSES)
     value = helper.values(batch)["component-loss[layer=1]"]
     decoder, mask = Decoder(model), batch["attention_mask"].bool()
-    states = decoder.token_states(batch["input_ids"], mask, "self", 1)
-    (head,) = helper.heads.values()
+    states = decoder.token_states(TokenPrompts(batch["input_ids"], mask), "self", 1)
+    (head,) = next(iter(helper.heads.values())).linear.values()
     logits = head(decoder.normalise(states))
     wanted = functional.cross_entropy(logits[mask], CLASSES[batch["input_ids"]][mask])
     torch.testing.assert_close(value, wanted)
@@ -114,7 +115,7 @@ def test_weights_loss_reads_the_final_state_of_the_loops_own_forward_pass(
     model, batch = new_model(), batches[1]
     helper = TokenStrategy(model, Strategy(WeightsLoss()), CLASSES)
     output = model(**batch, output_hidden_states=True)  # with dropout: only this very pass has these states
-    mask, (head,) = batch["attention_mask"].bool(), helper.heads.values()
+    mask, (head,) = batch["attention_mask"].bool(), next(iter(helper.heads.values())).linear.values()
     wanted = functional.cross_entropy(head(output.hidden_states[-1])[mask], CLASSES[batch["input_ids"]][mask])
     torch.testing.assert_close(helper.values(batch)["weights-loss"], wanted)
 
@@ -131,8 +132,8 @@ def test_weights_loss_needs_the_forward_pass_of_this_batch(new_model: NewModel, 
         model(input_ids=batches[0]["input_ids"][:2])
         with pytest.raises(SpecError, match=r"it was called on \(2, 10\)"):
             helper(batches[0])
-        assert len(helper.decoder.final_norm._forward_hooks) == 1
-    assert not helper.decoder.final_norm._forward_hooks
+        assert len(helper.decoder.parts.final_norm._forward_hooks) == 1
+    assert not helper.decoder.parts.final_norm._forward_hooks
 
 
 @pytest.mark.parametrize("annotation", ["identity", "next", TokenClasses(lambda batch: batch["input_ids"], None)])
@@ -145,7 +146,7 @@ def test_tokens_are_read_out_by_the_models_own_embeddings(
     assert not list(helper.parameters())
     tokens = batch["input_ids"]
     decoder = Decoder(model)
-    states = decoder.normalise(decoder.token_states(tokens, None, "self", 1))
+    states = decoder.normalise(decoder.token_states(TokenPrompts(tokens), "self", 1))
     matrix = model.transformer.wte.weight if annotation == "identity" else model.lm_head.weight
     logits = states @ matrix.T
     wanted = (
@@ -178,13 +179,13 @@ def test_items_are_distinct_tokens_and_differ_from_call_to_call(
 ) -> None:
     model, shown = new_model(), []
     helper = TokenStrategy(model, Strategy(ComponentLoss(items=7)), CLASSES)
-    whole = Decoder.states_of_items
+    whole = Decoder.component_alone
 
-    def states_of_items(self: Decoder, items: Tensor, positions: Tensor, *rest: Any) -> Tensor:
+    def component_alone(self: Decoder, items: Tensor, positions: Tensor, *rest: Any) -> Tensor:
         shown.append((items[:, 0].tolist(), positions.tolist()))
         return whole(self, items, positions, *rest)
 
-    monkeypatch.setattr(Decoder, "states_of_items", states_of_items)
+    monkeypatch.setattr(Decoder, "component_alone", component_alone)
     for _ in range(2):
         helper(batches[1])
     again = TokenStrategy(model, Strategy(ComponentLoss(items=7)), CLASSES)
@@ -214,8 +215,8 @@ def test_several_annotations_are_averaged_and_a_batch_without_classes_gives_zero
     annotations = {"kind": CLASSES, "own": "identity"}
     helper = TokenStrategy(model, Strategy(ComponentLoss(weight=0.5)), annotations)
     alone = TokenStrategy(model, Strategy(ComponentLoss(weight=0.5)), "identity")
-    (head,) = helper.heads.values()
-    states = Decoder(model).normalise(Decoder(model).token_states(batches[0]["input_ids"], None, "self", 2))
+    (head,) = next(iter(helper.heads.values())).linear.values()
+    states = Decoder(model).normalise(Decoder(model).token_states(TokenPrompts(batches[0]["input_ids"]), "self", 2))
     kind = functional.cross_entropy(head(states).flatten(0, 1), CLASSES[batches[0]["input_ids"]].flatten())
     torch.testing.assert_close(helper(batches[0]), 0.5 * (kind + alone(batches[0]) / 0.5) / 2)
     nothing = {**batches[0], "attention_mask": torch.zeros(4, 10, dtype=torch.int64)}
@@ -230,7 +231,7 @@ def test_heads_are_a_function_of_the_seed(new_model: NewModel) -> None:
     first, again, other = (
         TokenStrategy(model, Strategy(ComponentLoss()), CLASSES, seed=seed).state_dict() for seed in (1, 1, 2)
     )
-    name = "heads.component-loss/class.weight"
+    name = "heads.component-loss.linear.to class.weight"
     assert torch.equal(first[name], again[name])
     assert not torch.equal(first[name], other[name])
 
@@ -311,10 +312,24 @@ def test_heads_are_averaged_over_processes_like_the_model(
 def test_heads_follow_the_states_to_another_device(new_model: NewModel) -> None:
     """The device of tensors without data stands for an accelerator."""
     helper = TokenStrategy(new_model(), Strategy(ComponentLoss()), CLASSES)
-    (term,), (target,), (head,) = helper.terms, helper.targets, helper.heads.values()
-    assert head.weight.device.type == "cpu"
-    assert helper._logits(term, target, torch.empty(5, 16, device="meta")).device.type == "meta"
-    assert head.weight.device.type == "meta"
+    assert {parameter.device.type for parameter in helper.parameters()} == {"cpu"}
+    helper.decoder.model.to("meta")
+    helper._follow_model()
+    assert {parameter.device.type for parameter in helper.parameters()} == {"meta"}
+
+
+def test_heads_that_an_older_version_saved_are_taken_up(new_model: NewModel) -> None:
+    saved, fresh = (TokenStrategy(new_model(), Strategy(ComponentLoss()), CLASSES, seed=seed) for seed in (1, 2))
+    older = {name.replace(".linear.to ", "/"): value for name, value in saved.state_dict().items()}
+    assert "heads.component-loss/class.weight" in older
+    fresh.load_state_dict(older)
+    assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), fresh.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["type", "keys", "a.b"])
+def test_any_name_of_an_annotation_will_do(new_model: NewModel, name: str) -> None:
+    helper = TokenStrategy(new_model(), Strategy(ComponentLoss()), {name: CLASSES})
+    assert helper({"input_ids": torch.ones(2, 3, dtype=torch.int64)}).isfinite()
 
 
 def test_classes_that_there_are_not_are_named_before_the_loss_fails(new_model: NewModel, batches: Batches) -> None:

@@ -41,7 +41,7 @@ def test_vectors_are_standardised_on_the_train_images() -> None:
 
 def test_a_vector_does_not_depend_on_its_batch() -> None:
     source, index = Digits(), torch.tensor([[5, 700], [700, 1796]])
-    assert source.vectors(index).shape == (2, 2, source.item_width)
+    assert source.vectors(index).shape == (2, 2, source.form.width)
     assert torch.equal(source.vectors(index), source.vectors(EVERY)[index])
 
 

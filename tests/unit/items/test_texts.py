@@ -45,14 +45,14 @@ def test_held_out_texts_change_no_train_vector(tmp_path: Path) -> None:
 
 def test_pieces_end_at_the_last_position_and_spell_the_text() -> None:
     source = LabelledText(written="pieces", most_pieces=20, n_pieces=800)
-    tokens = source.vectors(torch.arange(len(source.texts())))
+    tokens = source.tokens(torch.arange(len(source.texts())))
     assert tokens.shape[1:] == (20, 1)
     assert bool((tokens[:, -1, 0] > 0).all())
     bag = source.model_copy(update={"written": "bag"})
-    assert torch.equal(bag.vectors(torch.arange(len(tokens)))[:, 0], tokens[..., 0])
+    assert torch.equal(bag.tokens(torch.arange(len(tokens)))[:, 0], tokens[..., 0])
     texts = source.texts()
     pieces = train_pieces([texts[item] for item in source.split("train").tolist()], 800)
-    assert source.vocabulary == pieces.size
+    assert source.form.vocabulary == pieces.size
     for item in source.split("train").tolist()[:40]:
         written = [token - 1 for token in tokens[item, :, 0].tolist() if token]
         assert texts[item].startswith(pieces.decode(written))
@@ -78,8 +78,8 @@ def test_texts_are_cut_and_spread_over_the_corpus() -> None:
     ],
 )
 def test_wrong_input_is_one_line(data: dict[str, object], message: str) -> None:
-    with pytest.raises((DataError, SpecError), match=message) as caught:
-        parse(LabelledText, data)
+    with pytest.raises((DataError, SpecError, ValueError), match=message) as caught:
+        parse(LabelledText, data).check()
     assert "\n" not in str(caught.value)
 
 
@@ -100,5 +100,5 @@ def test_a_text_of_two_classes_is_left_out(tmp_path: Path) -> None:
 
 
 def test_fewer_texts_than_pairs_are_refused() -> None:
-    with pytest.raises(ValidationError, match="n_pairs 100 is more than the"):
-        FactorTask(source=LabelledText(), n_pairs=100)
+    with pytest.raises(ValueError, match="n_pairs 100 is more than the"):
+        FactorTask(source=LabelledText(), n_pairs=100).check()

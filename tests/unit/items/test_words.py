@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from unplateau.config import parse
 from unplateau.errors import DataError, SpecError
@@ -26,8 +25,8 @@ def test_factors_are_the_attributes_of_the_words() -> None:
 def test_a_word_written_as_a_word_is_one_token_and_no_word_is_held_out() -> None:
     source = Words()
     index = torch.arange(len(source.texts()))
-    assert torch.equal(source.vectors(index).flatten(), index + 1)
-    assert source.vocabulary == len(index)
+    assert torch.equal(source.tokens(index).flatten(), index + 1)
+    assert source.form.vocabulary == len(index)
     assert torch.equal(source.split("train"), index)
     assert 0 < len(source.split("test")) < len(index)
 
@@ -35,9 +34,9 @@ def test_a_word_written_as_a_word_is_one_token_and_no_word_is_held_out() -> None
 @pytest.mark.parametrize("written", ["characters", "pieces"])
 def test_spelt_words_differ_and_share_tokens(written: str) -> None:
     source = parse(Words, {"written": written})
-    tokens = source.vectors(torch.arange(len(source.texts())))
+    tokens = source.tokens(torch.arange(len(source.texts())))
     assert len(tokens.unique(dim=0)) == len(tokens)
-    assert tokens.max() == source.vocabulary
+    assert tokens.max() == source.form.vocabulary
     assert len(tokens[tokens > 0].unique()) < (tokens > 0).sum() / 2
     train, test = source.split("train"), source.split("test")
     assert not set(train.tolist()) & set(test.tolist())
@@ -48,7 +47,7 @@ def test_spelt_words_differ_and_share_tokens(written: str) -> None:
 def test_characters_tell_letter_and_place() -> None:
     source = Words(written="characters")
     words = source.texts()
-    tokens = source.vectors(torch.arange(len(words)))[:, 0]
+    tokens = source.tokens(torch.arange(len(words)))[:, 0]
     for place in (0, 2):
         letters = [word[place] for word in words]
         pairs = set(zip(letters, tokens[:, place].tolist(), strict=True))
@@ -83,10 +82,10 @@ def test_a_lexicon_of_ones_own(tmp_path: Path) -> None:
 )
 def test_wrong_input_is_one_line(data: dict[str, object], message: str) -> None:
     with pytest.raises((SpecError, DataError), match=message) as caught:
-        parse(Words, data)
+        parse(Words, data).check()
     assert "\n" not in str(caught.value)
 
 
 def test_more_pairs_than_held_out_words_are_refused() -> None:
-    with pytest.raises(ValidationError, match="n_pairs 400 is more than the"):
-        FactorTask(source=Words(), n_pairs=400)
+    with pytest.raises(ValueError, match="n_pairs 400 is more than the"):
+        FactorTask(source=Words(), n_pairs=400).check()

@@ -6,12 +6,12 @@ from pydantic import ValidationError
 from transformers import GPT2Config, GPT2Model
 
 from unplateau.errors import CheckpointError
-from unplateau.layout import TaskShape
+from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Prompts
 
-SHAPE = TaskShape(10, 6, 4, ("a", "b"), (4, 3), (0, 1))
+SHAPE = TaskShape(Layout(6), Vectors(10), 4, (Factor("a", 4), Factor("b", 3)), (0, 1), ("a", "b"))
 
 
 def gpt2(seed: int) -> GPT2Model:
@@ -57,7 +57,7 @@ def test_weights_are_a_function_of_the_seed_alone() -> None:
 
 @pytest.mark.parametrize(("init", "positions", "labels"), [("scaled", 0.3, 0.5), ("gpt2", 0.02, 0.02)])
 def test_initialisations_have_the_stated_deviations(init: str, positions: float, labels: float) -> None:
-    shape = TaskShape(64, 200, 100, ("a",), (100,), (0,))
+    shape = TaskShape(Layout(200), Vectors(64), 100, (Factor("a", 100),), (0,), ("a",))
     model = Transformer(ModelConfig.model_validate({"init": init, "width": 128}), shape)
     assert float(model.position_embedding.weight.detach().std()) == pytest.approx(positions, rel=0.05)
     assert float(model.label_embedding.weight.detach().std()) == pytest.approx(labels, rel=0.05)
@@ -69,16 +69,16 @@ def test_initialisations_have_the_stated_deviations(init: str, positions: float,
 
 def test_shapes_of_the_output() -> None:
     model = Transformer(ModelConfig(n_layers=2, width=16), SHAPE)
-    output = model(Prompts(torch.randn(3, 6, 10), torch.randint(4, (3, 6))))
+    output = model(Prompts(torch.randn(3, 6, 10), torch.randint(4, (3, 6)), SHAPE.layout))
     assert output.logits.shape == (3, 6, 4)
     assert output.hidden.shape == (3, 3, 12, 16)
 
 
 def test_items_alone_are_embedded_as_in_a_prompt() -> None:
     model = Transformer(ModelConfig(width=16), SHAPE)
-    inputs = Prompts(torch.randn(2, 6, 10), torch.randint(4, (2, 6)))
-    alone = model.states_of_items(inputs.items[0], torch.arange(0, 12, 2), "self", 0)
-    torch.testing.assert_close(alone[:, 0], model.embed(inputs)[0, ::2])
+    inputs = Prompts(torch.randn(2, 6, 10), torch.randint(4, (2, 6)), SHAPE.layout)
+    alone = model.component_alone(inputs.items[0], torch.arange(0, 12, 2), "self", 0)
+    torch.testing.assert_close(alone, model.embed(inputs)[0, ::2])
 
 
 def test_heads_must_divide_the_width() -> None:
@@ -88,7 +88,11 @@ def test_heads_must_divide_the_width() -> None:
 
 def test_a_seed_gives_the_weights_that_documented_figures_come_from() -> None:
     """Weights are drawn layer after layer: one that moves would change every figure of the demo and the cards."""
-    demo = Transformer(ModelConfig(), TaskShape(32, 12, 4, ("a", "b"), (4, 4), (0, 1)), seed=200)
+    demo = Transformer(
+        ModelConfig(),
+        TaskShape(Layout(12), Vectors(32), 4, (Factor("a", 4), Factor("b", 4)), (0, 1), ("a", "b")),
+        seed=200,
+    )
     first = demo.read_out.weight[0, :3].detach()
     torch.testing.assert_close(first, torch.tensor([0.1219817, -0.0920323, 0.0652470]), atol=1e-6, rtol=1e-4)
     words = WordSelection(words=WordSelection().words.model_copy(update={"per_topic": 50}), n_words=4, n_pairs=5)

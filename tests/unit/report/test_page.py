@@ -172,11 +172,11 @@ def test_a_prompt_of_words_shows_words_rule_and_guesses(tmp_path):
     record = train(SELECTION, out=tmp_path, device="cpu")
     page = write_report(record, tmp_path / "report.html").read_text()
     shown = SELECTION.task.sample(0, batch_size=2, split="test", seed=fold_seed(0, "shown prompts"))
-    for texts, topic in zip(SELECTION.task.item_texts(shown), shown.hidden_factor.tolist(), strict=True):
+    for texts, topic in zip(SELECTION.task.shown(shown).texts, shown.hidden_factor.tolist(), strict=True):
         assert all(f">{text}</th>" in page for text in texts)
-        assert f"The answer is the word whose topic is {SELECTION.task.shape.hidden_names[topic]}." in page
+        assert f"The answer is the word whose topic is {SELECTION.task.shape.choices[topic]}." in page
     guesses = record.history.last("guesses")
-    assert f">{SELECTION.task.label_texts()[guesses[0][0]]}<span" in page
+    assert f">{SELECTION.task.shown(shown).labels[guesses[0][0]]}<span" in page
     assert "The items are held out" not in page
 
 

@@ -59,5 +59,6 @@ def test_weight_zero_is_absent() -> None:
 
 def test_curricula_compose_in_order() -> None:
     strategy = Strategy(WarmUp(steps=10), Mixed())
-    assert strategy.task_at(0, TASK, History()) == Mixture(tasks=(TASK.fixed(), TASK.fixed()), shares=(0.5, 0.5))
-    assert strategy.task_at(10, TASK, History()) == Mixture(tasks=(TASK.fixed(), TASK), shares=(0.5, 0.5))
+    first, later = (strategy.choose(step, TASK, History(), Mixture.of) for step in (0, 10))
+    assert first == Mixture(tasks=(TASK.fixed(), TASK.fixed()), shares=(0.5, 0.5))
+    assert later == Mixture(tasks=(TASK.fixed(), TASK), shares=(0.5, 0.5))

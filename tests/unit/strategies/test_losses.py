@@ -1,27 +1,32 @@
 """What the loss terms read."""
 
+from dataclasses import replace
+
 import torch
 
 from unplateau.decompose import decompose
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.strategies.base import LossTerm, StepState
+from unplateau.strategies.base import LossTerm
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
-from unplateau.tensors import Batch, Prompts
+from unplateau.tensors import Batch
+from unplateau.train.host import BatchView, TaskHost
 
 TASK = FactorTask(source=RandomCodes(sizes=(4, 3, 2)), hidden=("a", "b"), n_pairs=6)
 MODEL = Transformer(ModelConfig(n_layers=2, width=16), TASK.shape)
+HOST = TaskHost(2, 16, TASK.shape)
 
 
 def value(term: LossTerm, batch: Batch) -> float:
     torch.manual_seed(0)
-    head = term.build_head(16, TASK.shape)
-    return float(term.value(StepState(MODEL, head, TASK, batch, MODEL(batch.inputs), 0, 0)).detach())
+    head = term.build_head(HOST)
+    view = BatchView(MODEL, TASK.shape, TASK, batch, MODEL(batch.inputs), 0, 0, head)
+    return float(term.value(view).detach())
 
 
 def other_labels(batch: Batch) -> Batch:
-    inputs = Prompts(batch.inputs.items, (batch.inputs.labels + 1) % 4)
+    inputs = replace(batch.inputs, labels=(batch.inputs.labels + 1) % 4)
     return Batch(inputs, batch.targets, batch.factors, batch.hidden_factor, batch.item_index)
 
 
@@ -36,16 +41,16 @@ def test_component_loss_reads_the_component_that_decompose_shows() -> None:
     batch = TASK.sample(0, batch_size=5)
     term = ComponentLoss(layer=1)
     torch.manual_seed(0)
-    head = term.build_head(16, TASK.shape)
+    head = term.build_head(HOST)
     component = decompose(MODEL, batch.inputs).weights[1][:, ::2]
-    wanted = head.loss(MODEL.normalise(component), batch.factors)  # type: ignore[operator]
+    wanted = head.loss(MODEL.normalise(component).flatten(0, 1), batch.factors[..., :2].flatten(0, 1))  # type: ignore[operator]
     torch.testing.assert_close(torch.tensor(value(term, batch)), wanted.detach())
 
 
 def test_rows_are_the_first_prompts() -> None:
     batch, fewer = (TASK.sample(0, batch_size=5) for _ in range(2))
     cut = Batch(
-        Prompts(fewer.inputs.items[:2], fewer.inputs.labels[:2]),
+        fewer.inputs.map(lambda tensor: tensor[:2]),
         fewer.targets[:2],
         fewer.factors[:2],
         fewer.hidden_factor[:2],
@@ -55,13 +60,13 @@ def test_rows_are_the_first_prompts() -> None:
 
 
 def test_factors_are_those_that_may_be_hidden_unless_all_are_asked_for() -> None:
-    assert WeightsLoss().build_head(16, TASK.shape).sizes == [4, 3]
-    assert WeightsLoss(factors="all").build_head(16, TASK.shape).sizes == [4, 3, 2]
+    assert WeightsLoss().build_head(HOST).sizes == [4, 3]
+    assert WeightsLoss(factors="all").build_head(HOST).sizes == [4, 3, 2]
 
 
 def test_a_perfect_read_out_has_no_loss() -> None:
     term = ComponentLoss()
-    head = term.build_head(7, TASK.shape)
+    head = term.build_head(TaskHost(2, 7, TASK.shape))
     factors = torch.tensor([[0, 1, 0], [3, 2, 1]])
     hidden = torch.cat(
         [torch.nn.functional.one_hot(factors[:, 0], 4), torch.nn.functional.one_hot(factors[:, 1], 3)], 1
@@ -69,4 +74,4 @@ def test_a_perfect_read_out_has_no_loss() -> None:
     with torch.no_grad():
         head.linear.weight.copy_(50 * torch.eye(7))  # type: ignore[union-attr, operator]
         head.linear.bias.zero_()  # type: ignore[union-attr, operator]
-        assert float(head.loss(hidden.float(), factors)) < 1e-6  # type: ignore[operator]
+        assert float(head.loss(hidden.float(), factors[:, :2])) < 1e-6  # type: ignore[operator]

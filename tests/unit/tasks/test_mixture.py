@@ -55,5 +55,6 @@ def test_bad_shares_are_refused(shares: tuple[float, ...], message: str) -> None
 
 
 def test_tasks_of_different_shapes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="same shape"):
-        Mixture(tasks=(TASK, TASK.model_copy(update={"n_pairs": 4})), shares=(0.5, 0.5))
+    mixture = Mixture(tasks=(TASK, TASK.model_copy(update={"n_pairs": 4})), shares=(0.5, 0.5))
+    with pytest.raises(ValueError, match="same shape"):
+        mixture.check()

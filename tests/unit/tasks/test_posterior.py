@@ -16,7 +16,7 @@ def enumerated(task: FactorTask, batch: Batch) -> torch.Tensor:
     """(B, K, C): every (factor, mapping) is a hypothesis with its prior; count those that agree so far."""
     shape = task.shape
     hypotheses = []
-    for slot, factor in enumerate(shape.hidden_factors):
+    for slot, factor in enumerate(shape.asked):
         size = shape.factor_sizes[factor]
         mappings = list(permutations(range(size))) if task.n_mappings is None else task._mapping_tables()[slot].tolist()
         hypotheses += [(factor, mapping, 1 / len(mappings)) for mapping in mappings]

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from unplateau.items.words import Words
 from unplateau.tasks.mixture import Mixture
@@ -58,7 +57,7 @@ def test_the_bayes_predictor_equals_enumeration(n_mappings: int | None) -> None:
                 if possible and agrees and given:
                     weight[given[0]] = weight.get(given[0], 0) + 1
             total = sum(weight.values())
-            wanted = torch.zeros(task.words.vocabulary, dtype=torch.float64)
+            wanted = torch.zeros(task.words.form.vocabulary, dtype=torch.float64)
             for word, value in weight.items():
                 wanted[word] = value / total
             torch.testing.assert_close(predictions[row, k], wanted)
@@ -73,8 +72,8 @@ def test_without_context_each_word_of_the_list_is_as_likely() -> None:
 
 def test_texts_are_the_lists_and_labels_the_words() -> None:
     batch = SMALL.sample(0, batch_size=2)
-    names = SMALL.label_texts()
-    for texts, answers in zip(SMALL.item_texts(batch), batch.targets.tolist(), strict=True):
+    names = SMALL.shown(batch).labels
+    for texts, answers in zip(SMALL.shown(batch).texts, batch.targets.tolist(), strict=True):
         assert all(names[answer] in text.split(", ") for text, answer in zip(texts, answers, strict=True))
 
 
@@ -87,8 +86,8 @@ def test_texts_are_the_lists_and_labels_the_words() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(data: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        WordSelection.model_validate(data)
+    with pytest.raises(ValueError, match=message):
+        WordSelection.model_validate(data).check()
 
 
 def test_the_shuffled_control_keeps_as_many_words_of_each_topic_in_each_half() -> None:

@@ -6,31 +6,31 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as module_hooks
 
-from unplateau.layout import TaskShape
+from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tensors import Prompts
 from unplateau.train.step import count_flops
 
-SHAPE = TaskShape(item_width=5, n_pairs=6, n_labels=4, factor_names=("hue",), factor_sizes=(4,), hidden_factors=(0,))
+SHAPE = TaskShape(Layout(6), Vectors(5), 4, (Factor("hue", 4),), (0,), ("hue",))
 
 
 def make_model(n_layers: int = 2, width: int = 8) -> tuple[Transformer, Prompts]:
     model = Transformer(ModelConfig(n_layers=n_layers, width=width, n_heads=2), SHAPE)
     generator = torch.Generator().manual_seed(0)
-    items = torch.randn(3, SHAPE.n_pairs, SHAPE.item_width, generator=generator)
-    return model, Prompts(items, torch.randint(4, (3, SHAPE.n_pairs), generator=generator))
+    items = torch.randn(3, SHAPE.layout.n_pairs, 5, generator=generator)
+    return model, Prompts(items, torch.randint(4, (3, SHAPE.layout.n_pairs), generator=generator), SHAPE.layout)
 
 
 def products(batch: int, n_layers: int, width: int) -> int:
     """Analytic FLOPs of all linear layers, forward."""
-    positions, pairs = SHAPE.n_positions, SHAPE.n_pairs
+    positions, pairs = SHAPE.layout.n_positions, SHAPE.layout.n_pairs
     block = 2 * batch * positions * (width * 3 * width + width * width + 2 * width * 4 * width)
-    return n_layers * block + 2 * batch * pairs * (SHAPE.item_width * width + width * SHAPE.n_labels)
+    return n_layers * block + 2 * batch * pairs * (5 * width + width * SHAPE.n_labels)
 
 
 def attention(batch: int, n_layers: int, width: int, n_products: int) -> int:
     """Analytic FLOPs of full attention: each product is T x T x (D / heads), for every head."""
-    return n_layers * n_products * 2 * batch * SHAPE.n_positions**2 * width
+    return n_layers * n_products * 2 * batch * SHAPE.layout.n_positions**2 * width
 
 
 @pytest.mark.parametrize(("n_layers", "width"), [(1, 8), (2, 8), (3, 16)])
@@ -44,7 +44,7 @@ def test_forward_pass_matches_the_analytic_count(n_layers: int, width: int) -> N
 def test_training_step_matches_the_analytic_count(n_layers: int, width: int) -> None:
     model, inputs = make_model(n_layers, width)
     # backward: two products for each one forward, but no gradient flows into the items; attention has five products
-    items = 2 * 3 * SHAPE.n_pairs * SHAPE.item_width * width
+    items = 2 * 3 * SHAPE.layout.n_pairs * 5 * width
     expected = 3 * products(3, n_layers, width) - items + attention(3, n_layers, width, 2 + 5)
     assert count_flops(lambda: model(inputs).logits.sum().backward()) == expected
 

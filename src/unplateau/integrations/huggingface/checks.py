@@ -18,8 +18,8 @@ from unplateau.errors import LawError, SpecError, demand
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.parts import Parts, find_parts, model_type, refuse_by_name
 from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
-from unplateau.layout import CUTS, Attention, TaskShape
-from unplateau.rng import fold, fold_seed
+from unplateau.layout import CUTS, Attention
+from unplateau.rng import apart, fold
 from unplateau.tensors import TokenPrompts
 from unplateau.testing.models import check_model
 
@@ -29,10 +29,10 @@ TOLERANCE = 1e-4
 FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
 """What a model raises that is used as it is not meant to be."""
 
-_ADMITTED: dict[tuple[str, str, str], Mapping[str, str]] = {}
+_CHECKED: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
 
-def admit(model: nn.Module) -> Mapping[str, str]:
+def check_architecture(model: nn.Module) -> Mapping[str, str]:
     """Attentions that mean nothing in this architecture, each with the reason.
 
     The laws are checked once per process for each architecture (a model type and all of its settings but sizes), on a
@@ -42,11 +42,11 @@ def admit(model: nn.Module) -> Mapping[str, str]:
     """
     refuse_by_name(model)
     key = _architecture(model)
-    if key not in _ADMITTED:
-        with _random_numbers_apart():
+    if key not in _CHECKED:
+        with apart(0, "admission"):
             one, what = _tiny_or_copy(model)
-            _ADMITTED[key] = _check(one, model_type(model), what)
-    return _ADMITTED[key]
+            _CHECKED[key] = _check(one, model_type(model), what)
+    return _CHECKED[key]
 
 
 def _architecture(model: Any) -> tuple[str, str, str]:
@@ -73,25 +73,24 @@ def check_decoder(decoder: Decoder, inputs: TokenPrompts) -> None:
         for attention in attentions:
             states = decoder(inputs, attention).hidden
             for n_layers in range(decoder.n_layers + 1):
-                short = decoder.states_at_items(inputs, attention, n_layers)
-                same = _close(short, decoder.at_items(states[n_layers], inputs))
+                short = decoder.component(inputs, attention, n_layers)
+                same = _close(short, inputs.at_known(states[n_layers]))
                 demand(same, decoder, f"fewer blocks and fewer positions give the same states (attention {attention})")
             _check_padding(decoder, inputs, attention, states)
 
 
-def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Any, states: Tensor) -> None:
-    n_added, tokens = 3, inputs.tokens
-    other = tokens.flip(1)[:, :1].expand(-1, n_added)
-    for left in (False, True):
+def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Attention, states: Tensor) -> None:
+    assert inputs.mask is not None and inputs.units is not None  # noqa: PT018
+    added = inputs.tokens.flip(1)[:, :1].expand(-1, 3)
+    for side in ("right", "left"):
 
-        def padded(own: Tensor, added: Tensor, left: bool = left) -> Tensor:
-            return torch.cat((added, own) if left else (own, added), 1)
+        def padded(own: Tensor, other: Tensor, side: str = side) -> Tensor:
+            return torch.cat((other, own) if side == "left" else (own, other), 1)
 
-        mask = padded(inputs.mask, torch.zeros_like(other, dtype=torch.bool))
-        segments = padded(inputs.segments, torch.full_like(other, -1))
-        found = decoder.token_states(padded(tokens, other), mask, attention, decoder.n_layers, segments=segments)
-        same = _close(found[mask].float(), states[-1][inputs.mask])
-        side = "left" if left else "right"
+        mask = padded(inputs.mask, torch.zeros_like(added, dtype=torch.bool))
+        units = padded(inputs.units, torch.full_like(added, -1))
+        longer = TokenPrompts(padded(inputs.tokens, added), mask, units)
+        same = _close(decoder.token_states(longer, attention, decoder.n_layers)[mask].float(), states[-1][inputs.mask])
         demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
 
 
@@ -100,9 +99,7 @@ def _check(tiny: Any, name: str, what: str) -> Mapping[str, str]:
     try:
         inputs = _prompts(int(tiny.get_input_embeddings().num_embeddings))
         _check_structure(tiny, inputs)
-        decoder = Decoder(
-            tiny, shape=TaskShape(0, 2, 4, ("factor",), (2,), (0,)), label_tokens=range(1, 5), check=False
-        )
+        decoder = Decoder(tiny, label_tokens=range(1, 5), check=False)
         decoder.refused = _meaningless(decoder, inputs)
         check_decoder(decoder, inputs)
     except LawError as error:
@@ -223,21 +220,13 @@ def _prompts(vocabulary: int) -> TokenPrompts:
     tokens = torch.randint(1, min(vocabulary, VOCABULARY), (3, 11), generator=generator)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     mask[2, 9:] = False
-    segments = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8]).repeat(3, 1)
+    units = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8]).repeat(3, 1)
     at = torch.tensor([[2, 6]]).repeat(3, 1)
-    return TokenPrompts(tokens, mask, segments, at, at)
+    return TokenPrompts(tokens, mask, units, at, at)
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
     return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
-
-
-@contextmanager
-def _random_numbers_apart() -> Iterator[None]:
-    """Building a model takes global random numbers of the CPU: not from the caller's stream."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(fold_seed(0, "admission"))  # manual_seed() would seed every accelerator
-        yield
 
 
 VOCABULARY = 61

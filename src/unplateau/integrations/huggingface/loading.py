@@ -77,7 +77,7 @@ def decoder_for(
 ) -> tuple[Decoder, TokenTask]:
     """The same for a model that is already loaded."""
     tokens = TokenTask(task, loaded.tokenizer, template, labels, max_positions=loaded.max_positions)
-    return Decoder(loaded.model, shape=tokens.shape, label_tokens=tokens.label_tokens), tokens
+    return Decoder(loaded.model, label_tokens=tokens.label_tokens), tokens
 
 
 def load_language_model(

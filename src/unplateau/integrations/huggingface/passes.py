@@ -1,14 +1,12 @@
 """One pass through a causal language model: what it reads, what it may see, what is recorded, and nothing left behind.
 
-What enters: tokens and the parts of a model. What leaves: inputs of its forward pass, and contexts around it. Each
-context puts back what it found, also when the pass fails.
+Inputs of a forward pass, and contexts around it, each of which puts back what it found, also when the pass fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,58 +16,38 @@ from torch.nn import functional
 from unplateau.errors import SpecError
 from unplateau.integrations.huggingface.parts import Parts
 from unplateau.layout import Attention
-from unplateau.tensors import Prompts, TokenPrompts, positions_of
+from unplateau.tensors import TokenPrompts, gathered
 
 MASKED_KERNELS = ("eager", "sdpa")
 """Implementations of attention that take a mask of any pattern; others make room for sdpa during a cut."""
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a pass reads: tokens (B, T), which of them are padding, which are one item, and where they stand."""
+def own_inputs(prompts: TokenPrompts) -> dict[str, Tensor]:
+    """What the model's own forward pass is given besides tokens: nothing, where nothing is padded."""
+    mask = prompts.mask
+    if prompts.places is None and (mask is None or bool(mask.all())):
+        return {}
+    given = torch.ones_like(prompts.tokens) if mask is None else mask.long()
+    return {"attention_mask": given, "position_ids": prompts.positions()}
 
-    tokens: Tensor
-    mask: Tensor | None = None
-    segments: Tensor | None = None
-    position_ids: Tensor | None = None
-    items: Tensor = field(default_factory=lambda: torch.empty(0))
-    queries: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    @classmethod
-    def of_prompts(cls, inputs: Prompts | TokenPrompts) -> Given:
-        """What these prompts hold; SpecError if they are not in tokens."""
-        if not isinstance(inputs, TokenPrompts):
-            raise SpecError("a language model reads TokenPrompts: wrap the task in TokenTask(task, tokenizer)")
-        return cls(inputs.tokens, inputs.mask, inputs.segments, None, inputs.items, inputs.queries)
-
-    def positions(self) -> Tensor:
-        """(B, T): 0 at the first real token."""
-        return positions_of(self.tokens, self.mask) if self.position_ids is None else self.position_ids
-
-    def own(self) -> dict[str, Tensor]:
-        """What the model's own forward pass is given: nothing but tokens, where nothing is padded."""
-        if self.position_ids is None and (self.mask is None or bool(self.mask.all())):
-            return {}
-        mask = torch.ones_like(self.tokens) if self.mask is None else self.mask.long()
-        return {"attention_mask": mask, "position_ids": self.positions()}
-
-    def visible(self, attention: Attention) -> Tensor:
-        """(B, T, T) bool: whether the position of a row sees that of a column. Every position sees itself."""
-        length = self.tokens.shape[1]
-        itself = torch.eye(length, dtype=torch.bool, device=self.tokens.device).expand(len(self.tokens), -1, -1)
-        if attention != "item":
-            return itself
-        if self.segments is None:
-            raise SpecError("attention 'item' needs the segments that say which tokens are one item")
-        same = self.segments[:, :, None] == self.segments[:, None]
-        seen = same if self.mask is None else same & self.mask[:, None]
-        return seen.tril() | itself
+def visible(prompts: TokenPrompts, attention: Attention) -> Tensor:
+    """(B, T, T) bool: whether the position of a row sees that of a column. Every position sees itself."""
+    tokens, units = prompts.tokens, prompts.units
+    itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+    if attention != "item":
+        return itself
+    if units is None:
+        raise SpecError("attention 'item' needs the units that say which tokens are one item")
+    same = units[:, :, None] == units[:, None]
+    seen = same if prompts.mask is None else same & prompts.mask[:, None]
+    return seen.tril() | itself
 
 
 class LabelHead(nn.Module):
     """The model's own head at the queries only, and for the labels only: what the model does to logits stays."""
 
-    def __init__(self, head: nn.Module, queries: Tensor, label_tokens: tuple[int, ...] | None) -> None:
+    def __init__(self, head: nn.Module, queries: Tensor | None, label_tokens: tuple[int, ...] | None) -> None:
         super().__init__()
         self._kept = (head,)  # in a tuple: no submodule, so that nothing counts the head twice
         self.queries = queries
@@ -82,19 +60,13 @@ class LabelHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, K, C)."""
-        head, hidden = self._kept[0], states_at(hidden, self.queries)
+        head, hidden = self._kept[0], gathered(hidden, self.queries)
         if self.label_tokens is None:
             return head(hidden)
         if type(head) is not nn.Linear:
             return head(hidden)[..., self.label_tokens]
         bias = None if head.bias is None else head.bias[self.label_tokens]
         return functional.linear(hidden, head.weight[self.label_tokens], bias)
-
-
-def states_at(states: Tensor, positions: Tensor) -> Tensor:
-    """(..., B, T, D) and (B, P) -> (..., B, P, D)."""
-    rows = torch.arange(len(positions), device=positions.device)[:, None]
-    return states[..., rows, positions, :]
 
 
 @contextmanager

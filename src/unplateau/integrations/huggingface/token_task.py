@@ -106,7 +106,7 @@ class TokenTask:
         return [(one, self._tokenise(one, check_length=False)) for one in written]
 
     def _texts(self, batch: Batch) -> list[list[str]]:
-        texts = self.task.item_texts(batch)
+        texts = self.task.shown(batch).texts
         if texts is None:
             raise SpecError(
                 f"{type(self.task).__name__}: its items are no texts; a language model needs a task over words or "
@@ -127,12 +127,13 @@ class TokenTask:
 
     def _spans_of_parts(self, item: str, start: int) -> list[Span]:
         """Where a text has factors at each of its words, those words; else the text."""
-        if self.shape.factors_at == "item":
+        layout = self.shape.layout
+        if layout.factors_at == "item":
             return [(start, start + len(item))]
         words = item.split(", ")
-        if len(words) != self.shape.item_length:
+        if len(words) != layout.item_length:
             raise SpecError(
-                f"item '{item}': {len(words)} words instead of {self.shape.item_length}; a comma and a space stand "
+                f"item '{item}': {len(words)} words instead of {layout.item_length}; a comma and a space stand "
                 "between the words of an item and must not be inside one"
             )
         starts = [start + sum(len(word) + 2 for word in words[:number]) for number in range(len(words))]
@@ -195,8 +196,8 @@ class TokenTask:
         if self.max_positions is not None and needed > self.max_positions:
             fitting = sum(at < self.max_positions for at in longest.labels)
             raise SpecError(
-                f"a prompt of {self.shape.n_pairs} pairs takes {needed} positions, the model has {self.max_positions}: "
-                + (f"set n_pairs to at most {fitting}" if fitting else "not one pair fits")
+                f"a prompt of {self.shape.layout.n_pairs} pairs takes {needed} positions, the model has "
+                f"{self.max_positions}: " + (f"set n_pairs to at most {fitting}" if fitting else "not one pair fits")
             )
 
     def _padded(self, prompts: list[Tokenised]) -> TokenPrompts:
@@ -204,16 +205,16 @@ class TokenTask:
         lengths = torch.tensor([prompt.labels[-1] + 1 for prompt in prompts])
         shape = (len(prompts), int(lengths.max()))
         tokens = torch.full(shape, self._padding)
-        segments = torch.arange(shape[1]).repeat(shape[0], 1)
+        units = torch.arange(shape[1]).repeat(shape[0], 1)
         for row, prompt in enumerate(prompts):
             n_kept = int(lengths[row])
             tokens[row, :n_kept] = torch.tensor(prompt.tokens[:n_kept])
             for first, last in prompt.parts:
-                segments[row, first:last] = first
+                units[row, first:last] = first
         mask = torch.arange(shape[1]) < lengths[:, None]
         queries = torch.tensor([prompt.labels for prompt in prompts]) - 1
         ends = torch.tensor([[last - 1 for _, last in prompt.parts] for prompt in prompts])
-        return TokenPrompts(tokens, mask, segments, ends, queries)
+        return TokenPrompts(tokens, mask, units, ends, queries)
 
     @property
     def _padding(self) -> int:
@@ -224,7 +225,7 @@ class TokenTask:
 
 def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:
     n_labels = task.shape.n_labels
-    given = labels if labels is not None else (task.label_texts() or LETTERS[:n_labels])
+    given = labels if labels is not None else (_own_words(task) or LETTERS[:n_labels])
     if labels is None and len(given) < n_labels:
         raise SpecError(f"this task has {n_labels} labels, more than there are letters; name them with labels=...")
     words = tuple(word.strip() for word in given)
@@ -233,6 +234,11 @@ def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:
     if not all(words):
         raise SpecError("labels: a label must not be empty")
     return words
+
+
+def _own_words(task: Task) -> tuple[str, ...] | None:
+    """The labels as the task writes them."""
+    return task.shown(task.sample(0, batch_size=1)).labels
 
 
 def _refuse_cue(task: Task) -> None:

@@ -21,6 +21,7 @@ from unplateau.config import Config
 from unplateau.errors import DataError, SpecError
 from unplateau.items.base import ItemSource
 from unplateau.items.shapes3d.cache import cache_path, load
+from unplateau.layout import Vectors
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 
@@ -121,7 +122,12 @@ class ImageSource(ItemSource):
         return self._sizes_and_pixels[0]
 
     @property
-    def item_width(self) -> int:
+    def form(self) -> Vectors:
+        """Pixels, or a code of ``code_width`` numbers."""
+        return Vectors(self.code_width)
+
+    @property
+    def code_width(self) -> int:
         """Length of an item vector."""
         if self.encoder == "pixels":
             return 3 * self._sizes_and_pixels[1] ** 2
@@ -132,7 +138,7 @@ class ImageSource(ItemSource):
         return _factors(self.factor_sizes)
 
     def vectors(self, index: Tensor) -> Tensor:
-        """(..., item width) float32: see the encoder; :class:`DataError` if the VAE has not been prepared."""
+        """(..., code width) float32: see the encoder; :class:`DataError` if the VAE has not been prepared."""
         flat = index.reshape(-1)
         if self.encoder == "pixels":
             codes = torch.from_numpy(self.pixels(flat) - np.float32(0.5))
@@ -140,7 +146,7 @@ class ImageSource(ItemSource):
             codes = self.components(flat)
         else:
             codes = vae_codes(self.cache_file)[flat].float()
-        return codes.reshape(*index.shape, self.item_width)
+        return codes.reshape(*index.shape, self.code_width)
 
     def images(self, index: Tensor) -> npt.NDArray[np.uint8]:
         """(..., height, width, 3): pictures of these items for people to look at."""

@@ -33,7 +33,7 @@ def test_what_was_saved_is_what_runs(folder: Path) -> None:
     with torch.no_grad():
         own = MODEL(input_ids=inputs.tokens).logits
         found = decoder(inputs).logits
-    wanted = decoder.at_queries(own, inputs)[..., list(tokens.label_tokens)]
+    wanted = inputs.at_queries(own)[..., list(tokens.label_tokens)]
     torch.testing.assert_close(found, wanted)
     assert tokens.max_positions == MODEL.config.max_position_embeddings
     assert next(decoder.parameters()).dtype == torch.float32

@@ -23,9 +23,10 @@ from transformers import (
 
 from tiny_language_models import tiny_model, tiny_prompts
 from unplateau.errors import SpecError
-from unplateau.integrations.huggingface import Decoder, admit
+from unplateau.integrations.huggingface import Decoder, check_architecture
 from unplateau.integrations.huggingface.checks import tiny_config
 from unplateau.integrations.huggingface.parts import find_parts
+from unplateau.tensors import TokenPrompts
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 61}
 
@@ -69,9 +70,9 @@ def test_cut_that_means_nothing_is_refused_by_name() -> None:
     decoder = Decoder(model)
     tokens = tiny_prompts().tokens
     for attention in ("causal", "self", "zero"):
-        decoder.token_states(tokens, None, attention, 1)
+        decoder.token_states(TokenPrompts(tokens), attention, 1)
     with pytest.raises(SpecError, match=r"olmo2: cut identity means nothing here: .* not the output of a norm"):
-        decoder.token_states(tokens, None, "identity", 1)
+        decoder.token_states(TokenPrompts(tokens), "identity", 1)
 
 
 def test_unknown_architecture_is_found_by_structure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +89,8 @@ def test_unknown_architecture_is_found_by_structure(monkeypatch: pytest.MonkeyPa
 
 def test_admission_takes_no_random_numbers_and_happens_once() -> None:
     model, state = tiny_model("qwen2"), torch.get_rng_state()
-    first = admit(model)
-    assert admit(model) is first
+    first = check_architecture(model)
+    assert check_architecture(model) is first
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -100,7 +101,7 @@ def test_admission_seeds_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None
     for place in ("cuda.manual_seed_all", "mps.manual_seed", "xpu.manual_seed_all"):
         monkeypatch.setattr(f"torch.{place}", seeded.append)
     state = torch.get_rng_state()
-    admit(model)
+    check_architecture(model)
     assert seeded == []
     assert torch.equal(state, torch.get_rng_state())
 
@@ -124,7 +125,7 @@ def named(vocabulary: int = 24) -> Any:
 
 @pytest.fixture
 def _nothing_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unplateau.integrations.huggingface.checks._ADMITTED", {})
+    monkeypatch.setattr("unplateau.integrations.huggingface.checks._CHECKED", {})
 
 
 @pytest.mark.usefixtures("_nothing_admitted")
@@ -133,7 +134,7 @@ def test_without_a_tiny_instance_a_copy_is_checked_and_the_model_is_left_alone(d
     model = named().to(dtype).train()
     state = copy.deepcopy(model.state_dict())
     versions = [parameter._version for parameter in model.parameters()]
-    assert admit(model) == {}
+    assert check_architecture(model) == {}
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert [parameter._version for parameter in model.parameters()] == versions, "weights were written to"
     assert all(module.training for module in model.modules())
@@ -149,7 +150,7 @@ def test_copy_that_breaks_a_law_is_not_admitted() -> None:
             return output
 
     with pytest.raises(SpecError, match=r"^gpt2: not admitted: .*no causal mask"):
-        admit(Ahead(named().config, "mine"))
+        check_architecture(Ahead(named().config, "mine"))
 
 
 @pytest.mark.usefixtures("_nothing_admitted")
@@ -157,27 +158,27 @@ def test_neither_a_tiny_instance_nor_a_copy() -> None:
     model = named()
     model.last_state = model.transformer.wte.weight * 2  # of a graph: PyTorch copies no such tensor
     with pytest.raises(SpecError, match=r"^gpt2: not admitted: no tiny instance can be built \(TypeError: .*name.*\)"):
-        admit(model)
+        check_architecture(model)
 
 
 def test_setting_that_changes_the_architecture_is_looked_at_again() -> None:
     """A model type that is admitted may have been told to look ahead."""
-    admit(tiny_model("gemma3_text"))
+    check_architecture(tiny_model("gemma3_text"))
     with pytest.raises(SpecError, match=r"gemma3_text: not admitted: .*no causal mask"):
-        admit(tiny_model("gemma3_text", use_bidirectional_attention=True))
+        check_architecture(tiny_model("gemma3_text", use_bidirectional_attention=True))
 
 
 def test_size_does_not() -> None:
-    assert admit(tiny_model("llama")) is admit(tiny_model("llama", num_hidden_layers=1, intermediate_size=24))
+    assert check_architecture(tiny_model("llama")) is check_architecture(
+        tiny_model("llama", num_hidden_layers=1, intermediate_size=24)
+    )
 
 
-def test_number_of_blocks_and_missing_segments() -> None:
+def test_number_of_blocks_and_missing_units() -> None:
     decoder, inputs = Decoder(tiny_model("gpt2")), tiny_prompts()
     with pytest.raises(SpecError, match="n_layers 3: this model has 2 blocks"):
-        decoder.token_states(inputs.tokens, None, "self", 3)
-    with pytest.raises(SpecError, match="needs the segments"):
-        decoder.token_states(inputs.tokens, None, "item", 1)
-    with pytest.raises(SpecError, match="without the shape"):
-        _ = decoder.shape
+        decoder.token_states(TokenPrompts(inputs.tokens), "self", 3)
+    with pytest.raises(SpecError, match="needs the units"):
+        decoder.token_states(TokenPrompts(inputs.tokens), "item", 1)
     with pytest.raises(SpecError, match="did you mean 'self'"):
-        decoder.token_states(inputs.tokens, None, "selff", 1)  # type: ignore[arg-type]
+        decoder.token_states(TokenPrompts(inputs.tokens), "selff", 1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Positions of items, labels and segments among the tokens, tested against decoding; refusals in words."""
+"""Positions of items, labels and units among the tokens, tested against decoding; refusals in words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from unplateau.integrations.huggingface import TokenTask
 from unplateau.integrations.huggingface.token_task import LETTERS
 from unplateau.items.digits import Digits
 from unplateau.items.words import Words
+from unplateau.tasks.base import Shown
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch, TokenPrompts
@@ -41,14 +42,14 @@ def test_decoding_gives_back_items_and_labels(template: str, kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     tokens = TokenTask(TASK, tokenizer, template)
     batch = tokens.sample(2, batch_size=4, split="test", seed=1)
-    inputs, texts = inputs_of(batch), TASK.item_texts(TASK.sample(2, batch_size=4, split="test", seed=1))
+    inputs, texts = inputs_of(batch), TASK.shown(TASK.sample(2, batch_size=4, split="test", seed=1)).texts
     assert texts is not None
     for row, words in enumerate(texts):
         real = inputs.tokens[row][inputs.mask[row]].tolist()
         assert (real[0] == tokenizer.bos_token_id) == (kind != "bytes")
         for number, word in enumerate(words):
-            end, query = int(inputs.items[row, number]), int(inputs.queries[row, number])
-            same = (inputs.segments[row] == inputs.segments[row, end]).nonzero().flatten().tolist()
+            end, query = int(inputs.known[row, number]), int(inputs.queries[row, number])
+            same = (inputs.units[row] == inputs.units[row, end]).nonzero().flatten().tolist()
             assert same == list(range(same[0], end + 1))
             assert tokenizer.decode(real[same[0] : end + 1]).strip() == word
             label = tokens.labels[int(batch.targets[row, number])]
@@ -84,21 +85,21 @@ def test_words_of_a_list_have_positions_of_their_own() -> None:
     task = WordSelection()
     tokens = TokenTask(task, byte_tokenizer(task.words.texts(), size=30_000), " {item} :{label}\n", labels=None)
     batch = tokens.sample(0, batch_size=2)
-    inputs, texts = inputs_of(batch), task.item_texts(task.sample(0, batch_size=2))
-    assert inputs.items.shape == batch.item_index.shape
+    inputs, texts = inputs_of(batch), task.shown(task.sample(0, batch_size=2)).texts
+    assert inputs.known.shape == batch.item_index.shape
     words = ", ".join(texts[0]).split(", ")
-    for word, end in zip(words, inputs.items[0].tolist(), strict=True):
+    for word, end in zip(words, inputs.known[0].tolist(), strict=True):
         assert word.endswith(tokens.tokenizer.decode([int(inputs.tokens[0, end])]).strip())
 
 
 def test_cut_item_sees_one_word_of_a_list_where_every_word_has_factors() -> None:
     tokens = TokenTask(LISTS, byte_tokenizer([], size=300), " {item} :{label}\n", LETTERS[:24])
-    inputs, texts = inputs_of(tokens.sample(0, batch_size=2)), LISTS.item_texts(LISTS.sample(0, batch_size=2))
+    inputs, texts = inputs_of(tokens.sample(0, batch_size=2)), LISTS.shown(LISTS.sample(0, batch_size=2)).texts
     assert tokens.split_items
     for row, lists in enumerate(texts):
         words = ", ".join(lists).split(", ")
-        for word, end in zip(words, inputs.items[row].tolist(), strict=True):
-            same = (inputs.segments[row] == inputs.segments[row, end]).nonzero().flatten().tolist()
+        for word, end in zip(words, inputs.known[row].tolist(), strict=True):
+            same = (inputs.units[row] == inputs.units[row, end]).nonzero().flatten().tolist()
             assert same == list(range(same[0], end + 1))
             assert tokens.tokenizer.decode(inputs.tokens[row, same]).strip() == word
 
@@ -110,7 +111,8 @@ def test_cue_that_tells_something_is_not_dropped_in_silence(n_mappings: int) -> 
 
 
 def test_word_with_a_comma_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WordSelection, "item_texts", lambda _, batch: [["horse, cat, dog, hot"]] * len(batch))
+    broken = Shown(texts=[["horse, cat, dog, hot"]] * 128, labels=LISTS.words.texts())
+    monkeypatch.setattr(WordSelection, "shown", lambda *_: broken)
     with pytest.raises(SpecError, match="4 words instead of 3; a comma and a space stand between the words"):
         TokenTask(LISTS, byte_tokenizer(), "{item}:{label}\n", LETTERS[:24])
 

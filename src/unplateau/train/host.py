@@ -1,0 +1,153 @@
+"""Our own loop as a host of loss terms: what a term sees of a batch of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unplateau.decompose import Decomposable
+from unplateau.errors import SpecError
+from unplateau.layout import Cut, TaskShape, Tokens
+from unplateau.models.initialise import Init, initialise_linear
+from unplateau.rng import apart, fold
+from unplateau.strategies.base import Ask, Host, LossTerm, Seen
+from unplateau.tasks.base import Task
+from unplateau.tensors import Batch, Output, Prompts
+
+
+class FactorHead(nn.Module):
+    """One linear read-out for each of several factors."""
+
+    def __init__(self, width: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
+        self.linear = nn.Linear(width, sum(sizes))
+
+    def loss(self, states: Tensor, classes: Tensor) -> Tensor:
+        """Mean cross-entropy over items and factors; ``states`` (N, D), ``classes`` (N, F)."""
+        logits = self.linear(states).split(self.sizes, dim=-1)
+        losses = [functional.cross_entropy(one, truth) for one, truth in zip(logits, classes.unbind(-1), strict=True)]
+        return torch.stack(losses).mean()
+
+
+class ClassHead(nn.Linear):
+    """A linear read-out of one class."""
+
+    def loss(self, states: Tensor, classes: Tensor) -> Tensor:
+        """Mean cross-entropy; ``states`` (N, D), ``classes`` (N, 1)."""
+        return functional.cross_entropy(self(states), classes[:, 0])
+
+
+@dataclass(frozen=True)
+class TaskHost:
+    """A model in training on a task of this shape."""
+
+    n_layers: int
+    width: int
+    shape: TaskShape
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """What the items or the prompts of this task do not have."""
+        layout, items = self.shape.layout, self.shape.items
+        refused = {}
+        one_position = layout.item_length == 1 or layout.factors_at == "position"
+        if not (isinstance(items, Tokens) and one_position and items.at_once == 1):
+            refused["identity"] = "factors 'identity' needs items that are one token each (words)"
+        if len(self.shape.choices) < 2:
+            refused["choice"] = "the prompts of this task hide one factor only, so there is nothing to predict"
+        return refused
+
+    def read_out(self, ask: Ask) -> nn.Module:
+        """Linear read-outs."""
+        shape = self.shape
+        if ask == "choice":
+            return ClassHead(self.width, shape.n_hidden)
+        if ask == "label":
+            return ClassHead(self.width, shape.n_labels)
+        if ask == "identity":
+            assert isinstance(shape.items, Tokens)
+            return FactorHead(self.width, [shape.items.vocabulary])
+        return FactorHead(self.width, [shape.factor_sizes[factor] for factor in _factors(shape, ask)])
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """One step of one term: ``output`` is what ``model`` made of ``batch``, which ``task`` was sampled for."""
+
+    model: Decomposable
+    shape: TaskShape
+    task: Task
+    batch: Batch
+    output: Output
+    step: int
+    seed: int
+    head: Any
+
+    def final(self, ask: Ask = "hidden") -> Seen:
+        """At the known positions for what is asked of items, at the queries for what is asked of prompts."""
+        batch, last = self.batch, self.output.hidden[-1]
+        if ask in ("choice", "label"):
+            wanted = batch.targets if ask == "label" else batch.hidden_factor[:, None].expand_as(batch.targets)
+            return self._seen(batch.inputs.at_queries(last), wanted[..., None])
+        return self._seen(batch.inputs.at_known(last), self._classes(ask))
+
+    def labels(self, block: int, *, rows: int | None = None) -> Seen:
+        """At the labels of these rows."""
+        assert isinstance(self.batch.inputs, Prompts)
+        states = self.batch.inputs.at_labels(self.output.hidden[block])[:rows]
+        pairs = torch.arange(states.shape[1], device=states.device)
+        return self._seen(states, pairs.expand(states.shape[:2])[..., None])
+
+    def weights(
+        self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
+    ) -> Seen:
+        """At the known positions of these rows, or of fresh items, each at a random item position."""
+        if ask in ("choice", "label"):
+            raise SpecError(f"the weights component of an item says nothing of the {ask} of its prompt")
+        if items is not None:
+            return self._alone(layer, cut, ask, items)
+        inputs = self.batch.inputs.map(lambda tensor: tensor[:rows])
+        return self._seen(self.model.component(inputs, cut, layer), self._classes(ask)[:rows])
+
+    def _alone(self, layer: int, cut: Cut, ask: Ask, n_items: int) -> Seen:
+        items = self.task.sample_items(self.step, n_items=n_items, seed=self.seed)
+        candidates = torch.tensor(self.shape.layout.known)
+        generator = fold(self.seed, "component loss positions", self.step)
+        positions = candidates[torch.randint(len(candidates), (n_items,), generator=generator)]
+        device = self.batch.targets.device
+        states = self.model.component_alone(items.inputs.to(device), positions.to(device), cut, layer)
+        classes = items.inputs[:, -1] - 1 if ask == "identity" else items.factors[:, _factors(self.shape, ask)]
+        return self._seen(states[:, None], classes.to(device)[:, None])
+
+    def _classes(self, ask: Ask) -> Tensor:
+        """(B, M, A): what is asked of the items of the batch."""
+        if ask != "identity":
+            return self.batch.factors[..., _factors(self.shape, ask)]
+        assert isinstance(self.batch.inputs, Prompts)
+        return self.batch.inputs.items[..., :1].flatten(1, 2) - 1
+
+    def _seen(self, states: Tensor, classes: Tensor) -> Seen:
+        """From (R, P, D) and (R, P, A)."""
+        row = torch.arange(len(states), device=states.device).repeat_interleave(states.shape[1])
+        return Seen(self.model.normalise(states).flatten(0, 1), classes.flatten(0, 1), row)
+
+
+def _factors(shape: TaskShape, ask: Ask) -> list[int]:
+    return list(shape.asked if ask == "hidden" else range(len(shape.factors)))
+
+
+def build_head(term: LossTerm, host: Host, *, init: Init, seed: int) -> nn.Module:
+    """The head of a term. Its weights are a function of term and seed, and touch nobody else's random numbers."""
+    with apart(seed, f"head/{term.name}"):
+        head = term.build_head(host)
+    generator = fold(seed, f"head/{term.name}")
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            initialise_linear(module, init, generator)
+    return head

@@ -1,7 +1,7 @@
 """Items without pictures: factors written into vectors by a fixed random network.
 
-What enters: sizes of the factors. What leaves: vectors whose factors a linear read-out tells badly and a small
-network tells well, so that the weights have something to learn. The cheapest source that shows the plateau.
+A linear read-out tells the factors badly and a small network tells them well, so the weights have something to learn.
+The cheapest source that shows the plateau.
 """
 
 from __future__ import annotations

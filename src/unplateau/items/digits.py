@@ -1,7 +1,4 @@
-"""Real images that need no download: scikit-learn's 1,797 scans of handwritten digits (Alpaydin and Kaynak 1998).
-
-What enters: nothing. What leaves: 8 x 8 grey images with one factor, the digit.
-"""
+"""Real images that need no download: scikit-learn's 1,797 scans of handwritten digits (Alpaydin and Kaynak 1998)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Real sentences as items: their class, and if asked their length, are the factors that decide labels.
 
-What enters: a corpus of labelled texts and how they are written. What leaves: sentence vectors or byte-pair tokens with
-known factors, for :class:`~unplateau.tasks.factors.FactorTask`; plain prompts for a pretrained model are made from the
-same items by ``unplateau.integrations.huggingface``.
+Plain prompts for a pretrained model are made from the same items by ``unplateau.integrations.huggingface``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Real words as items: a word's topic, first letter, length ... are the factors, one of which decides the label.
-
-What enters: a lexicon and how words are written. What leaves: tokens with known factors, for
-:class:`~unplateau.tasks.factors.FactorTask`: the language twin of the factor task on images.
-"""
+"""Real words as items: a word's topic, first letter, length ... are the factors, one of which decides the label."""
 
 from __future__ import annotations
 

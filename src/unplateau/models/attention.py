@@ -1,7 +1,4 @@
-"""Self-attention whose access is a named value: an argument of the forward pass, not a hook.
-
-What enters: layer-normed hidden states (B, T, D). What leaves: what the attention block adds to the residual stream.
-"""
+"""Self-attention whose access is a named value: an argument of the forward pass, not a hook."""
 
 from __future__ import annotations
 

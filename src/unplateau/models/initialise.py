@@ -1,7 +1,4 @@
-"""Named initialisations. At small sizes they matter more for the plateau than any strategy, so runs record them.
-
-What enters: a model, a name and a seed. What leaves: the model's weights, a pure function of both.
-"""
+"""Named initialisations. At small sizes they matter more for the plateau than any strategy, so runs record them."""
 
 from __future__ import annotations
 

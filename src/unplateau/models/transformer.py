@@ -1,9 +1,9 @@
 """A GPT-2-style decoder over prompts of items and labels, which returns the hidden state of every layer.
 
-What enters: :class:`~unplateau.tensors.Prompts`. What leaves: :class:`~unplateau.tensors.Output`. Pre-norm blocks,
-learned positions, tanh-GELU; item vectors enter through a linear layer, labels through an embedding (Fu et al. 2024,
-section 3; labels there are one-hot vectors through the linear layer, which is the same map). Items written in tokens
-enter through an embedding as well, and where labels are tokens too, one embedding reads, labels and predicts.
+Pre-norm blocks, learned positions, tanh-GELU; item vectors enter through a linear layer, labels through an embedding
+(Fu et al. 2024, section 3; labels there are one-hot vectors through the linear layer, which is the same map). Items
+written in tokens enter through an embedding as well, and where labels are tokens too, one embedding reads, labels and
+predicts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Held-out accuracy of linear probes on arrays, with chance level and shuffled-label control.
 
-What enters: features of every layer and labels, for training and for testing. What leaves: accuracies. Knows nothing
-of models and tasks, so that it can be checked against any other implementation.
+Knows nothing of models and tasks, so that it can be checked against any other implementation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Linear probes in closed form: one-vs-all ridge regression on one-hot targets.
+"""How a linear probe is fitted: ridge regression in closed form, or multinomial logistic regression to convergence.
 
-What enters: standardised features of all layers and the labels of all factors. What leaves: predicted classes. One
-factorisation per layer serves every factor and every control, so probing all layers costs less than a forward pass.
+In closed form one factorisation per layer serves every factor and every control, so probing all layers costs less than
+a forward pass. The logistic one is the slower check on it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The factor task: a prompt hides one factor and one mapping from its values to labels (Fu et al. 2024, section 3).
 
-What enters: a source of items with known factors. What leaves: prompts x_1 y_1 ... x_K y_K with y_i = mapping(value of
-the hidden factor in x_i), and the exact predictors that everything is measured against. One knob, ``n_mappings``,
-leads from D_fix (1: the mapping can live in the weights) to D_rnd (None: a fresh permutation per prompt).
+Prompts are x_1 y_1 ... x_K y_K with y_i = mapping(value of the hidden factor in x_i). One knob, ``n_mappings``, leads
+from D_fix (1: the mapping can live in the weights) to D_rnd (None: a fresh permutation per prompt).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The heights of the plateau and of the optimum: exact predictors, averaged over prompts.
 
-What enters: a task. What leaves: :class:`~unplateau.layout.Floors`. For each prompt the expected loss of an exact
-predictor is the cross-entropy between its own probabilities, so no label noise enters the average.
+For each prompt the expected loss of an exact predictor is the cross-entropy between its own probabilities, so no label
+noise enters the average.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A mixture of tasks is a task: each batch takes a share of its rows from each.
-
-What enters: tasks of one shape and their shares. What leaves: batches and the exact floors of the mixture.
-"""
+"""A mixture of tasks is a task: each batch takes a share of its rows from each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Exact Bayesian prediction for hidden factors and mappings, one query after the other.
 
-What enters: the factor values of each item and the labels shown so far. What leaves: the probability of every label at
-every query. Each hypothesis is "the hidden factor is f"; it carries its evidence and predicts by itself.
+Each hypothesis is "the hidden factor is f"; it carries its evidence and predicts by itself.
 """
 
 from __future__ import annotations

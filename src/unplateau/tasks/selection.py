@@ -1,7 +1,7 @@
 """Word selection: from each list of words of different topics, give the word of the hidden topic.
 
-What enters: words with topics. What leaves: prompts c [x x x] y [x x x] y ..., where the answer y is one of the words
-before it. One knob leads from D_fix (the cue c names the topic) to D_rnd (the cue says nothing, the answers before do).
+Prompts are c [x x x] y [x x x] y ..., where the answer y is one of the words before it. One knob leads from D_fix (the
+cue c names the topic) to D_rnd (the cue says nothing, the answers before do).
 """
 
 from __future__ import annotations

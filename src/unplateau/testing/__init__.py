@@ -1,6 +1,6 @@
 """Checkers of the laws that every task, model, strategy and observer must keep, for ours and for yours.
 
-What enters: an object. What leaves: nothing, or a :class:`~unplateau.errors.LawError` that names the broken law.
+Each raises a :class:`~unplateau.errors.LawError` that names the first broken law.
 """
 
 from unplateau.testing.models import check_model

@@ -1,7 +1,4 @@
-"""Laws of decomposable models: no look ahead, no leak through a cut, components that add up.
-
-What enters: a model and prompts. What leaves: nothing, or a LawError.
-"""
+"""Laws of decomposable models: no look ahead, no leak through a cut, components that add up."""
 
 from __future__ import annotations
 

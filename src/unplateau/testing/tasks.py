@@ -1,7 +1,4 @@
-"""Laws of tasks: batches are pure, the split is clean, D_fix is fixed, floors are true.
-
-What enters: a task. What leaves: nothing, or a LawError.
-"""
+"""Laws of tasks: batches are pure, the split is clean, D_fix is fixed, floors are true."""
 
 from __future__ import annotations
 

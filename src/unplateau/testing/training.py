@@ -1,6 +1,7 @@
-"""Laws of training: observers change nothing, and an interrupted run ends like one that never was.
+"""Laws of strategies, observers and training.
 
-What enters: an observer or a spec. What leaves: nothing, or a LawError.
+Curricula are pure and settle, loss terms are differentiable and absent at weight 0, observers change nothing, and an
+interrupted run ends like one that never was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Seconds and joules, those of training and those of observing kept apart.
-
-What enters: laps. What leaves: cumulative costs, which survive a resume.
-"""
+"""Seconds and joules, those of training and those of observing kept apart; they survive a resume."""
 
 from __future__ import annotations
 

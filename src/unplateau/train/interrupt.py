@@ -1,7 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current step.
-
-What enters: signals. What leaves: a flag that the loop reads, so that a checkpoint can be saved first.
-"""
+"""Ctrl-C and SIGTERM as a request to stop after the current step, so that a checkpoint can be saved first."""
 
 from __future__ import annotations
 

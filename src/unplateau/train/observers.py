@@ -1,7 +1,4 @@
-"""Observers look at training and cannot touch it: an immutable event in, columns of the history out.
-
-What enters: an :class:`Event` with a copy of the model. What leaves: plain JSON values, a pure function of the event.
-"""
+"""Observers look at training and cannot touch it: an immutable event in, columns of the history out."""
 
 from __future__ import annotations
 

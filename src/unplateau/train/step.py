@@ -1,7 +1,4 @@
-"""One update: the loss of the task plus the terms of the strategy, and what it costs.
-
-What enters: a model, the strategy's read-out heads and a batch. What leaves: the losses, and the budget of a step.
-"""
+"""One update: the loss of the task plus the terms of the strategy, and what it costs in floating-point operations."""
 
 from __future__ import annotations
 

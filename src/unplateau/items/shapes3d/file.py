@@ -1,7 +1,4 @@
-"""3D Shapes, the real images: reads the user's own copy of DeepMind's ``3dshapes.h5``.
-
-What enters: the path of the file. What leaves: the same items as :class:`Shapes3D` gives, with the real pictures.
-"""
+"""3D Shapes, the real images: reads the user's own copy of DeepMind's ``3dshapes.h5``."""
 
 from __future__ import annotations
 

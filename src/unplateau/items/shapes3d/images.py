@@ -1,7 +1,4 @@
-"""What rendered and stored 3D Shapes share: a grid of factors, and encoders that turn images into item vectors.
-
-What enters: pixels by index. What leaves: item vectors (pixels, principal components, or codes of a trained VAE).
-"""
+"""What rendered and stored 3D Shapes share: a grid of factors, and encoders that turn images into item vectors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Principal components without ever forming a covariance matrix.
+"""Principal components without ever forming a covariance matrix: a product of it with a vector is enough.
 
-What enters: a function that multiplies the covariance of the train images with a vector. What leaves: the leading axes
-and the variances along them. Exact for 384,000 rendered images, since that product only needs the geometry passes.
+Exact for 384,000 rendered images, since that product only needs the geometry passes.
 """
 
 from __future__ import annotations

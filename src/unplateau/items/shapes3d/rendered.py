@@ -1,7 +1,4 @@
-"""3D Shapes, rendered: a stand-in with the same six factors and value grids as DeepMind's data set, no download.
-
-What enters: image size, grid and encoder. What leaves: images, made when asked for, and their item vectors.
-"""
+"""3D Shapes, rendered: a stand-in with the same six factors and value grids as DeepMind's data set, no download."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Geometry passes of the 3D Shapes stand-in: where each surface is seen and how bright it is, before any colour.
 
-What enters: image size, object size, shape and camera angle. What leaves: four one-channel maps (sky, floor, wall,
-object), shade times coverage. Under achromatic light an image is linear in its colours, so 480 passes give all 480,000
-images. The scene constants were fitted to frames of DeepMind's 3D Shapes (Burgess and Kim 2018).
+A pass is four one-channel maps (sky, floor, wall, object), shade times coverage. Under achromatic light an image is
+linear in its colours, so 480 passes give all 480,000 images. The scene constants were fitted to frames of DeepMind's 3D
+Shapes (Burgess and Kim 2018).
 """
 
 from __future__ import annotations

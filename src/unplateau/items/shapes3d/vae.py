@@ -1,7 +1,7 @@
 """A small convolutional variational auto-encoder (Kingma and Welling 2014; layers as Burgess et al. 2018).
 
-What enters: images. What leaves: a model whose mean codes serve as item vectors. The paper's items are 768-d VAE codes
-(Fu et al. 2024, section 3); it publishes no weights, so they are trained here.
+Its mean codes serve as item vectors. The paper's items are 768-d VAE codes (Fu et al. 2024, section 3); it publishes no
+weights, so they are trained here.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 STAMP  := .venv/.complete
+EXTRAS := .venv/.extras
 TORCH  := $(shell sed -n 's/^torch==//p' constraints.txt)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
@@ -12,12 +13,17 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-8s %s\n", $$1, $$2 }'
 
-setup: $(STAMP)  ## build .venv with the package and its tools
+setup: $(STAMP)  ## build .venv with the package and what the demo and most tests need
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(install_torch)
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+# Boards and the documentation are large, and only their own tests and `make docs` need them.
+$(EXTRAS): $(STAMP)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[boards,docs]"
 	@touch $@
 
 # The default Linux build brings gigabytes of CUDA: without an NVIDIA GPU take the CPU build, from a local wheel
@@ -35,7 +41,7 @@ demo: setup  ## the whole story on rendered images: a table, report.html, summar
 	$(BIN)/unplateau demo
 
 # One thread a worker: the tests' tensors are small, and threads that share cores only wait for each other.
-test: setup  ## all tests, on two processes
+test: setup $(EXTRAS)  ## all tests, on two processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 check: setup  ## format, lint, types, import contracts
@@ -48,7 +54,7 @@ format: setup  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## the documentation, in docs/_build/html
+docs: setup $(EXTRAS)  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 figures: setup  ## redraw the pictures of the documentation

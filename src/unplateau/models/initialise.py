@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 
 from unplateau.rng import fold
-
-if TYPE_CHECKING:
-    from unplateau.models.transformer import Transformer
 
 Init = Literal["scaled", "gpt2"]
 POSITION_DEVIATION = 0.3
@@ -20,29 +18,30 @@ GPT2_DEVIATION = 0.02
 
 
 @torch.no_grad()
-def initialise(model: Transformer, name: Init, *, seed: int) -> None:
-    """Fills every weight from its own stream of random numbers, in place."""
+def initialise(
+    model: nn.Module,
+    name: Init,
+    *,
+    seed: int,
+    deviations: Mapping[nn.Embedding, float],
+    residual: Sequence[nn.Linear],
+) -> None:
+    """Fills every weight of ``model`` from its own stream of random numbers, in place.
+
+    ``deviations``: of embeddings under ``scaled``, ``LABEL_DEVIATION`` for those not named. ``residual``: the layers
+    that write into the residual stream, which under ``gpt2`` shrink with their number, as in GPT-2.
+    """
     generator = fold(seed, "initial weights")
     for module in model.modules():
         if isinstance(module, nn.Linear):
             initialise_linear(module, name, generator)
         elif isinstance(module, nn.Embedding):
-            deviation = _scaled_deviation(model, module) if name == "scaled" else GPT2_DEVIATION
+            deviation = deviations.get(module, LABEL_DEVIATION) if name == "scaled" else GPT2_DEVIATION
             module.weight.normal_(0, deviation, generator=generator)
             if module.padding_idx is not None:
                 module.weight[module.padding_idx] = 0
-    if name == "gpt2":  # residual projections shrink with depth, as in GPT-2
-        for block in model.blocks:
-            for projection in (block.attention.project, block.contract):  # type: ignore[union-attr]
-                projection.weight.div_(math.sqrt(2 * model.n_layers))  # type: ignore[union-attr, operator]
-
-
-def _scaled_deviation(model: Transformer, embedding: nn.Embedding) -> float:
-    if embedding is model.position_embedding:
-        return POSITION_DEVIATION
-    if embedding is model.item_embedding and model.shape.labels_are_tokens:
-        return 1 / math.sqrt(model.width)  # it reads out as well: logits then start with a deviation of 1
-    return LABEL_DEVIATION
+    for layer in residual if name == "gpt2" else ():
+        layer.weight.div_(math.sqrt(len(residual)))
 
 
 @torch.no_grad()

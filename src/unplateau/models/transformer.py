@@ -8,6 +8,7 @@ predicts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Self
 
@@ -19,7 +20,7 @@ from unplateau.config import Config
 from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.models.attention import SelfAttention
-from unplateau.models.initialise import initialise
+from unplateau.models.initialise import POSITION_DEVIATION, initialise
 from unplateau.tensors import Inputs, Output, Prompts
 
 
@@ -75,11 +76,16 @@ class Transformer(nn.Module):
         if shape.n_cues:
             self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
         self.position_embedding = nn.Embedding(shape.layout.n_positions, config.width)
-        self.blocks = nn.ModuleList(Block(config.width, config.n_heads) for _ in range(config.n_layers))
+        blocks = [Block(config.width, config.n_heads) for _ in range(config.n_layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(config.width)
         if not shape.labels_are_tokens:
             self.read_out = nn.Linear(config.width, shape.n_labels)
-        initialise(self, config.init, seed=seed)
+        deviations = {self.position_embedding: POSITION_DEVIATION}
+        if isinstance(self.item_embedding, nn.Embedding) and shape.labels_are_tokens:
+            deviations[self.item_embedding] = 1 / math.sqrt(config.width)  # it reads out too: logits of deviation 1
+        residual = [layer for block in blocks for layer in (block.attention.project, block.contract)]
+        initialise(self, config.init, seed=seed, deviations=deviations, residual=residual)
 
     def forward(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""

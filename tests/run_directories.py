@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from unplateau import store
+from unplateau.files import write_json, write_whole
 from unplateau.store import RunRecord, load_run
 
 K, LABELS, LAYERS = 16, 4, 3
@@ -51,17 +52,17 @@ def make_run(folder: Path, run: MadeRun) -> RunRecord:
     """Writes the directory of one run below ``folder`` and reads it back."""
     safe = "".join(letter if letter.isalnum() or letter in "+-_.=" else "_" for letter in run.strategy)
     path = folder / run.recipe / (safe or "_") / f"seed-{run.seed}-{run.steps:010d}"
-    store.write_json(path / store.TASK, task_of(run))
-    store.write_json(path / store.ENV, environment_of(run))
-    store.write_json(path / store.SPEC, spec_of(run))
+    write_json(path / store.TASK, task_of(run))
+    write_json(path / store.ENV, environment_of(run))
+    write_json(path / store.SPEC, spec_of(run))
     if run.prompts:
-        store.write_atomically(path / store.PROMPTS, prompts())
+        write_whole(path / store.PROMPTS, prompts())
     rows = [row_of(run, step) for step in range(0, run.steps + 1, run.eval_every)]
     (path / store.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     costs = [{"step": row["step"], **costs_of(run, row["step"])} for row in rows]
     (path / store.COSTS).write_text("".join(json.dumps(row) + "\n" for row in costs))
     if run.finished:
-        store.write_json(path / store.DONE, done_of(run, rows[-1]))
+        write_json(path / store.DONE, done_of(run, rows[-1]))
     return load_run(path)
 
 

@@ -1,7 +1,7 @@
 """Run directories: the only bridge between the code that trains and the code that reads.
 
-What enters: rows and values of a run. What leaves: files that survive a crash at any moment, and a
-:class:`RunRecord` for whoever reads them; no torch. Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
+They survive a crash at any moment (see ``unplateau.files``) and are read without torch, also while a run goes on.
+Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
 
     spec.json      what was run                    metrics.jsonl  one row per logged step, a pure function of the spec
     env.json       versions and machine            costs.jsonl    seconds and joules at the same steps
@@ -12,22 +12,25 @@ What enters: rows and values of a run. What leaves: files that survive a crash a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from unplateau.errors import RunDirectoryError, RunLockedError, StorageError
+from unplateau.errors import RunDirectoryError, RunLockedError
+from unplateau.files import held, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.plateau.progress import Floors
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
 METRICS, COSTS, PROMPTS, CHECKPOINTS, LOCK = "metrics.jsonl", "costs.jsonl", "prompts.npz", "checkpoints", ".lock"
+
+TAIL = 64 * 1024
+"""Bytes read from the end of a row file: many rows, of which the last complete one is wanted."""
+
+Stage = Literal["waiting", "running", "stopped", "failed", "done"]
 
 
 @dataclass(frozen=True)
@@ -97,108 +100,34 @@ def find_runs(*directories: str | Path) -> list[Path]:
     return found
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises RunDirectoryError, naming the file, if it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunDirectoryError(f"{path}: cannot be read as JSON ({_reason(error)})") from error
-    if not isinstance(value, dict):
-        raise RunDirectoryError(f"{path}: must hold a JSON object")
-    return value
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot be read ({_reason(error)})") from error
-    rows = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is unfinished
-        try:
-            row = json.loads(line)
-            row["step"]  # every row has one
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunDirectoryError(f"{path}: line {number} is not a row with a step") from error
-        rows.append(row)
-    return rows
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object so that a reader sees the old file or the new one, never a part."""
-    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Temporary name, fsync, rename. Raises StorageError, leaving no temporary file, if the system refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with refusals_explained(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-class RowFile:
-    """An append-only JSON-lines file that can be cut back to where a checkpoint was taken."""
-
-    def __init__(self, path: Path, *, keep_bytes: int) -> None:
-        self.path = path
-        with refusals_explained(path):
-            path.touch()
-            if path.stat().st_size < keep_bytes:
-                raise RunDirectoryError(f"{path}: rows are missing that the checkpoint was taken after")
-            os.truncate(path, keep_bytes)
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Adds one row in a single write. Raises StorageError, keeping the rows before, if the system refuses."""
-        line = json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n"
-        size = self.size()
-        with refusals_explained(self.path):
-            try:
-                with self.path.open("ab") as file:
-                    file.write(line.encode())
-            except OSError:
-                os.truncate(self.path, size)
-                raise
-
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.path.stat().st_size
-
-
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(run: Path) -> Iterator[None]:
     """Holds the run directory for this process. Raises RunLockedError at once if another process has it."""
-    with refusals_explained(path):
-        path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunLockedError(f"{path}: another process is training in this run directory") from None
-    try:
+    with held(run / LOCK, wait=False) as mine:
+        if not mine:
+            raise RunLockedError(f"{run}: another process is training in this run directory")
         yield
-    finally:
-        lock.release()
 
 
-@contextmanager
-def refusals_explained(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusal to write into a StorageError that names the path."""
+@dataclass(frozen=True)
+class RunState:
+    """How far one run of many is. ``progress`` is None before the first row."""
+
+    name: str
+    path: Path
+    total: int
+    state: Stage = "waiting"
+    step: int = 0
+    progress: float | None = None
+
+
+def newest_row(run: Path) -> dict[str, Any]:
+    """The last complete row of ``metrics.jsonl``, as another process writes it; empty if there is none yet."""
     try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        with (run / METRICS).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            lines = file.read().split(b"\n")[:-1]  # what follows the last newline is unfinished
+        row = json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}

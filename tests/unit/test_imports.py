@@ -68,18 +68,8 @@ def test_importing_the_package_does_nothing():
 @pytest.mark.parametrize(
     "name",
     [
-        "layout",
-        "scores",
-        "config",
-        "errors",
-        "history",
-        "store",
-        "energy",
-        "plateau",
-        "cache",
-        "data",
-        "analysis",
-        "report",
+        *("errors", "config", "layout", "history", "scores", "files", "store", "tables", "energy", "plateau", "data"),
+        *("analysis", "report"),
     ],
 )
 def test_reading_needs_no_torch(name):

@@ -8,8 +8,8 @@ from pathlib import Path
 from unplateau.cli.console import number, print_table
 from unplateau.cli.types import PositionalFolder
 from unplateau.errors import RunDirectoryError
-from unplateau.store import RunRecord, find_runs, load_run
-from unplateau.sweep.watch import is_running
+from unplateau.files import is_held
+from unplateau.store import LOCK, RunRecord, find_runs, load_run
 
 
 def ls(folder: PositionalFolder = Path("runs"), /) -> None:
@@ -45,4 +45,4 @@ def state_of(record: RunRecord) -> str:
     """``done``, ``running`` or ``interrupted``."""
     if record.done is not None:
         return "done"
-    return "running" if is_running(record.path) else "interrupted"
+    return "running" if is_held(record.path / LOCK) else "interrupted"

@@ -42,7 +42,7 @@ def prepare(
     """
     from unplateau.cli.progress import display  # noqa: PLC0415
     from unplateau.items.shapes3d.vae import prepare as prepare_source  # noqa: PLC0415 (torch)
-    from unplateau.sweep.watch import RunState  # noqa: PLC0415
+    from unplateau.store import RunState  # noqa: PLC0415
     from unplateau.train.loop import choose_device  # noqa: PLC0415
 
     del what

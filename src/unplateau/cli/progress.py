@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from unplateau.cli.console import console, duration
-from unplateau.sweep.watch import RunState, newest_row
+from unplateau.store import RunState, newest_row
 
 if TYPE_CHECKING:
     from unplateau.train.observers import Event

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unplateau import store
 from unplateau.analysis.compare import Comparison, summarise
 from unplateau.cli.console import print_table
+from unplateau.files import write_json
 from unplateau.report import write_report
 from unplateau.report.tables import results_table, savings_table
 
@@ -34,7 +34,7 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     print_table(("strategy", *_with_ratios(HEADINGS, ("x", "x"))), rows)
     print(f"\n{results.caption}")
     print(f"Score: {results.groups[2][0]}. x: steps of plain training / steps of the strategy.")
-    store.write_json(out / "summary.json", summary.as_dict())
+    write_json(out / "summary.json", summary.as_dict())
     print(f"\nreport   {write_report(list(runs), out / 'report.html')}\nsummary  {out / 'summary.json'}")
 
 

@@ -15,8 +15,7 @@ from unplateau.cli.console import duration
 from unplateau.cli.given import given_spec
 from unplateau.cli.progress import ProgressDisplay, display
 from unplateau.errors import SpecError
-from unplateau.store import RunRecord
-from unplateau.sweep.watch import RunState
+from unplateau.store import RunRecord, RunState
 from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import default_observers
 

@@ -1,7 +1,6 @@
 """Fetches a pinned archive with the machine's own pip, npm or apt-get, and checks what is in the cache.
 
-What enters: a :class:`Package`. What leaves: the path of an archive whose sha256 is right. The registry's own tool is
-used because it already knows the user's mirror, proxy and certificates.
+The registry's own tool is used because it already knows the user's mirror, proxy and certificates.
 """
 
 from __future__ import annotations
@@ -20,12 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
-from unplateau.cache import cache_dir
 from unplateau.data.packages import Package
 from unplateau.errors import DataError, StorageError
-from unplateau.store import refusals_explained
+from unplateau.files import cache_dir, flush, held, storage_errors
 
 State = Literal["ok", "missing", "changed"]
 PART = ".fetch-"
@@ -84,8 +80,8 @@ def fetch(package: Package) -> Path:
         if state(package) != "ok":
             _run(package, folder)
             found = _only_file(package, folder)
-            with refusals_explained(archive_path(package)):
-                _flush(found)
+            with storage_errors(archive_path(package)):
+                flush(found)
                 found.replace(archive_path(package))
     return archive_path(package)
 
@@ -108,28 +104,22 @@ def _checked(path: Path, size: int, time: int) -> str:  # noqa: ARG001 (size and
 def _fetching(package: Package) -> Iterator[Path]:
     """An empty folder beside the archives, while no other process fetches."""
     home = packages_dir()
-    with refusals_explained(home):
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / ".lock")
-        lock.acquire()
-    try:
+    with held(home / ".lock"):
         for left in home.glob(f"{PART}*"):
             shutil.rmtree(left, ignore_errors=True)
-        with refusals_explained(home):
+        with storage_errors(home):
             folder = Path(tempfile.mkdtemp(prefix=f"{PART}{package.name}-", dir=home))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.release()
 
 
 def _run(package: Package, folder: Path) -> None:
     command = [*_tool(package), *package.command()[1:], *_QUIETLY[package.registry]]
     # Temporary files of the tool go to the same disk, so that one that is full is noticed before the rename.
     environment = {**os.environ, "TMPDIR": str(folder)} if package.registry == "pypi" else None
-    with refusals_explained(folder):
+    with storage_errors(folder):
         done = subprocess.run(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
@@ -186,8 +176,3 @@ def _gist(said: str) -> str:
     errors = [line for line in lines if line.lower().startswith(("error", "e:", "npm error", "npm err!"))]
     telling = [line for line in errors if "log of this run" not in line and "log can be found" not in line]
     return (telling or errors or lines or ["it said nothing"])[-1][:200]
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -16,14 +16,13 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from unplateau.cache import cache_dir
 from unplateau.data.archives import read_members
 from unplateau.data.fetch import state
 from unplateau.data.lexicon import TOPICS, Entry, Lexicon, chosen
 from unplateau.data.packages import Package, package_named
 from unplateau.data.word_tables import plurals_of, zipf_frequencies
 from unplateau.errors import DataError, SpecError, StorageError
-from unplateau.store import write_atomically
+from unplateau.files import cache_dir, write_whole
 
 FORMAT = 1
 """Raised whenever the table of candidates changes its meaning."""
@@ -93,7 +92,7 @@ def candidates(wordnet: Package, wordfreq: Package) -> tuple[Candidate, ...]:
     _check_there(wordnet, wordfreq)
     found = tuple(_found(wordnet, wordfreq))
     with suppress(StorageError):  # a cache that cannot be written only costs time
-        write_atomically(path, json.dumps(found).encode())
+        write_whole(path, json.dumps(found).encode())
     return found
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unplateau.errors import DataError, MissingExtraError
+from unplateau.files import read_rows
 from unplateau.history import History, Row
 from unplateau.plateau import Plateau, find_plateaus
-from unplateau.store import RunRecord, read_rows
+from unplateau.store import RunRecord
 
 
 def rows_of(run: RunRecord | Iterable[Row] | str | Path) -> History:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unplateau.errors import SpecError
+from unplateau.files import RowFile, read_rows
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
@@ -26,7 +27,6 @@ from unplateau.layout import Cut
 from unplateau.plateau import Plateau, find_plateaus
 from unplateau.probe import probe_components
 from unplateau.scores import ProbeScore, Scores
-from unplateau.store import RowFile, read_rows
 from unplateau.tasks.base import Task
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
@@ -125,7 +125,7 @@ def measure_revisions(
         if digest not in rows:
             row = {"step": revision.step, "revision": revision.name, "digest": digest}
             rows[digest] = row | _measured(model, revision, measurement, device)
-            _appended(out, rows[digest])
+            RowFile(out).append(rows[digest])  # a row cut off by a crash goes
         yield rows[digest]
 
 
@@ -170,12 +170,6 @@ def _scores(decoder: Decoder, tokens: TokenTask, measurement: Measurement, compo
         n_test=measurement.n_test,
         seed=measurement.seed,
     )
-
-
-def _appended(out: Path, row: dict[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    whole = out.read_bytes().rfind(b"\n") + 1 if out.exists() else 0  # a row cut off by a crash goes
-    RowFile(out, keep_bytes=whole).append(row)
 
 
 @dataclass(frozen=True)

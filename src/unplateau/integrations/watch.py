@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from unplateau.files import RowFile, read_rows
 from unplateau.history import History
 from unplateau.plateau import Plateau, find_plateaus
-from unplateau.store import RowFile, read_rows, refusals_explained
 
 
 class Scores(Protocol):
@@ -43,8 +43,6 @@ class Watch:
 
     def begin(self, step: int) -> None:
         """Training goes on after so many updates: rows of later steps in the file are cut off, at 0 all rows."""
-        with refusals_explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         kept = 0
         for row, line in zip(read_rows(self.path), lines, strict=False):  # a last line without an end is no row

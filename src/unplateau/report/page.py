@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from unplateau.analysis.compare import Comparison, by_strategy, compare_figures
 from unplateau.analysis.runs import RunSummary, read_figures, records
+from unplateau.files import write_whole
 from unplateau.report.curves import Groups, all_panels, block_of
 from unplateau.report.facts import facts, provenance
 from unplateau.report.finding import finding
@@ -25,7 +26,6 @@ from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
 from unplateau.report.style import INK, LINE, MUTED, printable
 from unplateau.report.tables import results_table, savings_table
-from unplateau.store import write_atomically
 
 BASELINE = "plain"
 
@@ -46,7 +46,7 @@ def write_report(runs: Any, path: str | Path) -> Path:
     """
     groups = by_strategy([read_figures(record) for record in records(runs)], BASELINE)
     path = Path(path)
-    write_atomically(path, page(groups).encode("utf-8", errors="replace"))
+    write_whole(path, page(groups).encode("utf-8", errors="replace"))
     return path
 
 

@@ -20,10 +20,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import read_figures, records
 from unplateau.errors import SpecError, suggest
+from unplateau.files import write_whole
 from unplateau.report.curves import Groups, all_panels
 from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
-from unplateau.store import write_atomically
 
 FORMATS = ("png", "svg", "pdf", "csv")
 _NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -54,7 +54,7 @@ def save_figures(runs: Any, folder: str | Path, formats: Sequence[str] = ("png",
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
             written.append(Path(folder) / f"{kind}.{name}")
-            write_atomically(written[-1], data)
+            write_whole(written[-1], data)
     return written
 
 

@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 
 from unplateau import store
 from unplateau.errors import InterruptedRunError, SpecError
-from unplateau.store import RunRecord, load_run
+from unplateau.store import RunRecord, RunState, Stage, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
-from unplateau.sweep.watch import RunState, Stage, newest_row
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
 from unplateau.train.spec import RunSpec

@@ -1,7 +1,7 @@
 """Checkpoints that survive a crash at any moment, and are never unpickled.
 
-What enters: tensors and counters. What leaves: ``checkpoints/step-00000250/{tensors.safetensors, state.json}``, made
-under a temporary name and renamed when complete. A checkpoint that was damaged later is recognised by its checksum.
+Each is a folder ``checkpoints/step-00000250`` with ``tensors.safetensors`` and ``state.json``, whole or not there; one
+that was damaged later is recognised by its checksum.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from torch import Tensor
 
 from unplateau import store
 from unplateau.errors import CheckpointError, RunDirectoryError
+from unplateau.files import read_json, staged
 from unplateau.models.transformer import Transformer
-from unplateau.store import CHECKPOINTS, refusals_explained
+from unplateau.store import CHECKPOINTS
 from unplateau.train.spec import RunSpec, spec_of
 from unplateau.train.step import build_model
 
@@ -51,20 +51,11 @@ def save_checkpoint(run: Path, digest: str, checkpoint: Checkpoint) -> Path:
     Raises StorageError if the system refuses; the checkpoints before are kept.
     """
     folder = run / CHECKPOINTS / f"step-{checkpoint.counters['step']:08d}"
-    temporary = folder.with_name(f".{folder.name}.part")
     data = save_tensors({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
     state = {"format": FORMAT, "digest": digest, "sha256": hashlib.sha256(data).hexdigest(), **checkpoint.counters}
-    with refusals_explained(folder):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            _write(temporary / TENSORS, data)
-            _write(temporary / STATE, json.dumps(state, indent=2).encode())
-            if folder.exists():  # a damaged one of the same step
-                shutil.rmtree(folder)
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with staged(folder) as made:  # in the place of a damaged one of the same step
+        (made / TENSORS).write_bytes(data)
+        (made / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     for old in _folders(run)[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -114,13 +105,6 @@ def _folders(run: Path) -> list[Path]:
     return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[RunSpec, Transformer]:
     """Spec and model of a run directory (its newest whole checkpoint) or of one folder under ``checkpoints``.
 
@@ -131,7 +115,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     run = path.resolve().parent.parent if single else path
     if not (run / store.SPEC).is_file():
         raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints")
-    spec = spec_of(store.read_json(run / store.SPEC), where=str(run / store.SPEC))
+    spec = spec_of(read_json(run / store.SPEC), where=str(run / store.SPEC))
     checkpoint = read_checkpoint(path, spec.digest()) if single else newest_checkpoint(run, spec.digest())
     if checkpoint is None:
         raise CheckpointError(f"{run}: no checkpoint yet; the first one comes at step {spec.train.checkpoint_every}")

@@ -21,6 +21,7 @@ import torch
 
 from unplateau import store
 from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.files import read_json, write_json, write_whole
 from unplateau.tasks.floors import floors
 from unplateau.train.observers import shown_prompts
 from unplateau.train.spec import RunSpec
@@ -33,14 +34,14 @@ def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameter
     if (path / store.SPEC).exists():
         return
     _write_prompts(path / store.PROMPTS, spec)
-    store.write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
-    store.write_json(path / store.ENV, environment(spec, device))
-    store.write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
+    write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
+    write_json(path / store.ENV, environment(spec, device))
+    write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
 
 
 def refuse_other_spec(path: Path, spec: RunSpec) -> None:
     """Raises RunDirectoryError if the directory was made by another spec."""
-    if (path / store.SPEC).exists() and store.read_json(path / store.SPEC) != spec.model_dump(mode="json"):
+    if (path / store.SPEC).exists() and read_json(path / store.SPEC) != spec.model_dump(mode="json"):
         raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
 
 
@@ -116,7 +117,7 @@ def _write_prompts(path: Path, spec: RunSpec) -> None:
     arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    store.write_atomically(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def _commit() -> str | None:

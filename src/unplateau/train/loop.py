@@ -19,8 +19,9 @@ from torch import Tensor
 
 from unplateau import store
 from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
+from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
-from unplateau.store import RowFile, RunRecord
+from unplateau.store import RunRecord
 from unplateau.tasks.mixture import Mixture
 from unplateau.train.checkpoint import (
     Checkpoint,
@@ -168,7 +169,7 @@ class _Training:
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         done |= {f"test_{name}": value for name, value in figures.items()}
         done |= {"train_flops": self.step * self.flops_per_step, **costs}
-        store.write_json(self.path / store.DONE, done)
+        write_json(self.path / store.DONE, done)
 
     def _own_columns(self) -> dict[str, Any]:
         rows = self.step * self.spec.train.batch_size
@@ -199,7 +200,7 @@ class _Training:
         counters: Mapping[str, Any] = checkpoint.counters if checkpoint else {"metrics_bytes": 0, "costs_bytes": 0}
         self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
         self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
-        self.history = History(store.read_rows(self.path / store.METRICS))
+        self.history = History(read_rows(self.path / store.METRICS))
         if checkpoint:
             self.step = counters["step"]
             self.sums = counters["sums"]

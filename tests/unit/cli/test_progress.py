@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from unplateau.cli.progress import Bars, Lines, Pace, display
-from unplateau.sweep.watch import RunState
+from unplateau.store import RunState
 
 WAITING = RunState("mixed[fraction=0.25], seed 0", Path("r"), total=100)
 RUNNING = replace(WAITING, state="running")

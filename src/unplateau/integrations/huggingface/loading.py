@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -19,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import nn
 
-from unplateau.cache import cache_dir
 from unplateau.data import Package, members, package_named, read_member
 from unplateau.errors import DataError, MissingExtraError, SpecError
+from unplateau.files import cache_dir, held, lock_of, staged
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
-from unplateau.store import refusals_explained
 from unplateau.tasks.base import Task
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -211,33 +207,25 @@ def packaged_folder(package: Package, transformers: Any) -> Path:
     (member,) = (one for one in members(package) if one.endswith(".gguf"))
     if find_spec("gguf") is None:
         raise MissingExtraError(f"{package.name} is stored as GGUF: pip install 'unplateau[hf]'")
-    with refusals_explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                for left in folder.parent.glob(f"{_part(folder)}*"):  # under the lock: nobody is at work there
-                    shutil.rmtree(left, ignore_errors=True)
-                _convert(package, member, folder, transformers)
+    with held(lock_of(folder)):
+        if not folder.is_dir():
+            with staged(folder) as made:
+                _convert(package, member, made, transformers)
     return folder
 
 
 def _convert(package: Package, member: str, folder: Path, transformers: Any) -> None:
-    """Writes the folder whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_part(folder)) as temporary:
-        stored, made = Path(temporary, "model.gguf"), Path(temporary, "made")
-        stored.write_bytes(read_member(package, member))
-        with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
-            read = transformers.AutoModelForCausalLM.from_pretrained(temporary, gguf_file=stored.name)
-        transformers.AutoTokenizer.from_pretrained(temporary, gguf_file=stored.name).save_pretrained(made)
-        config = read.config
-        if hasattr(config, "quantization_config"):  # newer releases; the weights are plain numbers now
-            del config.quantization_config  # transformers would refuse to save them
-        plain = transformers.AutoModelForCausalLM.from_config(config)
-        plain.load_state_dict(read.state_dict())
-        plain.save_pretrained(made)
-        shutil.move(made, folder)
-
-
-def _part(folder: Path) -> str:
-    """How the names of temporary folders of this model begin."""
-    return f".{folder.name}-"
+    """Fills the folder with plain weights and the tokenizer."""
+    stored = folder / "model.gguf"
+    stored.write_bytes(read_member(package, member))
+    with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
+        read = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=stored.name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=stored.name)
+    config = read.config
+    if hasattr(config, "quantization_config"):  # newer releases; the weights are plain numbers now
+        del config.quantization_config  # transformers would refuse to save them
+    plain = transformers.AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(read.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    stored.unlink()

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unplateau.errors import DataError, MissingExtraError
-from unplateau.items.shapes3d.cache import Arrays, cached
+from unplateau.files import Arrays, cached
 from unplateau.items.shapes3d.images import FACTORS, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import axes_of_images, rounded
 from unplateau.rng import fold
@@ -33,7 +33,7 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Layout:
+class StoredGrid:
     """``sizes`` of the six factors, ``image_size`` in pixels, ``rows`` (N,): where each combination is stored."""
 
     sizes: tuple[int, ...]
@@ -88,7 +88,7 @@ class Shapes3DFile(ImageSource):
         """(n, width) float32: principal components of the images with these indices (n,), fitted and cached once."""
         return _codes(self, _stamp(self.path))[index]
 
-    def _layout(self) -> Layout:
+    def _layout(self) -> StoredGrid:
         return _layout(self.path, _stamp(self.path))
 
     def _rows(self) -> npt.NDArray[np.int64]:
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=4)
-def _layout(path: Path, stamp: tuple[int, int]) -> Layout:  # noqa: ARG001 (the stamp renews the cache)
+def _layout(path: Path, stamp: tuple[int, int]) -> StoredGrid:  # noqa: ARG001 (the stamp renews the cache)
     with _opened(path) as file:
         import h5py  # noqa: PLC0415 (an extra; _opened says so if it is missing)
 
@@ -134,7 +134,7 @@ def _layout(path: Path, stamp: tuple[int, int]) -> Layout:  # noqa: ARG001 (the 
         labels = np.asarray(file["labels"][()])
         image_size = int(file["images"].shape[1])
     sizes, rows = _grid_of(path, labels)
-    return Layout(sizes, image_size, rows)
+    return StoredGrid(sizes, image_size, rows)
 
 
 def _check_shapes(path: Path, images: Any, labels: Any) -> None:

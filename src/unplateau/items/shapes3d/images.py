@@ -16,8 +16,8 @@ from torch import Tensor
 
 from unplateau.config import Config
 from unplateau.errors import DataError, SpecError
+from unplateau.files import cache_path, load_arrays
 from unplateau.items.base import ItemSource
-from unplateau.items.shapes3d.cache import cache_path, load
 from unplateau.layout import Vectors
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
@@ -167,7 +167,7 @@ def _factors(sizes: tuple[int, ...]) -> Tensor:
 @lru_cache(maxsize=2)
 def vae_codes(path: Path) -> Tensor:
     """(N, width) float16; an unprepared VAE raises and so is not remembered."""
-    arrays = load(path)
+    arrays = load_arrays(path)
     if arrays is None:
         raise DataError(
             "encoder 'vae': no trained VAE in the cache for these images; run: unplateau prepare shapes3d --encoder vae"

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unplateau.items.shapes3d.cache import Arrays, cache_path, cached
+from unplateau.files import Arrays, cache_path, cached
 from unplateau.items.shapes3d.images import Grid, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import Seen, axes_of_passes, rounded
 from unplateau.items.shapes3d.scene import ORIENTATIONS, SCALES, SURFACES, render

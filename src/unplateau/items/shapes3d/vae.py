@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.errors import DataError, SpecError, StorageError
-from unplateau.items.shapes3d.cache import Arrays, load, locked, store
+from unplateau.files import Arrays, held, load_arrays, lock_of, save_arrays
 from unplateau.items.shapes3d.images import ImageSource, vae_codes
 from unplateau.rng import fold
 
@@ -147,7 +148,7 @@ def prepare(
         raise SpecError("encoder 'pixels' needs no preparation; pca and vae do")
     if source.encoder == "pca":
         source.vectors(torch.zeros(1, dtype=torch.long))
-        if load(source.cache_file) is None:
+        if load_arrays(source.cache_file) is None:
             raise StorageError(f"{source.cache_file}: the cache cannot be written; set UNPLATEAU_CACHE to a folder")
         return source.cache_file
     _prepare_vae(source, progress, epochs, torch.device(device))
@@ -157,7 +158,7 @@ def prepare(
 def trained_vae(source: ImageSource) -> Vae:
     """The prepared VAE itself, on the CPU; :class:`DataError` if there is none."""
     vae_codes(source.cache_file)
-    arrays = load(source.cache_file)
+    arrays = load_arrays(source.cache_file)
     if arrays is None:
         raise DataError(f"{source.cache_file}: the cached VAE can no longer be read; prepare it again")
     vae = Vae(source._sizes_and_pixels[1], source.code_width)
@@ -170,17 +171,16 @@ def _prepare_vae(source: ImageSource, progress: Progress | None, epochs: int, de
     if epochs < 1:
         raise SpecError(f"epochs {epochs}: training needs at least 1")
     path = source.cache_file
-    with locked(path) as writable:
-        if not writable:
-            raise StorageError(f"{path.parent}: cannot be written; set UNPLATEAU_CACHE to a folder that can")
-        found = load(path)
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(held(lock_of(path)))
+        except StorageError as error:
+            folder = f"{path.parent}: cannot be written"
+            raise StorageError(f"{folder}; set UNPLATEAU_CACHE to a folder that can") from error
+        found = load_arrays(path)
         if found is not None and int(found["epochs"]) == epochs:
             return
-        arrays = _trained(source, progress, epochs, device)
-        try:
-            store(path, arrays)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+        save_arrays(path, _trained(source, progress, epochs, device))
     vae_codes.cache_clear()
 
 

@@ -13,9 +13,9 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unplateau.cache import cache_dir
 from unplateau.data import Package, archive_path
 from unplateau.errors import DataError
+from unplateau.files import cache_dir
 from unplateau.integrations.huggingface.loading import load_language_model, packaged_folder
 
 gguf = pytest.importorskip("gguf", reason="the gguf library is part of the extra hf")
@@ -122,12 +122,12 @@ def test_the_model_comes_out_as_it_went_in(package: Package, model: LlamaForCaus
 
 def test_what_a_killed_conversion_left_is_removed_by_the_next(package: Package) -> None:
     models = cache_dir() / "models"
-    left, other = models / ".tiny-1.0-abc" / "made", models / ".other-1.0-abc"
+    left, other = models / ".tiny-1.0.part", models / ".other-1.0.part"
     left.mkdir(parents=True)
     other.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
     packaged_folder(package, transformers)
-    assert {entry.name for entry in models.iterdir() if entry.is_dir()} == {"tiny-1.0", ".other-1.0-abc"}
+    assert {entry.name for entry in models.iterdir() if entry.is_dir()} == {"tiny-1.0", ".other-1.0.part"}
 
 
 def test_a_package_that_was_not_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unplateau.errors import DataError, SpecError, StorageError
-from unplateau.items.shapes3d.cache import load
+from unplateau.files import load_arrays
 from unplateau.items.shapes3d.images import Grid, vae_codes
 from unplateau.items.shapes3d.rendered import Shapes3D
 from unplateau.items.shapes3d.vae import Vae, loss_of, prepare, train_vae, trained_vae
@@ -120,7 +120,7 @@ def test_other_sizes_are_refused(image_size: int) -> None:
 
 def test_components_can_be_made_ahead(empty_cache: Path) -> None:
     path = prepare(Shapes3D(image_size=8, grid=GRID, width=5))
-    arrays = load(path)
+    arrays = load_arrays(path)
     assert arrays is not None
     assert arrays["object"].shape == (18, 2, 5)
     assert np.isfinite(arrays["sky"]).all()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import curve_fit
 
-from unplateau.plateau import Plateau, find_plateaus
+from unplateau.plateau.detect import Plateau, find_plateaus
 
 Floats = NDArray[np.float64]
 DROP = 2.2

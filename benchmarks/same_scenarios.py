@@ -35,6 +35,8 @@ COMMANDS = (
     *("demo", "reproduce", "train", "sweep", "probe", "trajectory", "plateaus"),
     *("compare", "report", "ls", "show", "data", "doctor", "prepare"),
 )
+CUTS = ("self", "item", "identity", "zero")
+PROBED = (*(("weights", cut) for cut in CUTS), ("context", "item"), ("hidden", "self"))
 Json = dict[str, Any]
 
 
@@ -98,6 +100,14 @@ def become(arguments: tuple[str, ...]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def preload() -> None:
+    """Imports what is public before the forks, and what an optimiser imports: three seconds of each command."""
+    package = import_module("unplateau")
+    for name in package.__all__:
+        getattr(package, name)
+    import_module("torch._dynamo")
 
 
 # ---- training
@@ -178,7 +188,7 @@ RUNS: dict[str, list[Run]] = {
     "digits": [("digits", parts, {}) for parts in ((), (WARM_UP,), (WEIGHTS,))],
     "codes": [
         *((CODES, (part,), {}) for part in (CONTEXT, CHANGING, SHUFFLED, component(rows=4), component(items=32))),
-        *((CODES, (component(cut=cut, layer=1),), {"cut": cut}) for cut in ("self", "item", "identity", "zero")),
+        *((CODES, (component(cut=cut, layer=1),), {"cut": cut}) for cut in CUTS),
         (CODES, (component(cut="item", items=5, weight=0.3), kind("WeightsLoss", weight=0)), {}),
         (CODES, (WARM_UP, MIXED, component(), CONTEXT), {"seed": 3}),
         ({**CODES, "n_mappings": 3, "mapping_seed": 2, "shuffle_factors": True}, (MIXED,), {}),
@@ -211,7 +221,7 @@ RUNS: dict[str, list[Run]] = {
 
 def train_runs(name: str) -> None:
     """All runs of this name, recipes by settings and others by a spec file."""
-    import_module("torch._dynamo")  # two seconds of each run, unless it is there
+    preload()
     for number, (what, parts, others) in enumerate(RUNS[name]):
         if isinstance(what, str):
             given = {"strategy": {"parts": parts}, **others}
@@ -327,11 +337,12 @@ def plateaus() -> None:
 
 def probe() -> None:
     """Trained runs under every component, cut and method."""
+    preload()
     few = ("--json", "--n-train", "128", "--n-test", "128")
     runs = [next(Path("runs", name, "plain").iterdir()) for name in ("demo", "words", "word-selection")]
     runs.append(sorted(Path("runs", "sentences").rglob("spec.json"))[0].parent)
     for run in runs:
-        for name, cut in product(("weights", "context", "hidden"), ("self", "item", "identity", "zero")):
+        for name, cut in PROBED:
             unplateau("probe", str(run), *few, "--component", name, "--cut", cut)
         unplateau("probe", str(run), *few, "--method", "logistic", "--seed", "2")
         unplateau("probe", str(run / "checkpoints" / "step-00000020"), *few[1:])
@@ -345,7 +356,7 @@ def language_models() -> None:
     Path("words.json").write_text(json.dumps(kind("FactorTask", n_pairs=4, source=source)))
     Path("selection.json").write_text(json.dumps(SELECTION))
     few, asked = ("--n-train", "64", "--n-test", "64"), ("--labels", "W,X,Y,Z", "--template", r"{item}\n{label}\n")
-    for name, cut in product(("weights", "context", "hidden"), ("self", "item", "identity", "zero")):
+    for name, cut in PROBED:
         model = ("models/gpt2/step0", "--task", "words.json")
         unplateau("probe", *model, *few, "--json", "--component", name, "--cut", cut)
     for model in ("models/gpt2/step8", "models/bytes", "models/llama"):

@@ -10,8 +10,8 @@ from .items.texts import LabelledText as LabelledText
 from .items.words import Words as Words
 from .models.transformer import ModelConfig as ModelConfig
 from .models.transformer import Transformer as Transformer
-from .plateau import Plateau as Plateau
-from .plateau import find_plateaus as find_plateaus
+from .plateau.detect import Plateau as Plateau
+from .plateau.detect import find_plateaus as find_plateaus
 from .probe import probe_components as probe_components
 from .report.page import write_report as write_report
 from .scores import ProbeScore as ProbeScore

@@ -1,8 +1,7 @@
 """Joules since a moment, from the hardware's own counters where there are any, else an estimate that says so.
 
-What enters: the name of a source. What leaves: cumulative readings, each with the method that produced it, because an
-estimate must never be mistaken for a measurement. Counters of the hardware measure the whole machine or GPU, not this
-process alone.
+Each reading names the method that produced it, because an estimate must never be mistaken for a measurement. Hardware
+counters measure the whole machine or GPU, not this process alone.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Reading:
     method: str
 
 
-class Source(Protocol):
+class Counter(Protocol):
     """One counter of joules."""
 
     @property
@@ -41,7 +40,7 @@ class Source(Protocol):
         """How its figure comes about, in words."""
 
     def joules(self) -> float:
-        """Joules since the source was made. Raises OSError when the counter has become unreadable."""
+        """Joules since it was made. Raises OSError when the counter has become unreadable."""
 
 
 class EnergyMeter:
@@ -62,28 +61,28 @@ class EnergyMeter:
         watts_per_core: float = WATTS_PER_CORE,
         powercap: Path = POWERCAP,
     ) -> None:
-        open_source: dict[str, Callable[[], Source]] = {
-            "nvml": lambda: NvmlSource(gpus),
-            "rapl": lambda: RaplSource(powercap),
-            "cpu-time": lambda: CpuTimeSource(watts_per_core),
+        openers: dict[str, Callable[[], Counter]] = {
+            "nvml": lambda: NvmlCounter(gpus),
+            "rapl": lambda: RaplCounter(powercap),
+            "cpu-time": lambda: CpuTimeCounter(watts_per_core),
         }
-        self._sources = _automatic(open_source) if source == "auto" else _named(source, open_source)
+        self._counters = _automatic(openers) if source == "auto" else _named(source, openers)
 
     @property
     def method(self) -> str:
         """How the figure comes about; ``none`` where there is none."""
-        return " + ".join(source.method for source in self._sources) or "none"
+        return " + ".join(counter.method for counter in self._counters) or "none"
 
     def read(self) -> Reading:
         """Joules since the meter was made; None without a source, or when a counter can no longer be read."""
         try:
-            joules = sum(source.joules() for source in self._sources)
+            joules = sum(counter.joules() for counter in self._counters)
         except (OSError, ValueError):
             return Reading(None, f"{self.method} (unreadable)")
-        return Reading(joules if self._sources else None, self.method)
+        return Reading(joules if self._counters else None, self.method)
 
 
-class CpuTimeSource:
+class CpuTimeCounter:
     """The estimate: CPU seconds of this process (all threads, without child processes) times watts per core."""
 
     def __init__(self, watts_per_core: float = WATTS_PER_CORE, clock: Callable[[], float] = time.process_time) -> None:
@@ -101,7 +100,7 @@ class CpuTimeSource:
         return (self._clock() - self._start) * self._watts
 
 
-class RaplSource:
+class RaplCounter:
     """Linux's RAPL counters: processor packages and their memory, of the whole machine.
 
     The counters wrap around (after 4 minutes to some hours, by machine and load); a wrap is seen as a step backwards,
@@ -111,9 +110,8 @@ class RaplSource:
     method = "RAPL"
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
-        zones = _rapl_zones(powercap)
         try:
-            self._counters = [_WrappingCounter(zone) for zone in zones]
+            self._zones = [_RaplZone(zone) for zone in _rapl_zones(powercap)]
         except PermissionError as error:
             raise SpecError(
                 f"energy source 'rapl': {error.filename} may not be read by this user; "
@@ -121,15 +119,15 @@ class RaplSource:
             ) from error
         except (OSError, ValueError) as error:
             raise SpecError(f"energy source 'rapl': {powercap} cannot be read ({error}); use 'auto'") from error
-        if not self._counters:
+        if not self._zones:
             raise SpecError(f"energy source 'rapl': no intel-rapl package under {powercap}; use 'auto'")
 
     def joules(self) -> float:
         """Sum over packages and memory since the start."""
-        return sum(counter.microjoules() for counter in self._counters) / 1e6
+        return sum(zone.microjoules() for zone in self._zones) / 1e6
 
 
-class NvmlSource:
+class NvmlCounter:
     """Total-energy counters of NVIDIA GPUs (Volta and newer), through the optional ``pynvml``.
 
     Raises MissingExtraError without that library, SpecError without a GPU that has the counter.
@@ -162,7 +160,7 @@ class NvmlSource:
         return sum(self._library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)
 
 
-class _WrappingCounter:
+class _RaplZone:
     """Microjoules of one RAPL zone since it was opened, across wrap-arounds."""
 
     def __init__(self, zone: Path) -> None:
@@ -186,25 +184,25 @@ def kilograms_co2e(joules: float, *, grams_per_kwh: float) -> float:
     return joules / JOULES_PER_KILOWATT_HOUR * grams_per_kwh / 1e3
 
 
-def _automatic(open_source: dict[str, Callable[[], Source]]) -> list[Source]:
-    gpu, processor = _if_it_opens(open_source["nvml"]), _if_it_opens(open_source["rapl"])
-    return gpu + (processor or [open_source["cpu-time"]()])
+def _automatic(openers: dict[str, Callable[[], Counter]]) -> list[Counter]:
+    gpu, processor = _if_it_opens(openers["nvml"]), _if_it_opens(openers["rapl"])
+    return gpu + (processor or [openers["cpu-time"]()])
 
 
-def _if_it_opens(source: Callable[[], Source]) -> list[Source]:
+def _if_it_opens(counter: Callable[[], Counter]) -> list[Counter]:
     try:
-        return [source()]
+        return [counter()]
     except (SpecError, MissingExtraError):
         return []
 
 
-def _named(source: str, open_source: dict[str, Callable[[], Source]]) -> list[Source]:
+def _named(source: str, openers: dict[str, Callable[[], Counter]]) -> list[Counter]:
     names = source.split("+")
     for name in names:
-        if name not in (*open_source, "none"):
-            options = SOURCES if len(names) == 1 else (*open_source, "none")
+        if name not in (*openers, "none"):
+            options = SOURCES if len(names) == 1 else (*openers, "none")
             raise SpecError(f"unknown energy source '{name}'{suggest(name, options)}")
-    return [open_source[name]() for name in dict.fromkeys(names) if name != "none"]
+    return [openers[name]() for name in dict.fromkeys(names) if name != "none"]
 
 
 def _rapl_zones(powercap: Path) -> list[Path]:

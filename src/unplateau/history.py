@@ -1,8 +1,4 @@
-"""What a run has recorded so far: read-only rows, one per logged step.
-
-What enters: the rows of ``metrics.jsonl`` as dictionaries. What leaves: columns, and the steps they were logged at.
-Curricula may read it; nobody can change it.
-"""
+"""What a run has recorded so far: read-only rows, one per logged step. Curricula may read it; nobody can change it."""
 
 from __future__ import annotations
 
@@ -38,6 +34,11 @@ class History(Sequence[Row]):
         """Steps and values of a column, at the rows that have it."""
         having = [row for row in self._rows if name in row]
         return [row["step"] for row in having], [row[name] for row in having]
+
+    def curve(self, name: str) -> tuple[list[int], list[Any]]:
+        """As ``column``, without nulls and with each step once: the last row of a step counts."""
+        points = {row["step"]: row[name] for row in self._rows if row.get(name) is not None}
+        return list(points), list(points.values())
 
     def last(self, name: str, default: Any = None) -> Any:
         """The newest value of a column."""

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unplateau.plateau import completion_step, escape_step, find_plateaus
+from unplateau.plateau.detect import find_plateaus
+from unplateau.plateau.progress import completion_step, escape_step
 
 CURVES = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "detector.py"), run_name="curves")
 KINKED = ("ramp", "exponential", "step")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unplateau.energy import CpuTimeSource, EnergyMeter, NvmlSource, RaplSource, Reading, kilograms_co2e
+from unplateau.energy import CpuTimeCounter, EnergyMeter, NvmlCounter, RaplCounter, Reading, kilograms_co2e
 from unplateau.errors import MissingExtraError, SpecError
 
 RANGE = 262_143_328_850
@@ -79,7 +79,7 @@ def test_rapl_adds_packages_and_memory_and_nothing_twice(tmp_path: Path) -> None
         write_zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0),
     ]
     (tmp_path / "intel-rapl").mkdir()
-    source = RaplSource(tmp_path)
+    source = RaplCounter(tmp_path)
     assert source.joules() == 0
     for file in (*counted, *ignored):
         file.write_text(str(int(file.read_text()) + 1_500_000))
@@ -89,7 +89,7 @@ def test_rapl_adds_packages_and_memory_and_nothing_twice(tmp_path: Path) -> None
 
 def test_rapl_survives_two_wraps(tmp_path: Path) -> None:
     counter = write_zone(tmp_path, "intel-rapl:0", "package-0", RANGE - 1_000_000)
-    source = RaplSource(tmp_path)
+    source = RaplCounter(tmp_path)
     counter.write_text("2000000")
     assert source.joules() == pytest.approx(3)
     counter.write_text(str(RANGE - 3_000_000))
@@ -157,22 +157,22 @@ def test_only_visible_gpus_count(monkeypatch: pytest.MonkeyPatch, visible: str |
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     library = FakeNvml(0, 0)
-    source = NvmlSource(library=library)
+    source = NvmlCounter(library=library)
     library.counters = [10_000, 20_000]
     assert source.joules() == joules
 
 
 def test_chosen_gpus_and_their_errors() -> None:
     library = FakeNvml(0, 0)
-    source = NvmlSource([1], library=library)
+    source = NvmlCounter([1], library=library)
     assert source.method == "NVML (1 GPU)"
     library.broken = True
     with pytest.raises(OSError, match="GPU is lost"):
         source.joules()
     with pytest.raises(SpecError, match="'nvml': Invalid Argument"):
-        NvmlSource([7], library=FakeNvml(0))
+        NvmlCounter([7], library=FakeNvml(0))
     with pytest.raises(SpecError, match="'nvml': Driver Not Loaded"):
-        NvmlSource(library=FakeNvml(broken=True))
+        NvmlCounter(library=FakeNvml(broken=True))
 
 
 def test_without_pynvml_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_without_pynvml_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_the_estimate_is_seconds_times_watts() -> None:
     clock = SimpleNamespace(now=100.0)
-    source = CpuTimeSource(7.5, clock=lambda: clock.now)
+    source = CpuTimeCounter(7.5, clock=lambda: clock.now)
     clock.now = 104.0
     assert source.joules() == 30.0
     assert source.method == "estimate: CPU time x 7.5 W per core"

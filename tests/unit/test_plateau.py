@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unplateau.errors import DataError, SpecError
-from unplateau.plateau import completion_step, escape_step, find_plateaus, progress
+from unplateau.plateau.detect import find_plateaus
+from unplateau.plateau.progress import completion_step, escape_step
 
 STEPS = np.arange(200.0)
 NOISE = 0.02 * np.random.default_rng(0).normal(size=200)
@@ -133,14 +134,6 @@ def test_what_makes_no_sense_is_refused_in_one_line(steps, values, options, erro
     with pytest.raises(error) as caught:
         find_plateaus(steps, values, **options)
     assert "\n" not in str(caught.value)
-
-
-def test_progress_is_0_on_the_plateau_and_1_at_the_optimum() -> None:
-    assert progress([1.4, 0.8, 0.2], no_context=1.4, bayes=0.2) == pytest.approx([0, 0.5, 1])
-    assert progress([0.25, 1.0], no_context=0.25, bayes=1.0) == pytest.approx([0, 1])
-    for wrong in (1.0, math.nan):
-        with pytest.raises(SpecError):
-            progress([1.0], no_context=1.0, bayes=wrong)
 
 
 def test_escape_is_the_first_step_from_which_the_trailing_mean_stays_up() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from unplateau.analysis.curve_file import read_curve
 from unplateau.errors import DataError
+from unplateau.tables import read_curve
 
 ROWS = [(10 * k, 2.5 - 0.1 * k) for k in range(12)]
 

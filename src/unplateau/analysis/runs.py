@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 from unplateau.errors import SpecError
 from unplateau.layout import Cut
-from unplateau.plateau import Plateau, completion_step, escape_step, find_plateaus
+from unplateau.plateau.detect import Plateau, find_plateaus
+from unplateau.plateau.progress import WINDOW, completion_step, escape_step
 from unplateau.store import RunRecord, find_runs, load_run
 
 Event = Literal["escape", "completion"]
 EVENTS: tuple[Event, ...] = ("escape", "completion")
-FINAL_STEPS = 100
-"""The last figures of an unfinished run are means over this many steps, as progress is for the escape step."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _final(record: RunRecord, name: str) -> float | None:
     if record.done is not None:
         return float(record.done[f"test_{name}"])
     steps, values = record.history.column(name)
-    late = [value for step, value in zip(steps, values, strict=True) if step > steps[-1] - FINAL_STEPS]
+    late = [value for step, value in zip(steps, values, strict=True) if step > steps[-1] - WINDOW]
     return fmean(late) if late else None
 
 

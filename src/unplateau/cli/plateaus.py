@@ -38,9 +38,8 @@ def plateaus(
         direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy)
         json: print JSON instead of words
     """
-    from unplateau.analysis.curve_file import read_curve  # noqa: PLC0415 (numpy)
-    from unplateau.cli.words import plateau_words  # noqa: PLC0415
-    from unplateau.plateau import find_plateaus  # noqa: PLC0415 (scipy)
+    from unplateau.plateau.detect import find_plateaus  # noqa: PLC0415 (scipy)
+    from unplateau.tables import read_curve  # noqa: PLC0415 (numpy)
 
     curve = read_curve(file, step=step, value=value)
     for note in curve.notes:
@@ -50,6 +49,6 @@ def plateaus(
         print_json([plateau.as_dict() for plateau in found])
         return
     for plateau in found:
-        print(plateau_words(plateau))
+        print(plateau)
     if not found:
         print("no plateau found")

@@ -51,13 +51,13 @@ def identity(record: RunRecord) -> list[tuple[str, str]]:
 
 def results(figures: RunSummary) -> list[tuple[str, str]]:
     """What it has learned and when. Scores are under the cut that is named."""
-    from unplateau.cli.words import event_words, plateau_words  # noqa: PLC0415 (scipy)
+    from unplateau.cli.words import event_words  # noqa: PLC0415
 
     scores = " ".join(number(score) for score in figures.weights_score) or "-"
     return [
         ("escape", event_words(figures.escape_step, figures.steps)),
         ("completion", event_words(figures.completion_step, figures.steps)),
-        *(("plateau", plateau_words(plateau).removeprefix("plateau ")) for plateau in figures.plateaus),
+        *(("plateau", str(plateau).removeprefix("plateau ")) for plateau in figures.plateaus),
         ("progress", f"{number(figures.final_progress)} on {figures.final_on} items"),
         ("accuracy", f"{number(figures.final_accuracy)}; Bayes-optimal {number(figures.bayes_accuracy)}"),
         ("weights score", f"{scores} (layers 0 to {max(0, len(figures.weights_score) - 1)}, cut {figures.cut})"),

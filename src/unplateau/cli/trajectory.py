@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 Model = Annotated[str, Positional, arg(metavar="MODEL")]
 Revisions = Annotated[str, arg(metavar="STEP0,STEP512,...|all")]
 Layer = Annotated[str, arg(metavar="N|all")]
-FEWEST = 8
-"""Revisions that a plateau can be seen in."""
 
 
 def trajectory(
@@ -85,7 +83,7 @@ def _layer(text: str) -> int | None:
 
 
 def _print(rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau], weights: int, context: int) -> None:
-    from unplateau.cli.words import plateau_words  # noqa: PLC0415 (scipy)
+    from unplateau.plateau.progress import FEWEST_POINTS  # noqa: PLC0415 (numpy)
 
     last = rows[-1]
     print(
@@ -109,11 +107,9 @@ def _print(rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau], we
     )
     for one in plateaus:
         start, end = (number(score) for score in one.weights_score)
-        print(
-            f"{plateau_words(one.plateau)}; weights score from {start} to {end} (layer {one.layer}, cut {last['cut']})"
-        )
+        print(f"{one.plateau}; weights score from {start} to {end} (layer {one.layer}, cut {last['cut']})")
     if not plateaus:
-        print("no plateau found" if len(rows) >= FEWEST else f"plateaus need at least {FEWEST} revisions")
+        print("no plateau found" if len(rows) >= FEWEST_POINTS else f"plateaus need at least {FEWEST_POINTS} revisions")
 
 
 def _scored(row: dict[str, Any], component: str, layer: int) -> str:

@@ -1,62 +1,24 @@
 """Language data: words with attributes and texts with classes, shipped, fetched from a package registry, or a user's.
 
-What enters: names, or paths of files. What leaves: frozen values (:class:`Lexicon`, :class:`LabelledTexts`). Only
-:func:`fetch` reaches for the network; everything else reads what is there.
+Only :func:`fetch` reaches for the network; everything else reads what is there.
 """
 
-from unplateau.data.archives import members, read_member, read_members
-from unplateau.data.corpora import (
-    TaggedSentences,
-    bbc_news,
-    brown_genres,
-    brown_tagged,
-    load_texts,
-    movie_reviews,
-    newsgroups,
-    reuters_r8,
-    spam_mails,
-)
-from unplateau.data.fetch import archive_of, archive_path, fetch, packages_dir, state
-from unplateau.data.lexicon import Attribute, Lexicon, lexicon_from_file, shipped_lexicon
-from unplateau.data.packages import ALTERNATIVES, PACKAGES, Package, package_named
-from unplateau.data.texts import LabelledTexts, sentences, shipped_texts, texts_from_file
-from unplateau.data.word_tables import Analogy, Inflection, analogies, inflections, zipf_frequencies
-from unplateau.data.wordnet import wordnet_lexicon
-
-__all__ = [
-    "ALTERNATIVES",
-    "Analogy",
-    "Attribute",
-    "Inflection",
-    "LabelledTexts",
-    "Lexicon",
-    "PACKAGES",
-    "Package",
-    "TaggedSentences",
-    "analogies",
-    "archive_of",
-    "archive_path",
-    "bbc_news",
-    "brown_genres",
-    "brown_tagged",
-    "fetch",
-    "inflections",
-    "lexicon_from_file",
-    "load_texts",
-    "members",
-    "movie_reviews",
-    "newsgroups",
-    "package_named",
-    "packages_dir",
-    "read_member",
-    "read_members",
-    "reuters_r8",
-    "sentences",
-    "shipped_lexicon",
-    "shipped_texts",
-    "spam_mails",
-    "state",
-    "texts_from_file",
-    "wordnet_lexicon",
-    "zipf_frequencies",
-]
+from unplateau.data.archives import members as members
+from unplateau.data.archives import read_member as read_member
+from unplateau.data.corpora import brown_tagged as brown_tagged
+from unplateau.data.corpora import load_texts as load_texts
+from unplateau.data.fetch import archive_path as archive_path
+from unplateau.data.fetch import fetch as fetch
+from unplateau.data.fetch import packages_dir as packages_dir
+from unplateau.data.fetch import state as state
+from unplateau.data.lexicon import lexicon_from_file as lexicon_from_file
+from unplateau.data.lexicon import shipped_lexicon as shipped_lexicon
+from unplateau.data.packages import ALTERNATIVES as ALTERNATIVES
+from unplateau.data.packages import PACKAGES as PACKAGES
+from unplateau.data.packages import Package as Package
+from unplateau.data.packages import package_named as package_named
+from unplateau.data.texts import shipped_texts as shipped_texts
+from unplateau.data.texts import texts_from_file as texts_from_file
+from unplateau.data.word_tables import analogies as analogies
+from unplateau.data.word_tables import inflections as inflections
+from unplateau.data.wordnet import wordnet_lexicon as wordnet_lexicon

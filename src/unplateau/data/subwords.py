@@ -1,7 +1,6 @@
 """Byte-pair pieces learnt from a corpus: between whole words and single letters.
 
-What enters: texts. What leaves: a vocabulary of pieces that writes any text. The learning itself is the tokenizers
-library's, an extra.
+The learning itself is the tokenizers library's, an extra.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from unplateau.errors import DataError, MissingExtraError
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Subwords:
     """``size``: number of pieces. Equal corpora and sizes give equal pieces."""
 
     size: int
@@ -29,7 +28,7 @@ class Pieces:
         return str(self.tokenizer.decode(list(pieces)))
 
 
-def train_pieces(texts: Sequence[str], size: int) -> Pieces:
+def train_subwords(texts: Sequence[str], size: int) -> Subwords:
     """At most ``size`` pieces of these texts, byte-pair merges within words (Sennrich et al. 2016, section 3.2).
 
     Raises DataError for an empty corpus or a size below its number of characters, MissingExtraError without the extra.
@@ -48,4 +47,4 @@ def train_pieces(texts: Sequence[str], size: int) -> Pieces:
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=letters)
     tokenizer.train_from_iterator(texts, trainer)
-    return Pieces(tokenizer.get_vocab_size(), tokenizer)
+    return Subwords(tokenizer.get_vocab_size(), tokenizer)

@@ -1,20 +1,18 @@
 """Texts with a class each: the common form of all corpora, our own small one, and users' files.
 
-What enters: a name or a path. What leaves: :class:`LabelledTexts`. The readers of fetched corpora are in
-``unplateau.data.corpora``; none of them fetches anything.
+The readers of fetched corpora are in ``unplateau.data.corpora``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from unplateau.data.tables import read_table
 from unplateau.errors import DataError
+from unplateau.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -58,17 +56,3 @@ def texts_from_file(path: str | Path, *, text: str = "text", label: str = "label
         if "" in cells:
             raise DataError(f"{path}: line {table.lines[cells.index('')]}: '{name}' is empty")
     return labelled(str(path), zip(texts, labels, strict=True))
-
-
-def sentences(text: str, *, least: int = 4, most: int = 24) -> tuple[str, ...]:
-    """``text`` in snippets of ``least`` to ``most`` words.
-
-    It is cut behind ``.``, ``!`` and ``?`` and at empty lines; what is longer still is cut after every ``most`` words,
-    and what is shorter than ``least`` is left out.
-    """
-    if not 0 < least <= most:
-        raise ValueError("least and most must be positive, least at most most")
-    pieces = re.split(r"(?<=[.!?])[\"')\]]*\s+|\n\s*\n", text)
-    words = [piece.split() for piece in pieces if piece]
-    chunks = [one[start : start + most] for one in words for start in range(0, len(one), most)]
-    return tuple(" ".join(chunk) for chunk in chunks if len(chunk) >= least)

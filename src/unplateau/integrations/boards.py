@@ -12,7 +12,7 @@ from typing import Any, Literal
 from unplateau.errors import DataError, MissingExtraError
 from unplateau.files import read_rows
 from unplateau.history import History, Row
-from unplateau.plateau import Plateau, find_plateaus
+from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.store import RunRecord
 
 
@@ -36,16 +36,10 @@ def scalars(row: Row) -> dict[str, float]:
     return found
 
 
-def plateau_text(rows: History, plateaus: Sequence[Plateau] | None) -> str:
+def lines_of(plateaus: Sequence[Plateau] | None, rows: History) -> str:
     """One line for each plateau; None: those of the column ``loss``."""
-    if plateaus is None:
-        points = {step: loss for step, loss in zip(*rows.column("loss"), strict=True) if loss is not None}
-        plateaus = find_plateaus(list(points), list(points.values()))
-    lines = [
-        f"from step {one.start:g} to {one.end:g} at {one.level:.4g}" + ("" if one.ended else " (has not ended)")
-        for one in plateaus
-    ]
-    return "\n".join(lines) or "no plateau found"
+    found = find_plateaus(*rows.curve("loss")) if plateaus is None else plateaus
+    return "\n".join(map(str, found)) or "no plateau found"
 
 
 def _collect(name: str, value: Any, found: dict[str, float]) -> None:
@@ -77,7 +71,7 @@ def write_tensorboard(
         for row in rows:
             for tag, value in scalars(row).items():
                 writer.add_scalar(tag, value, int(row["step"]))
-        text = plateau_text(rows, plateaus)
+        text = lines_of(plateaus, rows)
         writer.add_text("plateaus", text, int(rows[-1]["step"]) if rows else 0)
     return Path(folder)
 
@@ -107,7 +101,7 @@ def write_wandb(
     writer = wandb.init(project=project, name=name, config=settings, mode=mode, dir=str(folder), reinit="create_new")
     for row in rows:
         writer.log(scalars(row), step=int(row["step"]))
-    writer.summary["plateaus"] = plateau_text(rows, plateaus)
+    writer.summary["plateaus"] = lines_of(plateaus, rows)
     path = Path(writer.dir).parent
     writer.finish()
     return path

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from unplateau.errors import MissingExtraError, SpecError
 from unplateau.integrations.datasets import CurriculumDataset, Rows
-from unplateau.integrations.watch import Scores, Watch, log_plateaus
-from unplateau.plateau import Plateau
+from unplateau.integrations.watch import Scores, Watch
+from unplateau.plateau.detect import Plateau
 from unplateau.store import METRICS
 from unplateau.strategies.base import Strategy
 
@@ -80,7 +80,8 @@ class UnplateauCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the plateaus."""
-        log_plateaus(logger, self.plateaus())
+        for plateau in self.plateaus():
+            logger.info("loss: %s", plateau)
 
 
 class CurriculumDataModule(LightningDataModule):

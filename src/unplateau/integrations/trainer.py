@@ -18,8 +18,8 @@ from unplateau.errors import CheckpointError, MissingExtraError, SpecError
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.tokens import TokenStrategy
-from unplateau.integrations.watch import Scores, Watch, log_plateaus
-from unplateau.plateau import Plateau
+from unplateau.integrations.watch import Scores, Watch
+from unplateau.plateau.detect import Plateau
 from unplateau.store import METRICS
 from unplateau.strategies.base import Strategy
 
@@ -93,7 +93,8 @@ class UnplateauCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Logs the plateaus."""
-        log_plateaus(logger, self.plateaus())
+        for plateau in self.plateaus():
+            logger.info("loss: %s", plateau)
 
 
 class StrategyMixin(_Base):

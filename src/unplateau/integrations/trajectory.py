@@ -24,7 +24,7 @@ from unplateau.integrations.huggingface.loading import LanguageModel, decoder_fo
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
 from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
-from unplateau.plateau import Plateau, find_plateaus
+from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.probe import probe_components
 from unplateau.scores import ProbeScore, Scores
 from unplateau.tasks.base import Task

@@ -5,15 +5,14 @@ What enters: what the loop reports. What leaves: rows of a ``metrics.jsonl``, wh
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unplateau.files import RowFile, read_rows
 from unplateau.history import History
-from unplateau.plateau import Plateau, find_plateaus
+from unplateau.plateau.detect import Plateau, find_plateaus
 
 
 class Scores(Protocol):
@@ -77,18 +76,10 @@ class Watch:
         direction: Literal["min", "max"] = "min",
     ) -> list[Plateau]:
         """The plateaus of a column so far, as :func:`~unplateau.find_plateaus` finds them; none with few rows."""
-        points = {step: one for step, one in zip(*self.rows.column(value), strict=True) if one is not None}
-        return find_plateaus(list(points), list(points.values()), floor=floor, ceiling=ceiling, direction=direction)
+        return find_plateaus(*self.rows.curve(value), floor=floor, ceiling=ceiling, direction=direction)
 
     def _due(self, step: int) -> bool:
         return bool(self.every) and (self._looked is None or step // self.every > self._looked // self.every)
-
-
-def log_plateaus(logger: logging.Logger, plateaus: Iterable[Plateau]) -> None:
-    """A line of information for each plateau of the loss, as callbacks write them when training ends."""
-    for plateau in plateaus:
-        end = f"ended at step {plateau.end:g}" if plateau.ended else "has not ended"
-        logger.info("plateau of the loss at %.4g from step %g, %s", plateau.level, plateau.start, end)
 
 
 def _finite(value: float | None) -> float | None:

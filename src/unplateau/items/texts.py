@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unplateau.data.corpora import load_texts
 from unplateau.data.lexicon import grouped
-from unplateau.data.subwords import train_pieces
+from unplateau.data.subwords import train_subwords
 from unplateau.data.texts import LabelledTexts
 from unplateau.errors import DataError, MissingExtraError, SpecError, suggest
 from unplateau.items.base import ItemSource
@@ -182,7 +182,7 @@ def _sentence_vectors(source: LabelledText) -> Tensor:
 def _tokens(source: LabelledText) -> tuple[Tensor, int]:
     """(N, most pieces) int64 from 1 on, filled up with 0 on the left, and the number of pieces."""
     texts = source.texts()
-    pieces = train_pieces([texts[item] for item in source.split("train").tolist()], source.n_pieces)
+    pieces = train_subwords([texts[item] for item in source.split("train").tolist()], source.n_pieces)
     written = [[1 + piece for piece in row[: source.most_pieces]] for row in pieces.encode(texts)]
     tokens = pad_tokens([[0] * source.most_pieces, *written], left=True)[1:]  # the first row sets the length
     return tokens, pieces.size

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unplateau.data.lexicon import TOPICS, Lexicon, lexicon_from_file, shipped_lexicon
-from unplateau.data.subwords import train_pieces
+from unplateau.data.subwords import train_subwords
 from unplateau.data.wordnet import wordnet_lexicon
 from unplateau.errors import SpecError, suggest
 from unplateau.items.base import ItemSource
@@ -132,6 +132,6 @@ def _tokens(source: Words) -> Tensor:
         alphabet = {letter: number for number, letter in enumerate(sorted(set("".join(words))))}
         written, size = [[alphabet[letter] for letter in word] for word in words], len(alphabet)
     else:
-        pieces = train_pieces([words[item] for item in source.split("train").tolist()], source.n_pieces)
+        pieces = train_subwords([words[item] for item in source.split("train").tolist()], source.n_pieces)
         written, size = pieces.encode(words), pieces.size
     return pad_tokens([[1 + place * size + token for place, token in enumerate(word)] for word in written])

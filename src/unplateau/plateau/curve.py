@@ -1,7 +1,6 @@
 """From a logged curve to clean points in units of their own spread, so that no later step can depend on a scale.
 
-What enters: steps and values as logged. What leaves: time from 0 to 1, values oriented so that learning goes down,
-spikes taken out, a weight for each, and bins small enough to search.
+Time from 0 to 1, values oriented so that learning goes down, spikes taken out, a weight for each.
 """
 
 from __future__ import annotations
@@ -10,17 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import median_filter, uniform_filter1d
 
-from unplateau.errors import DataError, SpecError
+from unplateau.plateau.progress import Floats
 
 Direction = Literal["min", "max"]
-
-Floats = NDArray[np.float64]
-
-LARGEST = 1e300
-"""Beyond this, differences and sums of values are no longer finite."""
 
 MAX_BINS = 400
 
@@ -65,32 +58,6 @@ class Prepared:
     def level_of(self, value: float) -> float:
         """The inverse of ``value_of``."""
         return (self.sign * value - self.middle) / self.spread
-
-
-def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
-    """Two finite float arrays of equal length with steps in order; raises DataError or SpecError."""
-    s, v = _floats(steps, "steps"), _floats(values, "values")
-    if s.shape != v.shape:
-        raise SpecError(f"steps and values must have the same length, got {s.size} and {v.size}")
-    for name, array in (("steps", s), ("values", v)):
-        wrong = ~(np.abs(array) <= LARGEST)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise DataError(f"{name}[{row}] is {array[row]}: every entry must be finite; drop the missing rows first")
-    if (np.diff(s) < 0).any():
-        row = int(np.flatnonzero(np.diff(s) < 0)[0]) + 1
-        raise DataError(f"steps[{row}] = {s[row]:g} comes after {s[row - 1]:g}: steps must be in increasing order")
-    return s, v
-
-
-def _floats(values: ArrayLike, name: str) -> Floats:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be a sequence of numbers") from None
-    if array.ndim != 1:
-        raise SpecError(f"{name} must be one-dimensional, got shape {array.shape}")
-    return array
 
 
 def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:

@@ -1,7 +1,6 @@
 """Plateaus of a learning curve: where they start, where they end, and whether they end at all.
 
-What enters: the steps and values of any training log. What leaves: ``Plateau`` values in the log's own units. It works
-on numbers alone, so that logs of other programs can be read without torch.
+It works on the steps and values of any training log, and answers in the log's own units.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
-from unplateau.plateau.curve import Direction, Prepared, checked, prepare
-from unplateau.plateau.fit import Floats
+from unplateau.plateau.curve import Direction, Prepared, prepare
 from unplateau.plateau.knees import Knee, against_convex, doubts, knees, lasts, rounded_off, tail, without_overlap
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
+from unplateau.plateau.progress import COMPLETION, FEWEST_POINTS, Floats, checked
 
-FEWEST_ROWS = 8
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
 """An ended plateau has at least this many rows, and this share of all."""
 SHORTEST_TAIL = 0.05
@@ -32,8 +30,6 @@ SMALLEST_FALL = 0.04
 """A drop smaller than this share of the curve's range ends nothing."""
 NEW = 0.25
 """Share of a drop that must be below the lowest value before the plateau; the rest may be recovery from a rise."""
-ARRIVED = 0.9
-"""Progress from which a curve has arrived: the definition of completion."""
 BELOW_FLOOR = 0.25
 """A flat part that is worse than the floor by more than this share of the way to the ceiling is no plateau."""
 
@@ -53,6 +49,13 @@ class Plateau:
     level: float
     ended: bool
     interval: tuple[float, float]
+
+    def __str__(self) -> str:
+        where, level = f"plateau from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
+        if not self.ended:
+            return f"{where} {level}: not over where the curve stops"
+        low, high = self.interval
+        return f"{where} (95 % interval of the end: {low:g} to {high:g}) {level}"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON data, in which there is no infinity: an open end of the interval is None."""
@@ -88,7 +91,7 @@ class _Scale:
 
     def is_plateau(self, level: float, noise: float) -> bool:
         """Is a flat part at ``level`` one on which there is still something to learn?"""
-        if self.ceiling is not None and level <= max(self.ceiling + (1 - ARRIVED) * self._above, self.ceiling + noise):
+        if self.ceiling is not None and level <= self.ceiling + max((1 - COMPLETION) * self._above, noise):
             return False
         return self.floor is None or level <= self.floor + max(BELOW_FLOOR * self.way, noise)
 
@@ -126,7 +129,7 @@ def find_plateaus(
     """
     s, v = checked(steps, values)
     _check_arguments(floor, ceiling, direction)
-    if np.unique(s).size < FEWEST_ROWS:
+    if np.unique(s).size < FEWEST_POINTS:
         return []
     curve = prepare(s, v, direction)
     found = fitted(curve)

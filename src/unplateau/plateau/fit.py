@@ -1,7 +1,7 @@
 """Continuous piecewise-linear least squares with free knots.
 
-What enters: points (x, y, weight) sorted by x. What leaves: knots and the fitted value at each. Sums over the points
-between two knots are differences of running sums, so hundreds of candidate fits cost less than one pass over the data.
+Sums over the points between two knots are differences of running sums, so hundreds of candidate fits cost less than one
+pass over the data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from unplateau.plateau.progress import Floats
+
 PATIENCE = 4
 """The search stops when so many knots in a row were not worth their price."""
 STIFF = 1e5

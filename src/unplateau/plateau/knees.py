@@ -1,7 +1,4 @@
-"""Which parts of a piecewise-linear fit are flat, and which of them end in a drop.
-
-What enters: a fit in which learning goes down. What leaves: knees, the places where a flat part turns into a drop.
-"""
+"""Which parts of a piecewise-linear fit, in which learning goes down, are flat, and which of them end in a drop."""
 
 from __future__ import annotations
 
@@ -13,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from unplateau.plateau.curve import Prepared, binned
-from unplateau.plateau.fit import Fit, Floats, Points, refined
+from unplateau.plateau.fit import Fit, Points, refined
 from unplateau.plateau.noise import Fitted
+from unplateau.plateau.progress import Floats
 
 FLAT = 0.15
 """A drop is over, and a tail flat, at this share of the speed before."""
@@ -34,6 +32,9 @@ NO_TIME = 1e-12
 
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
+
+HINGES = 80
+"""Most places at which the convex curve that a knee is compared with may bend."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,6 @@ def _merged(points: Points, fit: Fit, index: int) -> Fit | None:
     corners = np.concatenate([fit.knots, single.knots])
     miss = float(np.max(np.abs(single(corners) - fit(corners))))
     return single if miss < ROUND * fall else None
-
-
-HINGES = 80
 
 
 def doubts(fitted: Fitted) -> Floats:

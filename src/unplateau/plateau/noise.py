@@ -1,7 +1,7 @@
 """How much noise a curve carries, and how many straight pieces that lets one see.
 
-What enters: points. What leaves: the chosen fit and the long-run variance of the noise. Smoothed logs have errors that
-hang together, so a thousand rows may be worth fifty: every test in this package is in units of the long-run variance.
+Smoothed logs have errors that hang together, so a thousand rows may be worth fifty: every test in this package is in
+units of the long-run variance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unplateau.plateau.curve import Prepared, binned
-from unplateau.plateau.fit import Fit, Floats, Points, refined, search
+from unplateau.plateau.fit import Fit, Points, refined, search
+from unplateau.plateau.progress import Floats
 
 MOST_KNOTS = 12
 MOST_PLACES = 160

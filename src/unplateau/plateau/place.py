@@ -1,7 +1,7 @@
 """Where exactly a plateau ends, and how sure that is.
 
-What enters: a fitted curve and the knot of a knee. What leaves: a place on the fit's clock and an interval. A drop that
-bends pulls the knee of a straight one towards the plateau, so it gets one corner more wherever that helps at all.
+A drop that bends pulls the knee of a straight one towards the plateau, so it gets one corner more wherever that helps
+at all.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from unplateau.plateau.fit import Fit, Floats, Points, between, near
+from unplateau.plateau.fit import Fit, Points, between, near
 from unplateau.plateau.noise import Fitted
+from unplateau.plateau.progress import Floats
 
 CHI_SQUARE = 3.84
 """95 % point of chi-square with one degree of freedom."""

@@ -1,7 +1,7 @@
 """When a run leaves its plateau: progress between two exact predictors, and the step from which it stays above a line.
 
-What enters: logged losses or progress. What leaves: progress, and a step or None. None means right-censored: the run
-never got there, which is reported as "> N", never dropped and never averaged as N.
+The definitions that all figures rest on are here once. A step that was never reached is None, right-censored: it is
+reported as "> N", never dropped and never averaged as N.
 """
 
 from __future__ import annotations
@@ -14,61 +14,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unplateau.errors import SpecError
-from unplateau.plateau.curve import checked
+from unplateau.errors import DataError, SpecError
+
+Floats = NDArray[np.float64]
 
 ESCAPE, COMPLETION = 0.2, 0.9
+"""Progress from which a run has escaped, and has arrived."""
 
 WINDOW = 100.0
+"""Steps over which progress is averaged, and the last figures of a run that is not finished."""
 
+FEWEST_POINTS = 8
+"""Points in which a plateau can be seen."""
 
-def progress(values: ArrayLike, *, no_context: float, bayes: float) -> NDArray[np.float64]:
-    """(no_context - value) / (no_context - bayes): 0 on the plateau, 1 at the optimum; same shape as ``values``.
-
-    ``no_context`` and ``bayes`` are losses (nats) of the two exact predictors, or their accuracies if ``values`` are.
-    Raises SpecError if they are equal or not finite: there is then nothing to learn from the context.
-    """
-    way = no_context - bayes
-    if not math.isfinite(way) or way == 0:
-        raise SpecError(f"no_context and bayes must be two different finite numbers, got {no_context} and {bayes}")
-    return np.asarray((no_context - np.asarray(values, dtype=np.float64)) / way)
-
-
-def escape_step(
-    steps: ArrayLike, progress: ArrayLike, *, threshold: float = ESCAPE, window: float = WINDOW
-) -> float | None:
-    """First logged step from which the trailing mean of training progress stays at or above ``threshold`` to the end.
-
-    The mean at step s is over the rows logged in (s - window, s]: ``window`` counts steps, not rows, and early rows use
-    what there is. None if the last mean is below: the run is right-censored at its last step.
-
-    Follows the escape rule of the task-diversity study (arXiv 2410.05448: rolling loss / no-context loss < 0.8), with
-    progress in place of the loss ratio. Raises DataError if steps go back or an entry is not finite.
-    """
-    s, p = checked(steps, progress)
-    if not (math.isfinite(threshold) and window > 0):
-        raise SpecError(f"threshold must be finite and window a positive number of steps, got {threshold} and {window}")
-    if s.size == 0:
-        return None
-    below = np.flatnonzero(_trailing_means(s, p, window) < threshold)
-    first = int(below[-1]) + 1 if below.size else 0
-    return _whole(float(s[first])) if first < s.size else None
-
-
-def completion_step(
-    steps: ArrayLike, progress: ArrayLike, *, threshold: float = COMPLETION, window: float = WINDOW
-) -> float | None:
-    """As ``escape_step`` at 0.9 of the way to the Bayes-optimal predictor."""
-    return escape_step(steps, progress, threshold=threshold, window=window)
-
-
-def _trailing_means(steps: NDArray[np.float64], values: NDArray[np.float64], window: float) -> NDArray[np.float64]:
-    first = np.searchsorted(steps, steps - window, side="right")
-    return np.array([values[a : b + 1].mean() for b, a in enumerate(first)])
-
-
-def _whole(step: float) -> float:
-    return int(step) if step.is_integer() else step
+LARGEST = 1e300
+"""Beyond this, differences and sums of values are no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +63,66 @@ class Floors:
         """0 at the no-context predictor, 1 at the Bayes-optimal one; means over positions enter."""
         value = loss if self.progress == "loss" else accuracy
         return (self.progress_start - value) / (self.progress_start - self.progress_end)
+
+
+def escape_step(
+    steps: ArrayLike, progress: ArrayLike, *, threshold: float = ESCAPE, window: float = WINDOW
+) -> float | None:
+    """First logged step from which the trailing mean of training progress stays at or above ``threshold`` to the end.
+
+    None if the last mean is below: the run is right-censored at its last step. Follows the escape rule of the
+    task-diversity study (arXiv 2410.05448: rolling loss / no-context loss < 0.8), with progress in place of the loss
+    ratio. Raises DataError if steps go back or an entry is not finite.
+    """
+    s, p = checked(steps, progress)
+    if not (math.isfinite(threshold) and window > 0):
+        raise SpecError(f"threshold must be finite and window a positive number of steps, got {threshold} and {window}")
+    below = np.flatnonzero(trailing_means(s, p, window) < threshold)
+    first = int(below[-1]) + 1 if below.size else 0
+    if first >= s.size:
+        return None
+    step = float(s[first])
+    return int(step) if step.is_integer() else step
+
+
+def completion_step(
+    steps: ArrayLike, progress: ArrayLike, *, threshold: float = COMPLETION, window: float = WINDOW
+) -> float | None:
+    """As ``escape_step`` at 0.9 of the way to the Bayes-optimal predictor."""
+    return escape_step(steps, progress, threshold=threshold, window=window)
+
+
+def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) -> Floats:
+    """(N,): the mean at step s is over the rows logged in (s - window, s].
+
+    ``window`` counts steps, not rows, and early rows use what there is.
+    """
+    s, v = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    first = np.searchsorted(s, s - window, side="right")
+    return np.array([v[a : b + 1].mean() for b, a in enumerate(first)])
+
+
+def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+    """Two finite float arrays of equal length with steps in order; raises DataError or SpecError."""
+    s, v = _floats(steps, "steps"), _floats(values, "values")
+    if s.shape != v.shape:
+        raise SpecError(f"steps and values must have the same length, got {s.size} and {v.size}")
+    for name, array in (("steps", s), ("values", v)):
+        wrong = ~(np.abs(array) <= LARGEST)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(f"{name}[{row}] is {array[row]}: every entry must be finite; drop the missing rows first")
+    if (np.diff(s) < 0).any():
+        row = int(np.flatnonzero(np.diff(s) < 0)[0]) + 1
+        raise DataError(f"steps[{row}] = {s[row]:g} comes after {s[row - 1]:g}: steps must be in increasing order")
+    return s, v
+
+
+def _floats(values: ArrayLike, name: str) -> Floats:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} must be a sequence of numbers") from None
+    if array.ndim != 1:
+        raise SpecError(f"{name} must be one-dimensional, got shape {array.shape}")
+    return array

@@ -12,16 +12,15 @@ from typing import Literal
 import numpy as np
 
 from unplateau.analysis.runs import RunSummary
+from unplateau.plateau.progress import Floats, trailing_means
 from unplateau.report.panels import (
     MOST_COLUMNS,
     AnyPanel,
     CurvePanel,
-    Floats,
     HeatPanel,
     Line,
     OverviewPanel,
     merged,
-    running_mean,
 )
 from unplateau.report.style import Look, looks, printable
 
@@ -79,7 +78,7 @@ def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "comput
 
 def _progress_line(run: RunSummary, column: str, unit: float) -> Line:
     rows = [row for row in run.record.history if "progress" in row and row.get(column) is not None]
-    means = running_mean([row["step"] for row in rows], [row["progress"] for row in rows])
+    means = trailing_means([row["step"] for row in rows], [row["progress"] for row in rows])
     return Line(run.seed, *merged([row[column] / unit for row in rows], means))
 
 

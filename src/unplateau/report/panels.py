@@ -6,13 +6,14 @@ draws them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from unplateau.plateau.progress import Floats
 from unplateau.report.style import Look
 
 Table = tuple[list[str], list[list[Any]]]
@@ -94,13 +95,8 @@ def _points(line: Line) -> Iterator[tuple[float, float]]:
     return zip(line.x.tolist(), line.y.tolist(), strict=True)
 
 
-Floats = NDArray[np.float64]
-
 MOST_POINTS, MOST_COLUMNS = 320, 100
 """Points of a line and columns of a heat map beyond which neighbours are averaged."""
-
-WINDOW = 100
-"""Steps over which progress is averaged, as in the definition of escape."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +118,3 @@ def merged(x: ArrayLike, y: ArrayLike, most: int = MOST_POINTS) -> tuple[Floats,
     starts = np.linspace(0, len(xs), most + 1).astype(int)[:-1]
     sizes = np.diff([*starts, len(xs)])
     return np.add.reduceat(xs, starts) / sizes, np.add.reduceat(ys, starts, axis=-1) / sizes
-
-
-def running_mean(steps: Sequence[float], values: Sequence[float], window: float = WINDOW) -> Floats:
-    """Mean of the rows in the ``window`` steps up to each row."""
-    s, sums = np.asarray(steps), np.concatenate([[0.0], np.cumsum(values)])
-    first = np.searchsorted(s, s - window, side="right")
-    return np.asarray((sums[1:] - sums[first]) / (np.arange(len(s)) + 1 - first))

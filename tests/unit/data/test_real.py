@@ -6,20 +6,12 @@ from collections import Counter
 
 import pytest
 
-from unplateau.data import (
-    analogies,
-    brown_tagged,
-    fetch,
-    inflections,
-    load_texts,
-    newsgroups,
-    package_named,
-    read_member,
-    reuters_r8,
-    wordnet_lexicon,
-    zipf_frequencies,
-)
-from unplateau.data.wordnet import candidates
+from unplateau.data.archives import read_member
+from unplateau.data.corpora import brown_tagged, load_texts, newsgroups, reuters_r8
+from unplateau.data.fetch import fetch
+from unplateau.data.packages import package_named
+from unplateau.data.word_tables import analogies, inflections, zipf_frequencies
+from unplateau.data.wordnet import candidates, wordnet_lexicon
 from unplateau.errors import DataError, StorageError
 
 pytestmark = pytest.mark.network

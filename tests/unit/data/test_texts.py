@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.data.conftest import Keep, tarball, wheel
-from unplateau.data import brown_genres, brown_tagged
 from unplateau.data.corpora import (
     CORPORA,
     bbc_news,
+    brown_genres,
+    brown_tagged,
     load_texts,
     movie_reviews,
     newsgroups,
@@ -23,7 +24,7 @@ from unplateau.data.corpora import (
     running_text,
     spam_mails,
 )
-from unplateau.data.texts import LabelledTexts, sentences, shipped_texts, texts_from_file
+from unplateau.data.texts import LabelledTexts, shipped_texts, texts_from_file
 from unplateau.data.word_tables import Analogy, Inflection, analogies, inflections
 from unplateau.errors import DataError
 
@@ -218,23 +219,3 @@ def test_analogies_and_inflections(keep: Keep) -> None:
     assert [one.tag for one in found if one.lemma == "red"] == ["JJS"]
     with pytest.raises(DataError, match="'a b c' is not four words"):
         analogies(keep(wheel({"gensim/test/test_data/questions-words.txt": b"a b c\n"}), "q.whl"))
-
-
-@given(st.text("ab.!? \n\"')", max_size=200), st.integers(1, 5), st.integers(0, 5))
-def test_snippets_are_bounded_and_in_order(text: str, least: int, more: int) -> None:
-    found = sentences(text, least=least, most=least + more)
-    assert all(least <= len(one.split()) <= least + more for one in found)
-    place = 0
-    letters = "".join(c for c in text if c.isalpha())
-    for one in found:
-        piece = "".join(c for c in one if c.isalpha())
-        place = letters.index(piece, place) + len(piece)
-
-
-def test_where_sentences_are_cut() -> None:
-    text = 'One two three four. "Five six seven eight!" No. Nine ten\neleven twelve\n\nA title of four'
-    expected = ("One two three four.", '"Five six seven eight!', "Nine ten eleven twelve", "A title of four")
-    assert sentences(text) == expected
-    assert sentences("a b c d e f", least=2, most=4) == ("a b c d", "e f")
-    with pytest.raises(ValueError, match="least"):
-        sentences("a", least=3, most=2)

@@ -10,9 +10,9 @@ import pytest
 
 from unplateau.errors import DataError, MissingExtraError
 from unplateau.history import History
-from unplateau.integrations.boards import plateau_text, rows_of, scalars, write_tensorboard, write_wandb
+from unplateau.integrations.boards import lines_of, rows_of, scalars, write_tensorboard, write_wandb
 from unplateau.integrations.watch import Watch
-from unplateau.plateau import Plateau
+from unplateau.plateau.detect import Plateau
 
 ROWS = [
     {"step": 0, "cut": "self", "loss": 2.5, "weights_score": [0.25, 0.5], "guesses": [[1, 2]]},
@@ -43,10 +43,11 @@ def test_rows_come_from_a_run_a_file_or_as_they_are(tmp_path: Path) -> None:
 
 
 def test_plateaus_in_words() -> None:
-    assert (
-        plateau_text(History(ROWS), PLATEAUS) == "from step 0 to 10 at 2.5\nfrom step 15 to 20 at 1.5 (has not ended)"
+    assert lines_of(PLATEAUS, History(ROWS)) == (
+        "plateau from 0 to 10 (95 % interval of the end: 8 to 12) at 2.5\n"
+        "plateau from 15 to 20 at 1.5: not over where the curve stops"
     )
-    assert plateau_text(History(ROWS), None) == "no plateau found"
+    assert lines_of(None, History(ROWS)) == "no plateau found"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -60,7 +61,7 @@ def test_tensorboard_shows_every_number_and_the_plateaus(tmp_path: Path) -> None
     found = {(tag, one.step): one.value for tag in events.Tags()["scalars"] for one in events.Scalars(tag)}
     assert found == WANTED
     (text,) = events.Tensors("plateaus/text_summary")
-    assert b"has not ended" in text.tensor_proto.string_val[0]
+    assert b"not over where the curve stops" in text.tensor_proto.string_val[0]
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_wandb_keeps_every_number_offline(tmp_path: Path) -> None:
     assert path.name.startswith("offline-run")
     found, texts = read_wandb(path)
     assert found == WANTED
-    assert any("has not ended" in text for text in texts)
+    assert any("not over where the curve stops" in text for text in texts)
 
 
 def read_wandb(path: Path) -> tuple[dict[tuple[str, int], float], list[str]]:

@@ -15,7 +15,6 @@ from torch import Tensor
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from unplateau.analysis.curve_file import read_curve
 from unplateau.errors import CheckpointError, MissingExtraError, SpecError
 from unplateau.integrations.annotation import TokenClasses
 from unplateau.integrations.datasets import CurriculumDataset
@@ -24,6 +23,7 @@ from unplateau.integrations.trainer import HEADS, StrategyMixin, StrategyTrainer
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.tables import read_curve
 
 NewModel = Callable[..., Any]
 CLASSES = torch.arange(24) % 3

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from unplateau.analysis.curve_file import read_curve
 from unplateau.integrations.watch import Watch
+from unplateau.tables import read_curve
 
 
 class Counting:

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from unplateau.config import parse
-from unplateau.data.subwords import train_pieces
+from unplateau.data.subwords import train_subwords
 from unplateau.errors import DataError, SpecError
 from unplateau.items.texts import VECTOR_SCALE, LabelledText
 from unplateau.tasks.factors import FactorTask
@@ -51,7 +51,7 @@ def test_pieces_end_at_the_last_position_and_spell_the_text() -> None:
     bag = source.model_copy(update={"written": "bag"})
     assert torch.equal(bag.tokens(torch.arange(len(tokens)))[:, 0], tokens[..., 0])
     texts = source.texts()
-    pieces = train_pieces([texts[item] for item in source.split("train").tolist()], 800)
+    pieces = train_subwords([texts[item] for item in source.split("train").tolist()], 800)
     assert source.form.vocabulary == pieces.size
     for item in source.split("train").tolist()[:40]:
         written = [token - 1 for token in tokens[item, :, 0].tolist() if token]

@@ -12,9 +12,10 @@ from run_directories import LAYERS, MadeRun, make_run, make_runs
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import read_figures
 from unplateau.errors import SpecError
+from unplateau.plateau.progress import trailing_means
 from unplateau.report import figures, save_figures
 from unplateau.report.curves import all_panels
-from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, merged, running_mean
+from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, merged
 from unplateau.report.style import looks, printable
 
 KINDS = ["progress-by-step", "progress-by-compute", "loss", "accuracy", "weights-score", "context-score", "layers"]
@@ -100,7 +101,7 @@ def test_merging_keeps_means_and_order(values, most):
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=60))
 def test_the_running_mean_is_that_of_the_last_hundred_steps(values):
     steps = [10 * index for index in range(len(values))]
-    means = running_mean(steps, values)
+    means = trailing_means(steps, values)
     for index in (0, len(values) // 2, len(values) - 1):
         assert means[index] == pytest.approx(np.mean(values[max(0, index - 9) : index + 1]), abs=1e-9)
 

@@ -1,13 +1,24 @@
 """Configuration as values: frozen pydantic models that refuse unknown keys with a suggestion.
 
-What enters: keyword arguments, or plain data read from YAML or JSON. What leaves: an immutable, hashable value. A task,
-a curriculum or a loss term *is* its own config, so that a run can be written down, hashed and rebuilt.
+A task, a curriculum or a loss term *is* its own config, so that a run can be written down, hashed and rebuilt. What
+comes in several kinds is found by name where this package exports it, and by address (``package.module:Class``)
+where it is somebody's own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from operator import attrgetter
+from types import ModuleType
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -19,9 +30,12 @@ from pydantic import (
     model_validator,
 )
 
+import unplateau  # only its lazy names, see Kind.named
 from unplateau.errors import SpecError, suggest
 
 C = TypeVar("C", bound="Config")
+
+logger = logging.getLogger(__name__)
 
 
 class Config(BaseModel):
@@ -45,56 +59,145 @@ class Config(BaseModel):
 
 
 class Kind(Config):
-    """A config that comes in several kinds, written with its class name under ``kind`` and read back as that class.
+    """A config that comes in several kinds, written with its name under ``kind`` and read back as that class.
 
-    A direct subclass (Task, ItemSource, Curriculum ...) opens a family; every class below it registers itself.
+    A direct subclass (Task, ItemSource, Part ...) opens a family and is no member of it. Classes below need no
+    registration: one that ``unplateau`` exports is written by its name, any other by its address.
     """
 
-    family: ClassVar[dict[str, type[Kind]]] = {}
     noun: ClassVar[str] = ""
     """What a member of the family is called in messages; its class name if this is empty."""
+    usual: ClassVar[str] = ""
+    """The exported kind that is meant, and written, without ``kind``; none if this is empty."""
+    may_import: ClassVar[bool] = True
+    """Whether addresses may be looked up in this process: see :func:`refuse_imports`."""
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if Kind in cls.__bases__:
-            cls.family = {}
-        cls.family[cls.__name__] = cls
+    def named(cls, name: str) -> type[Self]:
+        """The class of this name or address; ``weights-loss``, ``weights_loss`` and ``WeightsLoss`` are one name.
 
-    @classmethod
-    def kinds(cls) -> dict[str, type[Self]]:
-        """The concrete classes of this family that may stand where ``cls`` is asked for, by name."""
-        return {
-            name: member
-            for name, member in cls.family.items()
-            if issubclass(member, cls) and not member.__abstractmethods__
-        }
-
-    @classmethod
-    def kind_named(cls, name: str) -> type[Self]:
-        """The class called ``name``; ``weights-loss``, ``weights_loss`` and ``WeightsLoss`` are the same name."""
-        kinds = cls.kinds()
-        folded = {_fold(known): member for known, member in kinds.items()}
+        Raises ValueError, one line, if there is none, or it is abstract or of another family.
+        """
+        noun = cls.noun or cls.__name__
+        if ":" in name:
+            member = at_address(name)
+            if not cls._has_member(member):
+                raise ValueError(f"'{name}' is no {noun}: it must be a class below {cls.__name__} and not abstract")
+            return member
+        known = cls._exported()
+        folded = {_fold(short): member for short, member in known.items()}
         if _fold(name) not in folded:
-            raise ValueError(f"unknown {cls.noun or cls.__name__} '{name}'{suggest(name, kinds)}")
+            hint = suggest(name, known, otherwise="your own: package.module:Class")
+            raise ValueError(f"unknown {noun} '{name}'{hint}")
         return folded[_fold(name)]
+
+    @classmethod
+    def written_as(cls) -> str:
+        """What :meth:`named` finds this class by."""
+        exported = cls.__name__ in dir(unplateau) and getattr(unplateau, cls.__name__) is cls
+        return cls.__name__ if exported else f"{cls.__module__}:{cls.__qualname__}"
+
+    def check(self) -> None:
+        """Reads what this value needs from files, which making it does not, and refuses what cannot work with it.
+
+        Raises ValueError (one line; the path of keys is put in front of it), or an error of ``unplateau.errors``.
+        """
+
+    @classmethod
+    def _is_open(cls) -> bool:
+        return Kind in cls.__bases__ or inspect.isabstract(cls)
+
+    @classmethod
+    def _has_member(cls, value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, cls) and not value._is_open()
+
+    @classmethod
+    def _exported(cls) -> dict[str, type[Self]]:
+        # Only classes are asked for: asking imports.
+        found = {name: getattr(unplateau, name) for name in dir(unplateau) if name[0].isupper()}
+        return {name: member for name, member in found.items() if cls._has_member(member)}
 
     @model_validator(mode="wrap")
     @classmethod
     def _dispatch(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, dict):
-            return handler(data)
-        data = dict(data)
-        name = data.pop("kind", None)
-        if name is None and cls.__abstractmethods__:
-            raise ValueError(f"{cls.noun or cls.__name__} needs a 'kind': one of {', '.join(sorted(cls.kinds()))}")
-        member = cls if name is None else cls.kind_named(str(name))
+        name = None
+        if isinstance(data, dict):
+            data = dict(data)
+            name = data.pop("kind", None)
+        if name is None and cls._is_open() and not isinstance(data, cls):
+            if isinstance(data, dict) and not cls.usual:
+                kinds = ", ".join(sorted(cls._exported())) or "package.module:Class"
+                raise ValueError(f"{cls.noun or cls.__name__} needs a 'kind': one of {kinds}")
+            name = cls.usual or None
+        member = cls if name is None else cls.named(str(name))
         return handler(data) if member is cls else member.model_validate(data)
 
     @model_serializer(mode="plain")
     def _with_kind(self) -> dict[str, Any]:
         # Not pydantic's own handler: it would write the fields of the annotated class, not of the kind at hand.
-        return {"kind": type(self).__name__, **{name: getattr(self, name) for name in type(self).model_fields}}
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        name = self.written_as()
+        return fields if name == self.usual else {"kind": name, **fields}
+
+
+def refuse_imports() -> None:
+    """From now on nothing that a spec or a command names by its address is looked up in this process."""
+    Kind.may_import = False
+
+
+def at_address(address: str) -> Any:
+    """What ``package.module:name`` names, imported if need be, also from the current folder.
+
+    That runs code which a file may have named, so a line says so, once a module. Raises ValueError, one line, if there
+    is no such thing or :func:`refuse_imports` was called.
+    """
+    module, _, path = address.partition(":")
+    if not Kind.may_import:
+        raise ValueError(f"'{address}' would have to be imported, which --no-import refuses")
+    if not all(name.isidentifier() for name in (*module.split("."), *path.split("."))):
+        raise ValueError(f"'{address}' is no address: it is written package.module:Class")
+    try:
+        return attrgetter(path)(sys.modules.get(module) or _imported(module, address))
+    except AttributeError:
+        raise ValueError(f"module '{module}' has no '{path}'" if module != "__main__" else in_script(path)) from None
+
+
+def in_script(name: str) -> str:
+    """What to say of a class that another process cannot import."""
+    return f"{name} is defined in the script itself; move it to a module that can be imported"
+
+
+def _imported(module: str, address: str) -> ModuleType:
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # which ``python -m`` does and an installed program does not
+    try:
+        if find_spec(module.partition(".")[0]):  # else nothing is run, and the error says it all
+            logger.warning("importing %s, which '%s' names (--no-import refuses it)", module, address)
+        return import_module(module)
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"module '{module}' cannot be imported ({reason})") from error
+
+
+def parts_of(value: object, *path: str) -> Iterator[tuple[str, Config]]:
+    """Every config inside a value and then itself, each with its path of keys."""
+    if isinstance(value, Config):
+        for name in type(value).model_fields:
+            yield from parts_of(getattr(value, name), *path, name)
+        yield ".".join(path), value
+    elif isinstance(value, tuple | list):
+        for number, one in enumerate(value):
+            yield from parts_of(one, *path, str(number))
+
+
+@contextmanager
+def placed(*places: str) -> Iterator[None]:
+    """Turns a ValueError into a :class:`SpecError` that begins with these places."""
+    try:
+        yield
+    except ValueError as error:
+        message = one_line(error) if isinstance(error, ValidationError) else str(error)
+        raise SpecError(": ".join(part for part in (*places, message) if part)) from error
 
 
 def parse(cls: type[C], data: object, *, where: str = "") -> C:

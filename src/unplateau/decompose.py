@@ -6,13 +6,17 @@ context component is the rest, so that hidden = weights + context (Fu et al. 202
 
 from __future__ import annotations
 
-from typing import Protocol, get_args
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol, Self, get_args
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
+from unplateau.config import Kind
 from unplateau.errors import SpecError, suggest
-from unplateau.layout import Attention, Cut
+from unplateau.layout import Attention, Cut, TaskShape
 from unplateau.tensors import Components, Inputs, Output
 
 
@@ -51,3 +55,41 @@ class Decomposable(Protocol):
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """(..., D): the final layer norm, which stands between hidden states and any read-out."""
+
+
+class Trainable(Decomposable, Protocol):
+    """A decomposable ``torch.nn.Module``: of that class, what training and checkpoints use."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and buffers by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Puts them back."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same model on this device."""
+
+    def eval(self) -> Self:
+        """The same model, as it is used after training."""
+
+
+class Architecture(Kind):
+    """A model as a value: its sizes, and how it is built for a task."""
+
+    noun = "model"
+    usual = "ModelConfig"
+
+    n_layers: int = Field(ge=1, description="number of blocks (L)")
+    width: int = Field(ge=1, description="width of the hidden state (D)")
+
+    @abstractmethod
+    def build(self, shape: TaskShape, *, seed: int) -> Trainable:
+        """The model with its initial weights, which are a pure function of this value, the shape and the seed."""
+
+    @property
+    def head_init(self) -> Literal["scaled", "gpt2"]:
+        """How the read-out heads of loss terms start."""
+        return "scaled"

@@ -1,7 +1,6 @@
 """Every error that unplateau raises on purpose: one clear line, an exit code, and a page in ``docs/errors``.
 
-What enters: what went wrong, where, and what would be right. What leaves: an exception whose message the command
-line prints as it is. Errors that are the user's doing exit with 2, all others with 1.
+The command line prints the message as it is. Errors that are the user's doing exit with 2, all others with 1.
 """
 
 from __future__ import annotations
@@ -82,14 +81,14 @@ class LawError(UnplateauError):
     page = "law"
 
 
-def suggest(name: str, options: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is."""
+def suggest(name: str, options: Iterable[str], *, otherwise: str = "") -> str:
+    """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is, and ``otherwise``."""
     known = sorted(options)
     close = difflib.get_close_matches(name.lower(), [option.lower() for option in known], n=1, cutoff=0.6)
     if close:
         match = next(option for option in known if option.lower() == close[0])
         return f"; did you mean '{match}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return "".join(f"; {part}" for part in (f"known: {', '.join(known)}" if known else "", otherwise) if part)
 
 
 def demand(kept: bool, subject: object, law: str) -> None:

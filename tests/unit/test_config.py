@@ -1,7 +1,10 @@
 """Configs as values: frozen, hashable, written down and read back as what they were."""
 
+import importlib
 import json
+import logging
 import os
+import pkgutil
 import subprocess
 import sys
 from abc import abstractmethod
@@ -11,8 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from unplateau.config import Config, Kind, parse
+import unplateau
+from unplateau.config import Config, Kind, at_address, parse, parts_of, placed, refuse_imports
 from unplateau.errors import SpecError
+from unplateau.strategies.base import Part
+from unplateau.strategies.losses import LossTerm, WeightsLoss
+from unplateau.tasks.base import Task
 
 
 class Shape(Kind):
@@ -115,20 +122,113 @@ def test_is_frozen():
 
 
 def test_kind_is_written_down():
-    assert Square(side=2).model_dump() == {"kind": "Square", "side": 2.0}
+    assert Square(side=2).model_dump() == {"kind": f"{__name__}:Square", "side": 2.0}
+    assert WeightsLoss().model_dump()["kind"] == "WeightsLoss"
 
 
-@pytest.mark.parametrize("name", ["LongBar", "long-bar", "long_bar", "longbar", "Long-Bar"])
+@pytest.mark.parametrize("name", ["WeightsLoss", "weights-loss", "weights_loss", "weightsloss", "Weights-Loss"])
 def test_spellings_of_a_kind(name):
-    assert Shape.kind_named(name) is LongBar
-    assert parse(Shape, {"kind": name}) == LongBar()
+    assert Part.named(name) is LossTerm.named(name) is WeightsLoss
+    assert parse(Part, {"kind": name}) == WeightsLoss()
 
 
-def test_families_do_not_know_each_other():
-    assert set(Shape.kinds()) == {"Square", "LongBar"}
-    assert "Square" not in Colour.kinds()
-    with pytest.raises(SpecError, match="unknown Shape 'Red'"):
-        parse(Shape, {"kind": "Red"})
+@pytest.mark.parametrize("name", ["Red", "write-report", "RunSpec", "task", f"{__name__}:Red"])
+def test_families_do_not_know_each_other(name):
+    with pytest.raises(SpecError, match=r"unknown task '.*'; known: FactorTask|is no task"):
+        parse(Task, {"kind": name})
+
+
+def test_nobody_can_take_a_name():
+    class WeightsLoss(Part):
+        pass
+
+    assert Part.named("weights-loss") is not WeightsLoss
+    assert WeightsLoss.written_as() != "WeightsLoss"
+
+
+def test_every_kind_of_ours_is_found_by_its_name():
+    def below(kind):
+        return [one for child in kind.__subclasses__() for one in (child, *below(child))]
+
+    for found in pkgutil.walk_packages(unplateau.__path__, "unplateau."):
+        if not found.name.startswith(("unplateau.integrations", "unplateau.__main__", "unplateau.cli")):
+            importlib.import_module(found.name)
+    ours = {kind for kind in below(Kind) if kind.__module__.startswith("unplateau.") and Kind._has_member(kind)}
+    ours = {kind for kind in ours if not kind.__module__.startswith("unplateau.integrations")}  # no spec names these
+    assert len(ours) >= 14
+    for kind in ours:
+        assert kind.written_as() == kind.__name__
+        assert kind.named(kind.__name__) is kind
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nowhere.at_all:Thing", r"module 'nowhere.at_all' cannot be imported \(ModuleNotFoundError: No module named"),
+        ("broken_module:Thing", r"module 'broken_module' cannot be imported \(ValueError: two lines\)"),
+        ("leaving_module:Thing", r"module 'leaving_module' cannot be imported \(SystemExit: 3\)"),
+        ("json:Thing", "module 'json' has no 'Thing'"),
+        ("json:JSONDecoder", "'json:JSONDecoder' is no Shape: it must be a class below Shape and not abstract"),
+        (f"{__name__}:Shape", "is no Shape"),
+        (f"{__name__}:Red", "is no Shape"),
+        (f"{__name__}:squares", "is no Shape"),
+        (":Thing", "':Thing' is no address: it is written package.module:Class"),
+        ("a b:Thing", "is no address"),
+        ("json:", "is no address"),
+        ("__main__:Gone", "Gone is defined in the script itself; move it to a module that can be imported"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_line(address, message, tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("raise ValueError('two\\nlines')")
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpecError, match=message) as caught:
+        parse(Drawing, {"shape": {"kind": address}})
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("shape: ")
+
+
+def test_what_is_imported_is_said_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "own_shapes.py").write_text(f"from {__name__} import Square\nclass Mine(Square): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with caplog.at_level(logging.INFO, "unplateau"):
+        mine = parse(Shape, {"kind": "own_shapes:Mine", "side": 3})
+        assert parse(Shape, mine.model_dump()) == mine
+        assert parse(Shape, {"kind": f"{__name__}:Square"}) == Square()
+    assert caplog.messages == ["importing own_shapes, which 'own_shapes:Mine' names (--no-import refuses it)"]
+
+
+def test_imports_can_be_refused(monkeypatch):
+    monkeypatch.setattr(Kind, "may_import", True)  # put back afterwards
+    refuse_imports()
+    with pytest.raises(ValueError, match="'nowhere:Mine' would have to be imported, which --no-import refuses"):
+        at_address("nowhere:Mine")
+    assert Part.named("mixed") is unplateau.Mixed
+
+
+def test_a_kind_may_be_usual():
+    model = unplateau.RunSpec.model_fields["model"].annotation
+    assert (
+        parse(model, {"width": 8})
+        == unplateau.ModelConfig(width=8)
+        == parse(model, {"kind": "model-config", "width": 8})
+    )
+    assert "kind" not in unplateau.ModelConfig().model_dump()
+    with pytest.raises(SpecError, match="unknown key 'widht' in ModelConfig"):
+        parse(model, {"widht": 8})
+
+
+def test_parts_come_inside_out_with_their_paths():
+    drawing = Drawing(shape=LongBar(end=Square(side=2)), parts=(Square(side=3), Square(side=4)))
+    paths = [path for path, _ in parts_of(drawing)]
+    assert paths == ["shape.end", "shape", "parts.0", "parts.1", ""]
+
+
+def test_a_value_error_gets_its_place():
+    with pytest.raises(SpecError, match=r"^spec.yaml: task.source: too few$"), placed("spec.yaml", "task.source"):
+        raise ValueError("too few")
+    with pytest.raises(SpecError, match=r"^task: side: Input should be greater than 0"), placed("", "task"):
+        Square(side=0)
 
 
 def test_an_abstract_kind_cannot_be_built():
@@ -140,14 +240,14 @@ def test_an_abstract_kind_cannot_be_built():
     ("data", "message"),
     [
         ({"shap": {}}, "spec.yaml: unknown key 'shap' in Drawing; did you mean 'shape'?"),
-        ({"shape": {"kind": "Sqare"}}, "spec.yaml: shape: unknown Shape 'Sqare'; did you mean 'Square'?"),
+        ({"shape": {"kind": "Sqare"}}, "spec.yaml: shape: unknown Shape 'Sqare'; your own: package.module:Class"),
         (
-            {"shape": {"kind": "Square", "sied": 1}},
+            {"shape": {"kind": f"{__name__}:Square", "sied": 1}},
             "spec.yaml: shape: unknown key 'sied' in Square; did you mean 'side'?",
         ),
-        ({"shape": {}}, "spec.yaml: shape: Shape needs a 'kind': one of LongBar, Square"),
+        ({"shape": {}}, "spec.yaml: shape: Shape needs a 'kind': one of package.module:Class"),
         (
-            {"parts": [{"kind": "Square"}, {"kind": "Square", "side": -1}]},
+            {"parts": [{"kind": f"{__name__}:Square"}, {"kind": f"{__name__}:Square", "side": -1}]},
             "spec.yaml: parts.1.side: Input should be greater than 0 (got -1)",
         ),
         ({"zzz": 1}, "spec.yaml: unknown key 'zzz' in Drawing; known: parts, shape, title"),

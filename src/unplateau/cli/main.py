@@ -38,9 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``argv`` (the process's arguments by default) and returns the exit code. ``--debug`` may stand anywhere."""
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
+    if "--no-import" in given:
+        from unplateau.config import refuse_imports  # noqa: PLC0415 (pydantic is not needed for the overview)
+
+        refuse_imports()
     warnings_told()
     try:
-        code = run([argument for argument in given if argument != "--debug"])
+        code = run([argument for argument in given if argument not in ("--debug", "--no-import")])
         sys.stdout.flush()  # here, where a closed pipe can still be caught
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end

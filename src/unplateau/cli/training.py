@@ -40,6 +40,7 @@ def train_here(
     if resume and (spec.directory(out) / store.DONE).exists():
         print(f"finished before: {summary(store.load_run(spec.directory(out)))}")
         return
+    spec.check()
     with display() as show:
         state = RunState(
             f"{spec.recipe}, {spec.strategy.name}, seed {spec.seed}", spec.directory(out), spec.train.steps

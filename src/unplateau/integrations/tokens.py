@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from unplateau.config import placed
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
 from unplateau.integrations.huggingface.decoder import Decoder
@@ -192,7 +193,8 @@ class TokenStrategy(nn.Module):
         if annotation is not None or any(term.asks for term in self.terms):
             self.targets = targets_of(annotation, self.decoder.parts.embedding.num_embeddings)
         for term in self.terms:
-            term.check(self)
+            with placed():
+                term.check_host(self)
             head = build_head(term, self, init="scaled", seed=self.seed)
             if isinstance(head, TokenReadOut):
                 head.initialise(self.seed, f"head/{term.name}")

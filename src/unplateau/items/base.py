@@ -27,12 +27,6 @@ class ItemSource(Kind):
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the items held out for testing")
     split_seed: int = Field(0, ge=0, description="seed of the train/test split of the items")
 
-    def check(self) -> None:
-        """Reads the data that this value names; raises ValueError or SpecError, one line, if it cannot work.
-
-        Validation reads nothing, so that what was written down can be read where its data is not.
-        """
-
     @property
     @abstractmethod
     def factor_names(self) -> tuple[str, ...]:

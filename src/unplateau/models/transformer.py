@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from unplateau.config import Config
+from unplateau.decompose import Architecture
 from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.models.attention import SelfAttention
@@ -24,7 +24,7 @@ from unplateau.models.initialise import POSITION_DEVIATION, initialise
 from unplateau.tensors import Inputs, Output, Prompts
 
 
-class ModelConfig(Config):
+class ModelConfig(Architecture):
     """Size and initialisation of a :class:`Transformer`."""
 
     n_layers: int = Field(3, ge=1, description="number of blocks (L)")
@@ -44,6 +44,15 @@ class ModelConfig(Config):
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} is not divisible by n_heads {self.n_heads}")
         return self
+
+    def build(self, shape: TaskShape, *, seed: int) -> Transformer:
+        """The Transformer of these sizes."""
+        return Transformer(self, shape, seed=seed)
+
+    @property
+    def head_init(self) -> Literal["scaled", "gpt2"]:
+        """As the model itself."""
+        return self.init
 
 
 class Block(nn.Module):

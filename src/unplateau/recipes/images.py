@@ -1,7 +1,4 @@
-"""The demo: the plateau of plain training and four ways to end it, on rendered images, within minutes on two cores.
-
-What enters: nothing. What leaves: the spec of plain training, and the strategies that it is compared with.
-"""
+"""The demo: the plateau of plain training and four ways to end it, on rendered images, within minutes on two cores."""
 
 from __future__ import annotations
 

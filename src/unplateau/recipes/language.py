@@ -1,7 +1,4 @@
-"""Plateaus on real words and sentences: what decides a word's label, which word to select, what a sentence is about.
-
-What enters: nothing. What leaves: the specs of plain training, and the strategies that they are compared with.
-"""
+"""Plateaus on real words and sentences: what decides a word's label, which word to select, what a sentence is about."""
 
 from __future__ import annotations
 

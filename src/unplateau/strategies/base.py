@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.config import Config, Kind
-from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.layout import Cut
 
@@ -140,12 +139,12 @@ class LossTerm(Part):
         """What it asks of states, for the same reason."""
         return ()
 
-    def check(self, host: Host) -> None:
-        """Raises SpecError, naming the term and what is missing, if it cannot work in this host."""
+    def check_host(self, host: Host) -> None:
+        """Raises ValueError, naming the term and what is missing, if it cannot work in this host."""
         both = [f"{ask} from {read}" for ask in self.asks for read in self.reads]
         for wanted in (*self.reads, *self.asks, *both):
             if wanted in host.refused:
-                raise SpecError(f"{type(self).__name__}: {host.refused[wanted]}")
+                raise ValueError(f"{type(self).__name__}: {host.refused[wanted]}")
 
     @abstractmethod
     def build_head(self, host: Host) -> nn.Module:
@@ -173,7 +172,7 @@ class Strategy(Config):
         if not isinstance(data, str):
             return data
         names = [name for name in data.split("+") if name != "plain"]
-        return {"parts": tuple(Part.kind_named(name).model_validate({}) for name in names)}
+        return {"parts": tuple(Part.named(name).model_validate({}) for name in names)}
 
     @model_validator(mode="after")
     def _no_part_twice(self) -> Self:

@@ -7,7 +7,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from unplateau.errors import SpecError
 from unplateau.layout import Cut
 from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 
@@ -71,13 +70,13 @@ class ComponentLoss(_FactorLoss):
         """The weights component."""
         return ("weights",)
 
-    def check(self, host: Host) -> None:
+    def check_host(self, host: Host) -> None:
         """The layer must exist, and the cut mean something."""
-        super().check(host)
+        super().check_host(host)
         if self.layer > host.n_layers:
-            raise SpecError(f"ComponentLoss: layer {self.layer} is beyond the model's {host.n_layers} layers")
+            raise ValueError(f"ComponentLoss: layer {self.layer} is beyond the model's {host.n_layers} layers")
         if self.cut in host.refused:
-            raise SpecError(host.refused[self.cut])
+            raise ValueError(host.refused[self.cut])
 
     def value(self, view: View) -> Tensor:
         """Cross-entropy of the read-out from the normalised weights component."""

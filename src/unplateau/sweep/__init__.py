@@ -1,4 +1,1 @@
-"""Many runs: a grid of specs, and the processes that work through it.
-
-What enters: specs. What leaves: run directories.
-"""
+"""Many runs, each in a process of its own."""

@@ -1,7 +1,6 @@
 """Many runs on this machine, each in a process of its own.
 
-What enters: specs. What leaves: run directories, and their records. The parent learns how far a run is from its
-directory only, so a run that is watched and a run that is not are the same.
+The parent learns how far a run is from its directory only, so a run that is watched and one that is not are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from unplateau import store
+from unplateau.config import in_script, parts_of
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.store import RunRecord, RunState, Stage, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
@@ -42,8 +41,9 @@ def run_many(
     A finished run is not trained again, an interrupted one is resumed. When a run fails the others go on, and its
     place holds a :class:`RunFailure`. ``on_change`` is called with a run's number and state whenever that changes.
 
-    Raises InterruptedRunError after Ctrl-C or SIGTERM, when every running process has saved a checkpoint and ended;
-    SpecError if two specs are the same, or one uses a class that another process cannot import.
+    Raises, before the first run starts, SpecError if two specs are the same or one uses a class that another process
+    cannot import, and what ``spec.check()`` does; InterruptedRunError after Ctrl-C or SIGTERM, when every running
+    process has saved a checkpoint and ended.
     """
     if min(workers, threads) < 1:
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
@@ -54,8 +54,7 @@ def run_many(
             RunProcess(spec, name, Path(out), Path(scratch) / str(number), threads=threads, device=device)
             for number, (spec, name) in enumerate(zip(specs, names(specs), strict=True))
         ]
-        if len({one.path for one in processes}) < len(processes):
-            raise SpecError("the same run is asked for twice; a run is told apart by its spec, seed included")
+        _refuse_hopeless(processes)
         pool = _Pool(processes, on_change)
         try:
             pool.work(workers, stop)
@@ -72,6 +71,21 @@ def names(specs: Sequence[RunSpec]) -> list[str]:
     return [
         name if short.count(name) == 1 else f"{name} ({spec.digest()})" for name, spec in zip(short, specs, strict=True)
     ]
+
+
+def _refuse_hopeless(processes: Sequence[RunProcess]) -> None:
+    """Raises SpecError for what would fail, or not be begun, once others are running. Finished runs need no data."""
+    if len({one.path for one in processes}) < len(processes):
+        raise SpecError("the same run is asked for twice; a run is told apart by its spec, seed included")
+    checked = set()
+    for one in processes:
+        for _, part in parts_of(one.spec):
+            if type(part).__module__ == "__main__":
+                raise SpecError(in_script(type(part).__name__))
+        parts = tuple(part.digest() for part in (one.spec.task, one.spec.model, one.spec.strategy))
+        if parts not in checked and not one.finished:
+            one.spec.check()
+            checked.add(parts)
 
 
 class _Pool:
@@ -126,7 +140,7 @@ class _Pool:
         )
 
     def _finished_before(self, number: int) -> bool:
-        done = (self.states[number].path / store.DONE).exists()
+        done = self.processes[number].finished
         if done:
             self._say(number, replace(self._read(number), state="done"))
         return done

@@ -1,7 +1,4 @@
-"""One run in a process of its own, as its parent sees it.
-
-What enters: a spec. What leaves: a process that writes the run directory, and what it said on standard error.
-"""
+"""One run in a process of its own, as its parent sees it: its directory, its exit code, what it said."""
 
 from __future__ import annotations
 
@@ -10,12 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unplateau.config import Config
-from unplateau.errors import SpecError
+from unplateau import store
 from unplateau.sweep.worker import STOPPED
 from unplateau.train.spec import RunSpec
 
@@ -44,7 +39,6 @@ class RunProcess:
         self._command = [sys.executable, "-P", "-m", "unplateau.sweep.worker", str(self._spec_file), str(out)]
         self._command += ["--device", device, "--threads", str(threads), "--parent", str(os.getpid())]
         self._command += ["--command", json.dumps(sys.argv)]
-        self._command += [word for module in modules_of(spec) for word in ("--import", module)]
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
 
@@ -62,6 +56,11 @@ class RunProcess:
                 stderr=said,
                 start_new_session=True,
             )
+
+    @property
+    def finished(self) -> bool:
+        """Is the run done, by this process or an earlier one?"""
+        return (self.path / store.DONE).exists()
 
     @property
     def running(self) -> bool:
@@ -112,29 +111,3 @@ class RunProcess:
         if not self._said.exists():
             return []
         return [line for line in self._said.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-
-
-def modules_of(spec: RunSpec) -> list[str]:
-    """Modules, other than this package's, whose classes the spec is made of: a new process must import them.
-
-    Raises SpecError if a class lives in the script that is being run, which another process cannot import.
-    """
-    modules = {}
-    for part in _parts(spec):
-        modules[type(part).__module__] = type(part).__name__
-    if "__main__" in modules:
-        raise SpecError(
-            f"{modules['__main__']} is defined in the script itself; move it to a module that can be imported"
-        )
-    return sorted(name for name in modules if name.split(".")[0] != "unplateau")
-
-
-def _parts(value: object) -> Iterator[Config]:
-    """Every config inside a value."""
-    if isinstance(value, Config):
-        yield value
-        for name in type(value).model_fields:
-            yield from _parts(getattr(value, name))
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _parts(one)

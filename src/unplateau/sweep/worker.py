@@ -1,7 +1,7 @@
 """One run in a process of its own: ``python -m unplateau.sweep.worker SPEC.json OUT [--device auto] [--threads 1]``.
 
-What enters: a spec as JSON and a folder. What leaves: a run directory, an exit code, and on failure one line on
-standard error. The process stops by itself, after saving a checkpoint, when the process that started it is gone.
+On failure it leaves one line on standard error. It stops by itself, after saving a checkpoint, when the process that
+started it is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from unplateau.errors import InterruptedRunError, UnplateauError
@@ -34,19 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parent", type=int, default=None, help="process to watch; none: work on alone")
-    parser.add_argument("--import", dest="modules", action="append", default=[], help="module with classes of the spec")
-    parser.add_argument(
-        "--command", type=json.loads, default=None, help="the user's command, as a JSON list, to record"
-    )
+    parser.add_argument("--command", type=json.loads, help="the user's command, as a JSON list, to record")
     given = parser.parse_args(argv)
     if given.command:
         sys.argv = given.command
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("unplateau.config").setLevel(logging.ERROR)  # the parent has said what the spec imports
     if given.parent is not None:
         threading.Thread(target=stop_with, args=(given.parent,), daemon=True).start()
     try:
-        for module in given.modules:
-            import_module(module)
         work(given.spec, given.out, device=given.device, threads=given.threads)
     except UnplateauError as error:
         logging.getLogger(__name__).error("%s", error)

@@ -45,12 +45,6 @@ class Task(Kind):
 
     noun = "task"
 
-    def check(self) -> None:
-        """Reads the data that this value names; raises ValueError or SpecError, one line, if it cannot work.
-
-        Validation reads nothing, so that what was written down can be read where its data is not.
-        """
-
     @property
     def progress(self) -> Literal["loss", "accuracy"]:
         """What progress is read from: accuracy where the loss falls for another reason as well."""

@@ -46,7 +46,6 @@ class FactorTask(Task):
 
     def check(self) -> None:
         """Reads the items: a prompt needs as many as it has pairs."""
-        self.source.check()
         n_items = min(len(self.source.split("train")), len(self.source.split("test")))
         if self.n_pairs > n_items:
             raise ValueError(
@@ -60,13 +59,17 @@ class FactorTask(Task):
         names, sizes = self.source.factor_names, self.source.factor_sizes
         asked = names if self.hidden is None else self.hidden
         return TaskShape(
-            layout=Layout(self.n_pairs, self.source.item_length),
+            layout=self._layout,
             items=self.source.form,
             n_labels=max(sizes[names.index(name)] for name in asked),
             factors=tuple(map(Factor, names, sizes)),
             asked=tuple(map(names.index, asked)),
             choices=asked,
         )
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.n_pairs, self.source.item_length)
 
     @property
     def holds_out_items(self) -> bool:
@@ -91,7 +94,7 @@ class FactorTask(Task):
         choice = torch.randint(len(candidates), (batch_size,), generator=generator)
         values = factors.gather(2, candidates[choice].view(-1, 1, 1).expand(-1, self.n_pairs, 1)).squeeze(2)
         labels = self._draw_mappings(choice, generator).gather(1, values)
-        inputs = Prompts(self.source.inputs(index), labels, self.shape.layout)
+        inputs = Prompts(self.source.inputs(index), labels, self._layout)
         return Batch(inputs, labels, factors, candidates[choice], index)
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:

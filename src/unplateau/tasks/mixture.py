@@ -39,9 +39,7 @@ class Mixture(Task):
         return self
 
     def check(self) -> None:
-        """Reads the tasks, which must have the same shape."""
-        for task in self.tasks:
-            task.check()
+        """The tasks must have the same shape."""
         if len({task.shape for task in self.tasks}) > 1:
             raise ValueError("the tasks of a mixture must have the same shape (items, pairs, labels, factors)")
 

@@ -48,7 +48,6 @@ class WordSelection(Task):
 
     def check(self) -> None:
         """Reads the words: there must be topics for a list, and words of each for all lists."""
-        self.words.check()
         if self.n_words > self.n_topics:
             raise ValueError(f"n_words {self.n_words} is more than the {self.n_topics} topics")
         for split in ("train", "test"):
@@ -68,7 +67,7 @@ class WordSelection(Task):
         """Labels are the words themselves; there is a cue for each topic and a neutral one."""
         form = self.words.form
         return TaskShape(
-            layout=Layout(self.n_pairs, self.n_words, cue=True, factors_at="position"),
+            layout=self._layout,
             items=form,
             n_labels=form.vocabulary,
             factors=(Factor(self.words.factor_names[0], self.n_topics),),
@@ -77,6 +76,10 @@ class WordSelection(Task):
             labels_are_tokens=True,
             n_cues=self.n_topics + 1,
         )
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.n_pairs, self.n_words, cue=True, factors_at="position")
 
     @property
     def progress(self) -> Literal["loss", "accuracy"]:
@@ -104,7 +107,7 @@ class WordSelection(Task):
         drawn = [pool[distinct(batch_size, self.n_pairs, len(pool), generator)] for pool in self._pools(split)]
         index = torch.stack(drawn, 2).gather(2, topics)  # (B, K, n_words)
         targets = index[topics == hidden[:, None, None]].view(batch_size, self.n_pairs)
-        inputs = Prompts(index[..., None] + 1, targets, self.shape.layout, self._draw_cues(hidden, generator))
+        inputs = Prompts(index[..., None] + 1, targets, self._layout, self._draw_cues(hidden, generator))
         return Batch(inputs, targets, topics.flatten(1)[..., None], hidden, index.flatten(1))
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:

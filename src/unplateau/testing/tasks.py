@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unplateau.config import parse
+from unplateau.config import Kind, parse, parts_of
 from unplateau.errors import demand
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
@@ -25,7 +25,9 @@ def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0, mapped: Mapp
     ``mapped``: what the mapping of a prompt maps and onto what, so that in D_fix equal keys have equal values; both
     (n,) int64. By default values of the hidden factor are mapped to labels, or what else is hidden to cues.
     """
-    task.check()
+    for _, part in parts_of(task):
+        if isinstance(part, Kind):
+            part.check()
     _check_purity(task, seed)
     _check_split(task, seed)
     _check_fixed(task, seed, mapped or (_labels_of_values if task.shape.hides_factors else _cues_of_choices))

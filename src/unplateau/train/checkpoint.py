@@ -21,10 +21,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from unplateau import store
+from unplateau.decompose import Trainable
 from unplateau.errors import CheckpointError, RunDirectoryError
 from unplateau.files import read_json, staged
-from unplateau.models.transformer import Transformer
 from unplateau.store import CHECKPOINTS
+from unplateau.train.describe import read_shape
 from unplateau.train.spec import RunSpec, spec_of
 from unplateau.train.step import build_model
 
@@ -105,10 +106,11 @@ def _folders(run: Path) -> list[Path]:
     return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[RunSpec, Transformer]:
+def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[RunSpec, Trainable]:
     """Spec and model of a run directory (its newest whole checkpoint) or of one folder under ``checkpoints``.
 
-    Raises RunDirectoryError if it is neither, CheckpointError if there is no checkpoint or none can be read.
+    The data of the task need not be there any more. Raises RunDirectoryError if it is neither, CheckpointError if there
+    is no checkpoint or none can be read.
     """
     path = Path(path)
     single = (path / STATE).is_file() or path.parent.name == store.CHECKPOINTS
@@ -119,10 +121,10 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     checkpoint = read_checkpoint(path, spec.digest()) if single else newest_checkpoint(run, spec.digest())
     if checkpoint is None:
         raise CheckpointError(f"{run}: no checkpoint yet; the first one comes at step {spec.train.checkpoint_every}")
-    return spec, _filled(build_model(spec, torch.device(device)), checkpoint, path).eval()
+    return spec, _filled(build_model(spec, torch.device(device), read_shape(run)), checkpoint, path).eval()
 
 
-def _filled(model: Transformer, checkpoint: Checkpoint, path: Path) -> Transformer:
+def _filled(model: Trainable, checkpoint: Checkpoint, path: Path) -> Trainable:
     prefix = "model/"
     tensors: dict[str, Any] = {
         name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)

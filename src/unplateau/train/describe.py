@@ -1,7 +1,4 @@
-"""The files that describe a run, written before its first step.
-
-What enters: a spec. What leaves: ``spec.json``, ``env.json``, ``task.json`` and ``prompts.npz`` in its directory.
-"""
+"""The files that describe a run, written before its first step, so that readers need neither the task nor its data."""
 
 from __future__ import annotations
 
@@ -18,25 +15,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from unplateau import store
+from unplateau.config import one_line
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import read_json, write_json, write_whole
+from unplateau.layout import TaskShape
 from unplateau.tasks.floors import floors
 from unplateau.train.observers import shown_prompts
 from unplateau.train.spec import RunSpec
+
+SHAPE = "shape.json"
+"""What a model must know of the task, with which a run's model is built again."""
+_shape: TypeAdapter[TaskShape] = TypeAdapter(TaskShape)
 
 LIBRARIES = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
 
 
 def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameters: int, flops: dict[str, int]) -> None:
-    """Writes the four files, unless an earlier process did."""
+    """Writes the files, unless an earlier process did."""
     if (path / store.SPEC).exists():
         return
     _write_prompts(path / store.PROMPTS, spec)
     write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
+    write_json(path / SHAPE, _shape.dump_python(spec.task.shape, mode="json"))
     write_json(path / store.ENV, environment(spec, device))
     write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
+
+
+def read_shape(path: Path) -> TaskShape | None:
+    """The shape of the task of this run; None for a run of an earlier version, which did not write it down."""
+    if not (path / SHAPE).exists():
+        return None
+    try:
+        return _shape.validate_python(read_json(path / SHAPE))
+    except ValidationError as error:
+        raise RunDirectoryError(f"{path / SHAPE}: {one_line(error)}") from error
 
 
 def refuse_other_spec(path: Path, spec: RunSpec) -> None:

@@ -51,14 +51,15 @@ def train(
     ``out``: folder that run directories are made in. ``device``: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``.
     ``observers``: what to record; None for the default ones. ``resume=False`` refuses a directory that has a run.
 
-    Raises RunLockedError if another process trains here, RunDirectoryError if the directory belongs to another spec,
-    CheckpointError if no checkpoint can be read, DivergedError on a NaN or infinite loss (the last checkpoint is
-    kept), InterruptedRunError after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused.
+    Raises what ``spec.check()`` does, unless the run is finished; RunLockedError if another process trains here,
+    RunDirectoryError if the directory belongs to another spec, CheckpointError if no checkpoint can be read,
+    DivergedError on a NaN or infinite loss (the last checkpoint is kept), InterruptedRunError after Ctrl-C or SIGTERM
+    (a checkpoint was saved), StorageError if a write is refused.
     """
     path = spec.directory(out)
-    refuse_other_spec(path, spec)
     if not (path / store.DONE).exists():
         spec.check()
+    refuse_other_spec(path, spec)
     refuse_hopeless(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unplateau.decompose import Decomposable
 from unplateau.layout import Split
-from unplateau.models.transformer import Transformer
 from unplateau.probe import measure
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
@@ -28,7 +28,7 @@ class Event:
 
     step: int
     spec: RunSpec
-    model: Transformer
+    model: Decomposable
     device: torch.device
 
 

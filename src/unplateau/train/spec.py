@@ -1,14 +1,13 @@
-"""A run as a value: everything that decides its numbers, and nothing else.
+"""A run as a value: everything that decides its numbers, and nothing else; and how it is read, changed and multiplied.
 
-What enters: a task, a model, a strategy and how long to train. What leaves: a :class:`RunSpec`, which hashes to its
-run directory. Devices, threads and output folders are not part of it.
+A spec is data: making one computes nothing and reads no data; ``RunSpec.check`` does. It hashes to its run directory;
+devices, threads and output folders are not part of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +15,8 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, model_validator
 
-from unplateau.config import Config, parse
+from unplateau.config import Config, Kind, parse, parts_of, placed
+from unplateau.decompose import Architecture
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut
 from unplateau.models.transformer import ModelConfig
@@ -50,25 +50,11 @@ class RunSpec(Config):
 
     recipe: str = Field("run", pattern=r"^[\w.-]+$", description="name under which runs are kept together")
     task: Task = Field(description="the target task, on which progress is measured")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="size and initialisation of the Transformer")
+    model: Architecture = Field(default_factory=ModelConfig, description="size and initialisation of the Transformer")
     strategy: Strategy = Field(default_factory=Strategy, description="curricula and loss terms; none: plain training")
     train: TrainConfig = Field(default_factory=TrainConfig, description="length, batch, learning rate, cadence")
     cut: Cut = Field("self", description="cut under which the scores of this run are taken")
     seed: int = Field(0, ge=0, description="decides initial weights and batches")
-
-    def check(self) -> None:
-        """Reads the task's data. Raises SpecError or DataError, one line, if something does not fit together."""
-        try:
-            self.task.check()
-        except ValueError as error:
-            raise SpecError(f"task: {error}") from error
-        for term in self.strategy.loss_terms:
-            term.check(self.host)
-
-    @property
-    def host(self) -> TaskHost:
-        """What loss terms may know of this run."""
-        return TaskHost(self.model.n_layers, self.model.width, self.task.shape)
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
@@ -81,6 +67,25 @@ class RunSpec(Config):
     def directory(self, out: str | Path) -> Path:
         """``<out>/<recipe>/<strategy>/seed-<n>-<digest>``."""
         return Path(out) / self.recipe / self.strategy.name / f"seed-{self.seed}-{self.digest()}"
+
+    def check(self, *, where: str = "") -> None:
+        """Reads the data that the run needs, and refuses parts that do not go together.
+
+        ``where``: put in front of messages, such as the file that the spec is from. Raises SpecError, one line with the
+        path of keys, or DataError.
+        """
+        for path, part in parts_of(self):
+            if isinstance(part, Kind):
+                with placed(where, path):
+                    part.check()
+        with placed(where):
+            for term in self.strategy.loss_terms:
+                term.check_host(self.host)
+
+    @property
+    def host(self) -> TaskHost:
+        """What loss terms may know of this run."""
+        return TaskHost(self.model.n_layers, self.model.width, self.task.shape)
 
 
 def _fields(spec: RunSpec) -> dict[str, object]:
@@ -160,8 +165,7 @@ def expand(spec: RunSpec, axes: Sequence[Axis], seeds: Iterable[int]) -> list[Ru
 
 
 def spec_of(data: object, *, where: str = "") -> RunSpec:
-    """Plain data as a spec, whichever of the package's classes it names. Raises SpecError, one line, if it is none."""
-    _know_kinds()
+    """Plain data as a spec. Raises SpecError, one line, if it is none."""
     return parse(RunSpec, data, where=where)
 
 
@@ -173,28 +177,7 @@ def read_spec(path: str | Path) -> RunSpec:
 def read_task(path: str | Path) -> Task:
     """The task in a YAML or JSON file. Raises SpecError, naming the file, if it cannot be read or is no task."""
     data = _read(Path(path), "the keys of a task, such as kind: FactorTask")
-    _know_kinds()
     return parse(Task, data, where=str(path))  # type: ignore[type-abstract]
-
-
-KINDS = (
-    "items.codes",
-    "items.digits",
-    "tasks.factors",
-    "tasks.mixture",
-    "tasks.selection",
-    "items.shapes3d",
-    "items.texts",
-    "items.words",
-    "strategies.curricula",
-    "strategies.losses",
-)
-"""Modules whose classes a spec may name: they are known once they are imported."""
-
-
-def _know_kinds() -> None:
-    for module in KINDS:
-        import_module(f"unplateau.{module}")
 
 
 def _read(path: Path, keys: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unplateau.models.transformer import Transformer
+from unplateau.decompose import Trainable
+from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm, Strategy
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
@@ -29,35 +30,33 @@ class Losses:
     terms: dict[str, Tensor]
 
 
-def build_model(spec: RunSpec, device: torch.device) -> Transformer:
-    """The model of a run with its initial weights."""
-    return Transformer(spec.model, spec.task.shape, seed=spec.seed).to(device)
+def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = None) -> Trainable:
+    """The model of a run with its initial weights. ``shape``: that of the task, where it cannot be asked."""
+    return spec.model.build(shape or spec.task.shape, seed=spec.seed).to(device)
 
 
 def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
     """The heads of the strategy's loss terms."""
-    host = spec.host
-    heads = {
-        _key(term): build_head(term, host, init=spec.model.init, seed=spec.seed) for term in spec.strategy.loss_terms
-    }
+    init, seed = spec.model.head_init, spec.seed
+    heads = {_key(term): build_head(term, spec.host, init=init, seed=seed) for term in spec.strategy.loss_terms}
     return nn.ModuleDict(heads).to(device)
 
 
 def compute_losses(
-    spec: RunSpec, model: Transformer, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
+    spec: RunSpec, model: Trainable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for."""
     output = model(batch.inputs)
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        view = BatchView(model, model.shape, task, batch, output, step, spec.seed, heads[_key(term)])
+        view = BatchView(model, task.shape, task, batch, output, step, spec.seed, heads[_key(term)])
         terms[term.name] = term.value(view)
         total = total + term.weight * terms[term.name]
     return Losses(total, prediction, terms)
 
 
-def step_flops(spec: RunSpec, model: Transformer, heads: nn.ModuleDict, device: torch.device) -> dict[str, int]:
+def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: torch.device) -> dict[str, int]:
     """FLOPs of one update by part: ``prediction`` and each loss term, read-out heads included; the same at every step.
 
     Counted on copies, forward and backward, so that training itself is not touched.

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from unplateau import store
 from unplateau.errors import SpecError
 from unplateau.items.codes import RandomCodes
+from unplateau.strategies.base import Strategy
+from unplateau.strategies.losses import ComponentLoss
 from unplateau.sweep.local import names, run_many
-from unplateau.sweep.process import modules_of
+from unplateau.sweep.process import RunProcess
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
@@ -39,13 +42,28 @@ def test_nothing_to_do(tmp_path: Path) -> None:
     assert run_many([], out=tmp_path) == []
 
 
-def test_own_classes_are_imported_by_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert modules_of(PLAIN) == []
-    monkeypatch.setattr(RandomCodes, "__module__", "a.module.of.mine")
-    assert modules_of(PLAIN) == ["a.module.of.mine"]
-
-
-def test_classes_of_a_script_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_of_a_script_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(RandomCodes, "__module__", "__main__")
     with pytest.raises(SpecError, match="RandomCodes is defined in the script itself"):
-        modules_of(PLAIN)
+        run_many([PLAIN], out=tmp_path)
+
+
+def test_every_combination_is_checked_once_before_the_first_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checked: list[str] = []
+
+    def check(spec: RunSpec) -> None:
+        checked.append(spec.strategy.name)
+        if spec.strategy.parts:
+            raise SpecError("layer 9 is beyond")
+
+    monkeypatch.setattr(RunSpec, "check", check)
+    monkeypatch.setattr(RunProcess, "start", lambda process: pytest.fail("nothing may be started"))
+    wrong = PLAIN.with_strategy(Strategy(ComponentLoss(layer=9)))
+    finished = PLAIN.with_strategy("mixed")
+    store.write_json(finished.directory(tmp_path) / store.DONE, {})
+    specs = [one.with_seed(seed) for one in (PLAIN, wrong) for seed in range(3)]
+    with pytest.raises(SpecError, match="layer 9"):
+        run_many([finished, *specs], out=tmp_path)
+    assert checked == ["plain", "component-loss[layer=9]"]

@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 
 from unplateau.config import parse
 from unplateau.errors import DataError, SpecError
+from unplateau.items.codes import RandomCodes
 from unplateau.recipes import RECIPES, demo_strategies, recipe
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.mixture import Mixture
 from unplateau.train.spec import RunSpec
 
 
@@ -54,7 +57,24 @@ def test_bad_input_is_one_clear_line(changes: dict[str, object], message: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_term_that_does_not_fit_the_model_is_refused_before_training() -> None:
+def test_parts_that_do_not_go_together_are_one_line() -> None:
     spec = recipe("demo").with_strategy(Strategy(ComponentLoss(layer=4)))
-    with pytest.raises(SpecError, match="beyond the model's 3 layers"):
+    with pytest.raises(SpecError, match=r"^spec.yaml: ComponentLoss: layer 4 is beyond the model's 3 layers$"):
+        spec.check(where="spec.yaml")
+    with pytest.raises(SpecError, match=r"^ComponentLoss: layer 4"):
         spec.check()
+
+
+class Unreadable(RandomCodes):
+    """Items whose data are not there."""
+
+    def check(self) -> None:
+        raise ValueError("too few items")
+
+
+def test_a_check_names_the_place() -> None:
+    task = FactorTask(source=Unreadable(), n_pairs=4)
+    with pytest.raises(SpecError, match=r"^task.source: too few items$"):
+        RunSpec(task=task).check()
+    with pytest.raises(SpecError, match=r"^task.tasks.1.source: too few items$"):
+        RunSpec(task=Mixture(tasks=(FactorTask(source=RandomCodes(), n_pairs=4), task), shares=(0.5, 0.5))).check()

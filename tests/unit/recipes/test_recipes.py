@@ -1,0 +1,53 @@
+"""Recipes and experiments by name, and recipes of one's own by address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unplateau.errors import SpecError
+from unplateau.recipes import demo, experiments, language, language_strategies, recipe
+
+
+def test_an_experiment_is_every_strategy_with_every_seed() -> None:
+    (story,) = experiments("demo")
+    specs = story.specs(range(3, 5))
+    assert [spec.seed for spec in specs] == [3] * 5 + [4] * 5
+    assert [spec.strategy for spec in specs[:5]] == list(story.strategies)
+    assert specs[0].model_copy(update={"seed": 0}) == story.plain == demo()
+
+
+def test_language_is_several_experiments() -> None:
+    found = experiments("language", only="words", scale="paper")
+    assert [one.plain for one in found] == list(language("paper", "words"))
+    assert found[0].strategies == language_strategies()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("demoo", "unknown recipe 'demoo'; did you mean 'demo'"),
+        ("zzz", "known: demo, .*, words; your own: package.module:function"),
+        ("nowhere:mine", "module 'nowhere' cannot be imported"),
+        ("unplateau.recipes:mine", "module 'unplateau.recipes' has no 'mine'"),
+        ("unplateau.recipes:RECIPES", "'unplateau.recipes:RECIPES' is no recipe: it must be a function that returns"),
+        ("unplateau.recipes:demo_strategies", "is no recipe"),
+    ],
+)
+def test_what_is_no_recipe(name: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        recipe(name)
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_recipes.py").write_text(
+        "from unplateau.recipes import demo\ndef mine(): return demo().with_seed(7)"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert recipe("own_recipes:mine").seed == 7
+
+
+def test_an_unknown_experiment() -> None:
+    with pytest.raises(SpecError, match="did you mean 'language'"):
+        experiments("langauge")

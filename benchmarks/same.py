@@ -57,9 +57,9 @@ UNLIKE = {
 
 @dataclass(frozen=True)
 class Side:
-    """A checkout, and where the outputs of its scenarios are. ``checkout`` None: they were saved before."""
+    """Where the outputs of a side are, and in ``scratch`` a copy of its code; without ``code`` they were saved before."""
 
-    checkout: Path | None
+    code: bool
     outputs: Path
     scratch: Path
 
@@ -72,7 +72,7 @@ class Side:
             shutil.copytree(before / needed / "runs", folder / "runs", dirs_exist_ok=True)
         if scenario.resumes:
             cut_back(folder / "runs")
-        command = [sys.executable, same_scenarios.__file__, scenario.name, str(self.checkout)]
+        command = [sys.executable, same_scenarios.__file__, scenario.name]
         try:
             done = subprocess.run(
                 command, cwd=folder, env=self.environment(), capture_output=True, timeout=PATIENCE, check=False
@@ -82,9 +82,9 @@ class Side:
         return done.stderr.decode()[-3000:] if done.returncode else ""
 
     def environment(self) -> dict[str, str]:
-        """What the processes of this side find; byte code and cache are kept out of the checkout."""
-        own = {"PYTHONPATH": f"{self.checkout}/src", "PYTHONPYCACHEPREFIX": f"{self.scratch}/byte-code"}
-        return os.environ | ENVIRONMENT | own | {"UNPLATEAU_CACHE": f"{self.scratch}/cache"}
+        """What the processes of this side find: a copy of the code, which nobody changes meanwhile, and a cache."""
+        own = {"PYTHONPATH": str(self.scratch / "src"), "UNPLATEAU_CACHE": str(self.scratch / "cache")}
+        return os.environ | ENVIRONMENT | own
 
 
 def cut_back(runs: Path) -> None:
@@ -169,11 +169,11 @@ def run_all(side: Side, old: Side, scenarios: list[Scenario], workers: int) -> i
 def compare(old: Side, new: Side | None, wanted: list[Scenario], workers: int) -> int:
     """Runs both sides and returns the exit code."""
     needed = {name for one in wanted for name in (*one.needs, one.resumes or one.name)}
-    if missing := sorted(name for name in needed if old.checkout is None and not (old.outputs / name).is_dir()):
+    if missing := sorted(name for name in needed if not old.code and not (old.outputs / name).is_dir()):
         print(f"{old.outputs}: these were not saved: {', '.join(missing)}")
         return 1
     n_bad = 0
-    for first in (True, False) if old.checkout else ():  # those that need the runs of others come second
+    for first in (True, False) if old.code else ():  # those that need the runs of others come second
         stage = [one for one in SCENARIOS.values() if one.name in needed and first == (not one.needs)]
         n_bad += run_all(old, old, stage, workers)
     if new is not None and not n_bad:
@@ -186,7 +186,9 @@ def side_of(given: Path, outputs: Path, scratch: Path) -> Side:
     """A checkout, or a folder that outputs were saved in."""
     given = given.resolve()
     is_checkout = (given / "src" / "unplateau").is_dir()
-    return Side(given if is_checkout else None, outputs if is_checkout else given, scratch)
+    if is_checkout:
+        shutil.copytree(given / "src", scratch / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    return Side(is_checkout, outputs if is_checkout else given, scratch)
 
 
 def main() -> int:
@@ -207,7 +209,7 @@ def main() -> int:
         work = (given.keep or Path(temporary)).resolve()
         old = side_of(given.old, (given.save or work / "old").resolve(), Path(temporary) / "old")
         new = given.new and side_of(given.new, work / "new", Path(temporary) / "new")
-        if new is not None and new.checkout is None:
+        if new is not None and not new.code:
             parser.error(f"{given.new}: has no src/unplateau")
         code = compare(old, new, wanted, given.workers)
     print(f"{time.monotonic() - start:.0f} s")

@@ -1,6 +1,6 @@
 """What ``same.py`` runs: scenarios on the command line, with spec files, and recorded in the working folder.
 
-    python benchmarks/same_scenarios.py NAME CHECKOUT
+    PYTHONPATH=CHECKOUT/src UNPLATEAU_CACHE=FOLDER python benchmarks/same_scenarios.py NAME
 
 What enters: the name of a scenario, and in ``runs`` what earlier scenarios trained. What leaves: files in the working
 folder, among them ``transcript.txt``. Only names that outlive a rearrangement of the code are used: commands, keys of
@@ -59,9 +59,9 @@ def record(text: str) -> None:
 def unplateau(*arguments: str) -> None:
     """Runs ``unplateau ARGUMENTS`` and records all that it says."""
     code, out, err = told_by(arguments)
-    places = {str(Path.cwd()): "<here>", os.environ["UNPLATEAU_CACHE"]: "<cache>", sys.argv[2]: "<checkout>"}
-    for place, name in places.items():
-        out, err = out.replace(place, name), err.replace(place, name)
+    places = {"<here>": Path.cwd(), "<cache>": os.environ["UNPLATEAU_CACHE"], "<code>": os.environ["PYTHONPATH"]}
+    for name, place in places.items():
+        out, err = out.replace(str(place), name), err.replace(str(place), name)
     record(f"$ unplateau {' '.join(arguments)}\n{out}---\n{err}--- exit code {code}\n")
 
 

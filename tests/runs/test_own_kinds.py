@@ -122,7 +122,6 @@ def lexicon(folder: Path) -> dict[str, Any]:
     return {"kind": "Words", "lexicon": "data.tsv", "attributes": ["topic"]}
 
 
-@pytest.mark.xfail(strict=True, reason="validators of tasks and items still read data: to move into check()")
 @pytest.mark.parametrize("source", [sentences, lexicon])
 def test_a_finished_run_outlives_its_data(cli: Any, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.tiny("spec.json", task__source=source(cli.folder), train__steps=20)

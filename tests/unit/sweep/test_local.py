@@ -6,6 +6,7 @@ import pytest
 
 from unplateau import store
 from unplateau.errors import SpecError
+from unplateau.files import write_json
 from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
@@ -62,7 +63,7 @@ def test_every_combination_is_checked_once_before_the_first_run(
     monkeypatch.setattr(RunProcess, "start", lambda process: pytest.fail("nothing may be started"))
     wrong = PLAIN.with_strategy(Strategy(ComponentLoss(layer=9)))
     finished = PLAIN.with_strategy("mixed")
-    store.write_json(finished.directory(tmp_path) / store.DONE, {})
+    write_json(finished.directory(tmp_path) / store.DONE, {})
     specs = [one.with_seed(seed) for one in (PLAIN, wrong) for seed in range(3)]
     with pytest.raises(SpecError, match="layer 9"):
         run_many([finished, *specs], out=tmp_path)

@@ -19,7 +19,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
 from types import ModuleType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeGuard, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -84,17 +84,16 @@ class Kind(Config):
             if not cls._has_member(member):
                 raise ValueError(f"'{name}' is no {noun}: it must be a class below {cls.__name__} and not abstract")
             return member
-        known = cls._exported()
-        folded = {_fold(short): member for short, member in known.items()}
-        if _fold(name) not in folded:
-            hint = suggest(name, known, otherwise="your own: package.module:Class")
+        member = next((getattr(unplateau, known) for known in _class_names() if _fold(known) == _fold(name)), None)
+        if not cls._has_member(member):
+            hint = suggest(name, cls._exported(), otherwise="your own: package.module:Class")
             raise ValueError(f"unknown {noun} '{name}'{hint}")
-        return folded[_fold(name)]
+        return member
 
     @classmethod
     def written_as(cls) -> str:
         """What :meth:`named` finds this class by."""
-        exported = cls.__name__ in dir(unplateau) and getattr(unplateau, cls.__name__) is cls
+        exported = cls.__name__ in _class_names() and getattr(unplateau, cls.__name__) is cls
         return cls.__name__ if exported else f"{cls.__module__}:{cls.__qualname__}"
 
     def check(self) -> None:
@@ -108,14 +107,12 @@ class Kind(Config):
         return Kind in cls.__bases__ or inspect.isabstract(cls)
 
     @classmethod
-    def _has_member(cls, value: object) -> bool:
+    def _has_member(cls, value: object) -> TypeGuard[type[Self]]:
         return isinstance(value, type) and issubclass(value, cls) and not value._is_open()
 
     @classmethod
-    def _exported(cls) -> dict[str, type[Self]]:
-        # Only classes are asked for: asking imports.
-        found = {name: getattr(unplateau, name) for name in dir(unplateau) if name[0].isupper()}
-        return {name: member for name, member in found.items() if cls._has_member(member)}
+    def _exported(cls) -> list[str]:
+        return [name for name in _class_names() if cls._has_member(getattr(unplateau, name))]
 
     @model_validator(mode="wrap")
     @classmethod
@@ -126,7 +123,7 @@ class Kind(Config):
             name = data.pop("kind", None)
         if name is None and cls._is_open() and not isinstance(data, cls):
             if isinstance(data, dict) and not cls.usual:
-                kinds = ", ".join(sorted(cls._exported())) or "package.module:Class"
+                kinds = ", ".join(cls._exported()) or "package.module:Class"
                 raise ValueError(f"{cls.noun or cls.__name__} needs a 'kind': one of {kinds}")
             name = cls.usual or None
         member = cls if name is None else cls.named(str(name))
@@ -217,6 +214,11 @@ def one_line(error: ValidationError, *, where: str = "") -> str:
     given = first.get("input")
     shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) and first["type"] != "value_error" else ""
     return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+
+
+def _class_names() -> list[str]:
+    """Names of the classes that the package exports, sorted; each is imported when it is asked for."""
+    return sorted(name for name in dir(unplateau) if name[0].isupper())
 
 
 def _fold(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 
 from run_directories import DEMO, make_runs
 from unplateau.cli.main import main
+from unplateau.config import Kind
 from unplateau.train.checkpoint import load_model
 
 OWN = """
@@ -46,7 +49,24 @@ def recipe():
     train = up.TrainConfig(steps=20, batch_size=8, probe_prompts=16, final_prompts=16)
     return up.RunSpec(recipe="own", task=task, model=Narrow(width=16), train=train)
 """
+REFUSED = "'{}' would have to be imported, which --no-import refuses"
 SAID = "unplateau: importing mine, which 'mine:{}' names (--no-import refuses it)"
+
+
+@pytest.fixture
+def here(
+    cli: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs the program in this process, in the folder of ``cli``, and returns its exit code and what it said."""
+    monkeypatch.setattr(Kind, "may_import", True)  # what --no-import changes is put back afterwards
+    monkeypatch.chdir(cli.folder)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(arguments)
+        told = capfd.readouterr()
+        return code, told.out if code == 0 else told.err
+
+    return run
 
 
 @pytest.fixture
@@ -73,15 +93,14 @@ def test_a_spec_of_ones_own_classes(cli: Any, own: Path) -> None:
     probed = cli("probe", str(run), "--json", "--n-train", "32", "--n-test", "32")
     assert len(json.loads(probed.stdout)) == 3 * 2
     assert probed.stderr.splitlines() == [SAID.format("Guess")]
-    assert "--no-import" in cli.refused("probe", str(run), "--no-import")
 
 
-def test_imports_are_refused_if_asked(cli: Any, own: Path) -> None:
+def test_imports_are_refused_if_asked(here: Callable[..., tuple[int, str]], own: Path) -> None:
     for command in (["--no-import", "train", "own.yaml"], ["sweep", "own.yaml", "--no-import"]):
-        assert cli.refused(*command).startswith("own.yaml: task: 'mine:Guess' would have to be imported, which --no-im")
-    assert "'mine:recipe' would have to be" in cli.refused("train", "mine:recipe", "--no-import")
-    assert not (cli.folder / "runs").exists()
-    cli("train", "tiny.json", "--no-import", "--set", "train.steps=20")
+        assert here(*command) == (2, f"unplateau: own.yaml: task: {REFUSED.format('mine:Guess')}\n")
+    assert here("train", "mine:recipe", "--no-import") == (2, f"unplateau: {REFUSED.format('mine:recipe')}\n")
+    assert not Path("runs").exists()
+    assert "mine" not in sys.modules
 
 
 def test_a_recipe_of_ones_own_is_swept(cli: Any, own: Path) -> None:
@@ -92,18 +111,16 @@ def test_a_recipe_of_ones_own_is_swept(cli: Any, own: Path) -> None:
     assert "finished before" in cli("train", "mine:recipe").stdout
 
 
-def test_readers_need_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [record.path for record in make_runs(tmp_path / "runs", DEMO)]
+def test_readers_need_no_code(here: Callable[..., tuple[int, str]]) -> None:
+    runs = [record.path for record in make_runs(Path("runs"), DEMO)]
     for run in runs:
         spec = json.loads((run / "spec.json").read_text())
         spec["task"], spec["model"] = {"kind": "nowhere.at_all:Thing", "n": 3}, {"kind": "nowhere.at_all:Model"}
         (run / "spec.json").write_text(json.dumps(spec))
-    out = str(tmp_path / "runs")
-    for command in (["ls", out], ["show", str(runs[0])], ["compare", out], ["report", out, "--out", f"{out}/r.html"]):
-        assert main(["--no-import", *command]) == 0
-        told = capsys.readouterr()
-        assert told.out
-        assert told.err == ""
+    for command in (["ls", "runs"], ["show", str(runs[0])], ["compare", "runs"], ["report", "runs"]):
+        code, told = here("--no-import", *command)
+        assert code == 0, told
+        assert told
 
 
 def sentences(folder: Path) -> dict[str, Any]:
@@ -123,17 +140,14 @@ def lexicon(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", [sentences, lexicon])
-def test_a_finished_run_outlives_its_data(cli: Any, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_outlives_its_data(cli: Any, here: Callable[..., tuple[int, str]], source: Any) -> None:
     cli.tiny("spec.json", task__source=source(cli.folder), train__steps=20)
-    cli("train", "spec.json")
+    cli("train", "spec.json")  # in a process of its own, so that this one has never seen the data
     (cli.folder / "data.tsv").unlink()
-    run = cli.run_below(cli.folder / "runs")
-    assert "finished before" in cli("train", "spec.json").stdout
-    assert " done " in cli("sweep", "spec.json").stdout
-    assert "data.tsv: cannot be read" in cli.refused("probe", str(run), "--n-train", "32", "--n-test", "32")
-    assert "data.tsv: cannot be read" in cli.refused("train", "spec.json", "--seed", "1")
-    monkeypatch.chdir(cli.folder)
+    run = cli.run_below(Path("runs"))
     spec, model = load_model(run)
     assert (spec.model.n_layers, model.n_layers) == (2, 2)
-    for command in (["ls", "runs"], ["show", str(run)], ["report", "runs"]):
-        assert main(command) == 0
+    for command in ("train spec.json", "sweep spec.json", "ls runs", f"show {run}", "report runs"):
+        assert here(*command.split())[0] == 0, command
+    for command in (f"probe {run}", "train spec.json --seed 1", "sweep spec.json --seeds 2"):
+        assert here(*command.split()) == (2, "unplateau: data.tsv: cannot be read (No such file or directory)\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from unplateau.errors import MissingExtraError, SpecError, suggest
+from unplateau.errors import MissingExtraError, SpecError, missing_extra, suggest
 
 WATTS_PER_CORE = 12.0
 """Power of one busy core of an unknown processor, in watts: the figure for "any" processor in the tables of Green
@@ -237,5 +237,5 @@ def _import_pynvml() -> Any:
     try:
         import pynvml  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtraError("energy source 'nvml' needs pynvml: pip install 'unplateau[energy]'") from error
+        raise missing_extra("energy source 'nvml' needs pynvml", "energy") from error
     return pynvml

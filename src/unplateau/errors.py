@@ -91,6 +91,16 @@ def suggest(name: str, options: Iterable[str], *, otherwise: str = "") -> str:
     return "".join(f"; {part}" for part in (f"known: {', '.join(known)}" if known else "", otherwise) if part)
 
 
+def missing_extra(what: str, extra: str) -> MissingExtraError:
+    """``Digits needs scikit-learn: pip install 'unplateau[digits]'``."""
+    return MissingExtraError(f"{what}: {install(extra)}")
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'unplateau[{extra}]'"
+
+
 def demand(kept: bool, subject: object, law: str) -> None:
     """Raises LawError unless the law is kept."""
     if not kept:

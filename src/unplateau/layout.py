@@ -8,7 +8,14 @@ from typing import Literal
 Split = Literal["train", "test"]
 Cut = Literal["self", "item", "identity", "zero"]
 """How "no access to any other position" is read: see ``unplateau.decompose``."""
-CUTS: tuple[Cut, ...] = ("self", "item", "identity", "zero")
+
+HOW_CUT: dict[Cut, str] = {
+    "self": "every position attends to itself only",
+    "item": "every position attends to itself and to those before it in its own item",
+    "identity": "attention is replaced by its input",
+    "zero": "attention adds nothing",
+}
+CUTS: tuple[Cut, ...] = tuple(HOW_CUT)
 Attention = Literal["causal", "self", "item", "identity", "zero"]
 """``causal``: every position reads itself and all before. The others cut a position off from all others: ``self`` (it
 reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing); or, where an item

@@ -27,6 +27,14 @@ def test_done_means_skip(cli: Any, whole: Path) -> None:
     assert (cli.run_below(whole).stat().st_mtime_ns, cli.trajectory(whole)) == before
 
 
+def test_a_spec_may_be_checked_without_training(cli: Any) -> None:
+    assert cli("train", "tiny.json", "--check").stdout.startswith(
+        "ok: tiny, plain, seed 0: 240 steps, to be trained in"
+    )
+    assert "train.lr" in cli.refused("train", "tiny.json", "--check", "--set", "train.lr=-1")
+    assert not (cli.folder / "runs").exists()
+
+
 def test_a_second_run_can_be_refused(cli: Any, whole: Path) -> None:
     assert "already holds a run" in cli.refused("train", "tiny.json", "--out", str(whole), "--no-resume")
 

@@ -1,7 +1,6 @@
 """Strategies against a baseline: how much sooner, and for how much less, with bounds where runs are censored.
 
-What enters: runs of one experiment that differ in strategy and seed only. What leaves: a :class:`Comparison`, which
-prints as a table. A saving in steps only is not a saving, so FLOPs, seconds and joules stand beside it.
+A saving in steps only is not a saving, so FLOPs, seconds and joules stand beside it.
 """
 
 from __future__ import annotations
@@ -9,20 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from unplateau.analysis.runs import EVENTS, Event, RunSummary, read_figures, records
+from unplateau.analysis.columns import Cell, mark
+from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, summaries
 from unplateau.analysis.survival import Bounded, known, logrank_p, median_ratio, median_time, range_of
 from unplateau.errors import SpecError, suggest
-from unplateau.store import RunRecord
 
+BASELINE = "plain"
+"""The strategy that others are compared with unless another is named."""
 Measure = Literal["steps", "train_flops", "seconds", "joules"]
-
 MEASURES: dict[Measure, str] = {"steps": "steps", "train_flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
 
 SAME_FOR_ALL = ("recipe", "task", "model", "cut")
-
 SAME_IN_TRAINING = ("batch_size", "lr")
 
 
@@ -39,19 +37,33 @@ class Saving:
     spread: Bounded | None
     pairs: int
 
+    @property
+    def cell(self) -> Cell:
+        """The ratio, and below it the range over several pairs; ``?`` where it is not known."""
+        if self.ratio is None:
+            return Cell("?")
+        middle = self.ratio.shown(digits=1)
+        spread = self.spread.shown(digits=1) if self.spread and self.pairs > 1 else ""
+        return Cell(middle, spread if spread != middle else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        ratio, spread = (bound.as_dict() if bound else None for bound in (self.ratio, self.spread))
+        return {"pairs": self.pairs, "ratio": ratio, "range": spread}
+
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """One strategy. ``times``: median step of each event. ``savings`` and ``p`` are empty for the baseline itself.
+    """One strategy. ``times``: median step of each milestone. ``savings`` and ``p`` are empty for the baseline itself.
 
     ``p``: two-sided log-rank test against the baseline, None below three runs a side.
     """
 
     strategy: str
     runs: tuple[RunSummary, ...]
-    times: Mapping[Event, Bounded]
-    savings: Mapping[Event, Mapping[Measure, Saving]]
-    p: Mapping[Event, float | None]
+    times: Mapping[Milestone, Bounded]
+    savings: Mapping[Milestone, Mapping[Measure, Saving]]
+    p: Mapping[Milestone, float | None]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -63,9 +75,9 @@ class StrategyComparison:
         """Runs without their last step; they count as censored where they stopped."""
         return sum(not run.finished for run in self.runs)
 
-    def n_reached(self, event: Event) -> int:
+    def n_reached(self, milestone: Milestone) -> int:
         """Runs that are not censored."""
-        return sum(run.reached(event) is not None for run in self.runs)
+        return sum(run.reached(milestone) is not None for run in self.runs)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; see :meth:`Bounded.as_dict` for bounds."""
@@ -73,19 +85,16 @@ class StrategyComparison:
             "strategy": self.strategy,
             "seeds": list(self.seeds),
             "unfinished": self.unfinished,
-            **{event: self._event_dict(event) for event in EVENTS},
+            **{milestone: self._milestone_dict(milestone) for milestone in MILESTONES},
         }
 
-    def _event_dict(self, event: Event) -> dict[str, Any]:
+    def _milestone_dict(self, milestone: Milestone) -> dict[str, Any]:
         return {
-            "reached": self.n_reached(event),
-            "censored": len(self.runs) - self.n_reached(event),
-            "step": self.times[event].as_dict(),
-            "savings": {
-                name: {"pairs": saving.pairs, "ratio": _json(saving.ratio), "range": _json(saving.spread)}
-                for name, saving in self.savings.get(event, {}).items()
-            },
-            "logrank_p": self.p.get(event),
+            "reached": self.n_reached(milestone),
+            "censored": len(self.runs) - self.n_reached(milestone),
+            "step": self.times[milestone].as_dict(),
+            "savings": {name: saving.as_dict() for name, saving in self.savings.get(milestone, {}).items()},
+            "logrank_p": self.p.get(milestone),
         }
 
 
@@ -118,20 +127,20 @@ class Comparison:
         notes.append(f"joules: {'; '.join(self.energy_methods)}")
         if any(one.unfinished for one in self.strategies):
             notes.append("*: unfinished runs, censored where they stopped")
-        return "\n\n".join([*(_text_table(self, event) for event in EVENTS), "\n".join(notes)])
+        return "\n\n".join([*(_text_table(self, milestone) for milestone in MILESTONES), "\n".join(notes)])
 
 
-def compare(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path], baseline: str = "plain") -> Comparison:
+def compare(runs: Runs, baseline: str = BASELINE) -> Comparison:
     """Compares the strategies among these runs (records, run directories, or folders of them) with ``baseline``.
 
     Raises SpecError if there is no run, none of the baseline, two of the same strategy and seed, or if runs differ in
     more than strategy, seed and length.
     """
-    return compare_figures([read_figures(record) for record in records(runs)], baseline)
+    return compare_summaries(summaries(runs), baseline)
 
 
-def compare_figures(runs: Sequence[RunSummary], baseline: str = "plain") -> Comparison:
-    """The same for runs whose figures have been read."""
+def compare_summaries(runs: Sequence[RunSummary], baseline: str = BASELINE) -> Comparison:
+    """The same for runs that have been summarised."""
     groups = by_strategy(runs, baseline)
     if baseline not in groups:
         raise SpecError(f"baseline: no run of strategy '{baseline}'{suggest(baseline, groups)}")
@@ -139,7 +148,7 @@ def compare_figures(runs: Sequence[RunSummary], baseline: str = "plain") -> Comp
     return Comparison(runs[0].recipe, baseline, tuple(compared))
 
 
-def by_strategy(runs: Sequence[RunSummary], first: str = "plain") -> dict[str, tuple[RunSummary, ...]]:
+def by_strategy(runs: Sequence[RunSummary], first: str = BASELINE) -> dict[str, tuple[RunSummary, ...]]:
     """Runs of one experiment in order of seed, by strategy: ``first``, then the others by when they escape.
 
     Raises SpecError if the runs cannot be compared.
@@ -165,19 +174,13 @@ def experiment(run: RunSummary) -> dict[str, str]:
     return {name: json.dumps(value, sort_keys=True) for name, value in shared.items()}
 
 
-def time_of(run: RunSummary, event: Event) -> Bounded:
-    """Step of the event; beyond the last step for a censored run."""
-    step = run.reached(event)
-    return Bounded.above(run.steps) if step is None else Bounded.exactly(step)
-
-
-def cost_of(run: RunSummary, event: Event, measure: Measure) -> Bounded | None:
-    """Cost to reach the event; more than all that was spent for a censored run; None if it was not recorded."""
-    to_event = run.costs_to[event]
-    value = getattr(run.costs if to_event is None else to_event, measure)
+def cost_of(run: RunSummary, milestone: Milestone, measure: Measure) -> Bounded | None:
+    """Cost to reach the milestone; more than all that was spent for a censored run; None if it was not recorded."""
+    to_there = run.costs_to[milestone]
+    value = getattr(run.costs if to_there is None else to_there, measure)
     if value is None:
         return None
-    return Bounded.above(value) if to_event is None else Bounded.exactly(value)
+    return Bounded.above(value) if to_there is None else Bounded.exactly(value)
 
 
 def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
@@ -193,20 +196,22 @@ def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
 
 
 def _strategy(name: str, runs: tuple[RunSummary, ...], baseline: tuple[RunSummary, ...]) -> StrategyComparison:
-    times = {event: median_time([time_of(run, event) for run in runs]) for event in EVENTS}
+    times = {there: median_time([run.time_of(there) for run in runs]) for there in MILESTONES}
     if runs is baseline:
         return StrategyComparison(name, runs, times, {}, {})
-    savings = {event: {measure: _saving(runs, baseline, event, measure) for measure in MEASURES} for event in EVENTS}
+    savings = {there: {what: _saving(runs, baseline, there, what) for what in MEASURES} for there in MILESTONES}
     p = {
-        event: logrank_p([time_of(run, event) for run in runs], [time_of(run, event) for run in baseline])
-        for event in EVENTS
+        there: logrank_p([run.time_of(there) for run in runs], [run.time_of(there) for run in baseline])
+        for there in MILESTONES
     }
     return StrategyComparison(name, runs, times, savings, p)
 
 
-def _saving(runs: Sequence[RunSummary], baseline: Sequence[RunSummary], event: Event, measure: Measure) -> Saving:
-    ours = {run.seed: cost for run in runs if (cost := cost_of(run, event, measure)) is not None}
-    theirs = {run.seed: cost for run in baseline if (cost := cost_of(run, event, measure)) is not None}
+def _saving(
+    runs: Sequence[RunSummary], baseline: Sequence[RunSummary], milestone: Milestone, measure: Measure
+) -> Saving:
+    ours = {run.seed: cost for run in runs if (cost := cost_of(run, milestone, measure)) is not None}
+    theirs = {run.seed: cost for run in baseline if (cost := cost_of(run, milestone, measure)) is not None}
     ratios = [theirs[seed].over(ours[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     if ratios or not ours or not theirs:
         return Saving(median_ratio(ratios), range_of(ratios), len(ratios))
@@ -215,37 +220,30 @@ def _saving(runs: Sequence[RunSummary], baseline: Sequence[RunSummary], event: E
 
 def _order(runs: Sequence[RunSummary]) -> tuple[tuple[bool, float], ...]:
     """Sorts by escape, exact before bound, then by completion."""
-    times = [median_time([time_of(run, event) for run in runs]) for event in EVENTS]
+    times = [median_time([run.time_of(there) for run in runs]) for there in MILESTONES]
     return tuple((not time.exact, time.low) for time in times)
 
 
-def _text_table(comparison: Comparison, event: Event) -> str:
-    head = [event, "reached", "step", *(f"{unit} x" for unit in MEASURES.values()), "p"]
-    rows = [head, *(_text_row(one, event) for one in comparison.strategies)]
+def _text_table(comparison: Comparison, milestone: Milestone) -> str:
+    head = [milestone, "reached", "step", *(f"{unit} x" for unit in MEASURES.values()), "p"]
+    rows = [head, *(_text_row(one, milestone) for one in comparison.strategies)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def _text_row(one: StrategyComparison, event: Event) -> list[str]:
-    name = one.strategy + ("*" if one.unfinished else "")
-    ratios = [saving.ratio.shown(digits=1) if saving.ratio else "?" for saving in one.savings.get(event, {}).values()]
-    p = one.p.get(event)
-    reached = f"{one.n_reached(event)} of {len(one.runs)}"
-    cells = [name, reached, one.times[event].shown(), *(ratios or ["" for _ in MEASURES])]
+def _text_row(one: StrategyComparison, milestone: Milestone) -> list[str]:
+    name = one.strategy + mark(one.runs)
+    ratios = [saving.cell.text for saving in one.savings.get(milestone, {}).values()]
+    p = one.p.get(milestone)
+    reached = f"{one.n_reached(milestone)} of {len(one.runs)}"
+    cells = [name, reached, one.times[milestone].shown(), *(ratios or ["" for _ in MEASURES])]
     return [*cells, "" if p is None else f"{p:.2g}"]
-
-
-def _json(quantity: Bounded | None) -> dict[str, Any] | None:
-    return quantity.as_dict() if quantity else None
-
-
-BASELINE = "plain"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of each run, and for each experiment that has plain runs a comparison with them."""
+    """All runs in numbers, and for each experiment that has plain runs a comparison with them."""
 
     runs: tuple[RunSummary, ...]
     comparisons: tuple[Comparison, ...]
@@ -258,19 +256,14 @@ class Summary:
         }
 
 
-def summarise(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path]) -> Summary:
-    """Figures of these runs (records, run directories, or folders of them), ordered by experiment, strategy and seed.
+def summarise(runs: Runs) -> Summary:
+    """These runs in numbers (records, run directories, or folders of them), ordered by experiment, strategy and seed.
 
     Raises SpecError if there is no run, or if an experiment has two runs of the same strategy and seed.
     """
-    figures = [read_figures(record) for record in records(runs)]
     groups: dict[tuple[str, ...], list[RunSummary]] = {}
-    for run in sorted(figures, key=lambda run: (run.recipe, run.strategy, run.seed)):
+    for run in sorted(summaries(runs), key=lambda run: (run.recipe, run.strategy, run.seed)):
         groups.setdefault(tuple(experiment(run).values()), []).append(run)
     ordered = [run for members in groups.values() for run in members]
-    compared = [
-        compare_figures(members, BASELINE)
-        for members in groups.values()
-        if any(run.strategy == BASELINE for run in members)
-    ]
-    return Summary(tuple(ordered), tuple(compared))
+    with_baseline = [members for members in groups.values() if BASELINE in {run.strategy for run in members}]
+    return Summary(tuple(ordered), tuple(map(compare_summaries, with_baseline)))

@@ -1,25 +1,27 @@
-"""One run's figures: when it escaped and completed, what that cost, what the probes said.
+"""One run in numbers: when it escaped and completed, what that cost, what the probes said.
 
-What enters: a run record, finished or not. What leaves: a :class:`RunSummary`, from which all tables and comparisons
-are made, so that every reader quotes the same numbers.
+All tables, figures and comparisons are made from a :class:`RunSummary`, so that every reader quotes the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from unplateau.analysis.survival import Bounded
 from unplateau.errors import SpecError
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.plateau.progress import WINDOW, completion_step, escape_step
 from unplateau.store import RunRecord, find_runs, load_run
 
-Event = Literal["escape", "completion"]
-EVENTS: tuple[Event, ...] = ("escape", "completion")
+Milestone = Literal["escape", "completion"]
+MILESTONES: tuple[Milestone, ...] = ("escape", "completion")
+BLOCK = 3
+"""The block whose scores are quoted: the third, as in Fu et al. 2024, or the last of a shallower model."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,10 @@ class Costs:
     seconds: float | None
     joules: float | None
 
-    def as_dict(self) -> dict[str, float | None]:
-        """Plain JSON values."""
-        return {name: getattr(self, name) for name in COST_NAMES}
-
-
-COST_NAMES = ("steps", "rows", "tokens", "train_flops", "seconds", "joules")
-
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The figures of one run.
+    """One run in numbers.
 
     ``steps``: last logged step. ``escape_step``, ``completion_step``: None if censored, i.e. not reached by ``steps``.
     ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else means
@@ -69,21 +64,33 @@ class RunSummary:
     plateau_weights_score: tuple[float, ...]
     plateaus: tuple[Plateau, ...]
     costs: Costs
-    costs_to: dict[Event, Costs | None]
+    costs_to: dict[Milestone, Costs | None]
     energy_method: str
 
-    def reached(self, event: Event) -> int | None:
-        """Step of the event, None if censored."""
-        return self.escape_step if event == "escape" else self.completion_step
+    @property
+    def block(self) -> int:
+        """Index into its scores of the block that is quoted."""
+        return min(BLOCK, len(self.weights_score) - 1)
+
+    def quoted(self, scores: Sequence[float]) -> float | None:
+        """The score of that block, None without probes."""
+        return scores[self.block] if scores else None
+
+    def reached(self, milestone: Milestone) -> int | None:
+        """Step of the milestone, None if censored."""
+        return self.escape_step if milestone == "escape" else self.completion_step
+
+    def time_of(self, milestone: Milestone) -> Bounded:
+        """The same as a time: beyond the last step for a censored run."""
+        step = self.reached(milestone)
+        return Bounded.above(self.steps) if step is None else Bounded.exactly(step)
 
     def as_dict(self) -> dict[str, Any]:
         """The run's entry in ``summary.json``."""
-        totals = {name: value for name, value in self.costs.as_dict().items() if name != "steps"}
-        to_event = {f"to_{event}": costs.as_dict() if (costs := self.costs_to[event]) else None for event in EVENTS}
         return {
             **{name: getattr(self, name) for name in _PLAIN},
-            **totals,
-            **to_event,
+            **asdict(self.costs),
+            **{f"to_{name}": asdict(costs) if (costs := self.costs_to[name]) else None for name in MILESTONES},
             "weights_score": list(self.weights_score),
             "plateau_weights_score": list(self.plateau_weights_score),
             "plateaus": [plateau.as_dict() for plateau in self.plateaus],
@@ -97,8 +104,19 @@ _PLAIN = (
 )
 
 
-def records(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path]) -> list[RunRecord]:
-    """Run records from records, run directories, or folders of these. Raises SpecError if there is none."""
+Runs = RunRecord | str | Path | Sequence[RunRecord | str | Path]
+"""Run records, run directories, or folders of these."""
+Groups = Mapping[str, tuple[RunSummary, ...]]
+"""The runs of each strategy, in the order in which they are shown."""
+
+
+def summaries(runs: Runs) -> list[RunSummary]:
+    """All these runs in numbers. Raises SpecError if there is none."""
+    return [summarise_run(record) for record in records(runs)]
+
+
+def records(runs: Runs) -> list[RunRecord]:
+    """The records of these runs, each once. Raises SpecError if there is none."""
     given = [runs] if isinstance(runs, RunRecord | str | Path) else list(runs)
     found: dict[Path, RunRecord] = {}
     for one in given:
@@ -109,10 +127,10 @@ def records(runs: RunRecord | str | Path | Sequence[RunRecord | str | Path]) -> 
     return list(found.values())
 
 
-def read_figures(record: RunRecord) -> RunSummary:
-    """The figures of one run; definitions of escape and completion in ``unplateau.plateau``."""
+def summarise_run(record: RunRecord) -> RunSummary:
+    """One run in numbers; definitions of escape and completion in ``unplateau.plateau``."""
     steps, progress = record.history.column("progress")
-    where: dict[Event, int | None] = {
+    where: dict[Milestone, int | None] = {
         "escape": _whole(escape_step(steps, progress)),
         "completion": _whole(completion_step(steps, progress)),
     }
@@ -123,7 +141,7 @@ def read_figures(record: RunRecord) -> RunSummary:
         seed=record.seed,
         cut=record.cut,
         finished=record.done is not None,
-        steps=last_step(record),
+        steps=_last_step(record),
         escape_step=where["escape"],
         completion_step=where["completion"],
         final_progress=_final(record, "progress"),
@@ -133,13 +151,13 @@ def read_figures(record: RunRecord) -> RunSummary:
         weights_score=tuple(record.history.last("weights_score", ())),
         plateau_weights_score=_score_before(record, where["escape"]),
         plateaus=_plateaus(record),
-        costs=_costs_at(record, last_step(record)),
-        costs_to={event: None if (step := where[event]) is None else _costs_at(record, step) for event in EVENTS},
+        costs=_costs_at(record, _last_step(record)),
+        costs_to={name: None if step is None else _costs_at(record, step) for name, step in where.items()},
         energy_method=str(record.history.last("energy_method", "none")),
     )
 
 
-def last_step(record: RunRecord) -> int:
+def _last_step(record: RunRecord) -> int:
     """The newest logged step, 0 before the first row."""
     return int(record.history.last("step", 0))
 
@@ -175,4 +193,4 @@ def _plateaus(record: RunRecord) -> tuple[Plateau, ...]:
 def _costs_at(record: RunRecord, step: int) -> Costs:
     """Cumulative costs at the first row from this step on (rows and costs are logged at the same steps)."""
     row = next((row for row in record.history if row["step"] >= step), {})
-    return Costs(steps=step, **{name: row.get(name) for name in COST_NAMES if name != "steps"})
+    return Costs(step, *(row.get(name) for name in ("rows", "tokens", "train_flops", "seconds", "joules")))

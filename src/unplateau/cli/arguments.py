@@ -1,7 +1,7 @@
-"""Arguments of one command, read by tyro from the command's signature and docstring.
+"""Arguments of one command, read by tyro from the command's signature and docstring; what several commands share.
 
-What enters: a function and its arguments as strings. What leaves: the call, ready to be made, so that the command's
-own errors are not mixed with those of parsing. What tyro would say in a box becomes one line.
+Parsing gives a call that is ready to be made, so that the command's own errors are not mixed with those of parsing.
+What tyro would say in a box becomes one line.
 """
 
 from __future__ import annotations
@@ -14,13 +14,51 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
+from tyro.conf import Positional, UseAppendAction, arg
 
 from unplateau.errors import SpecError, suggest
 
 Command = Callable[..., int | None]
+
+RecipeOrFile = Annotated[str, Positional, arg(metavar="RECIPE|SPEC")]
+Settings = Annotated[tuple[str, ...], arg(name="set", metavar="A.B=VALUE"), UseAppendAction]
+Folder = Annotated[Path, arg(metavar="DIR")]
+PositionalFolder = Annotated[Path, Positional, arg(metavar="DIR")]
+TaskFile = Annotated[Path, arg(metavar="TASK.(yaml|json)")]
+LabelWords = Annotated[str | None, arg(metavar="A,B,...")]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    r"""How prompts are written, for language models.
+
+    Args:
+        template: one pair, such as "{item}: {label}\n", where \n is a line break
+        labels: words for the labels, with commas; default: the task's own, else A, B, C ...
+    """
+
+    template: str = r"{item} {label}\n"
+    labels: LabelWords = None
+
+    @property
+    def pair(self) -> str:
+        """The template with its line breaks."""
+        return self.template.replace(r"\n", "\n")
+
+    @property
+    def label_words(self) -> tuple[str, ...] | None:
+        """The labels one by one."""
+        return None if self.labels is None else tuple(self.labels.split(","))
+
+
+Worded = Annotated[PromptOptions, arg(name="")]
+ASKED_PLAINLY = PromptOptions()
+"""The default."""
 
 
 def parse(command: Command, name: str, arguments: list[str]) -> Callable[[], int | None] | None:

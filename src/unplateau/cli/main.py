@@ -1,56 +1,69 @@
 """The command line: finds the command, runs it, and turns every failure into one line and an exit code.
 
-What enters: arguments. What leaves: output, and 0 (done), 2 (wrong input) or 1 (anything else). A command's module is
-imported when the command is used, so that ``unplateau --help`` needs neither torch nor a terminal library.
+A command's module is imported when the command is used, so that ``unplateau --help`` needs neither torch nor a terminal
+library.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
-from unplateau.cli.failures import explain, tell, warnings_told
-from unplateau.errors import SpecError, suggest
+from unplateau.cli.console import one_line
+from unplateau.errors import SpecError, UnplateauError, suggest
 
 COMMANDS = {
-    "demo": "the whole story on rendered images: table, report.html, summary.json",
-    "reproduce": "a documented result again, from nothing",
-    "train": "one run of a recipe or of a spec file",
-    "sweep": "many runs: every combination of settings, times seeds",
-    "probe": "what the layers of a trained model know, ours or a language model's",
-    "trajectory": "a language model along its own training: accuracy, scores, plateaus",
-    "plateaus": "where any training log (CSV or JSON lines) is flat, and until when",
-    "compare": "strategies against a baseline: what each of them saves",
-    "report": "one self-contained HTML page about runs",
-    "ls": "the runs below a folder and how far they are",
-    "show": "one run: spec, machine, plateaus, costs",
-    "data": "language data: list, fetch, verify packages (WordNet, corpora, tokenizers)",
-    "doctor": "what this machine offers: device, threads, energy counters, disk",
-    "prepare": "encodes images ahead of time",
+    "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
+    "reproduce": ("running", "a documented result again, from nothing"),
+    "train": ("running", "one run of a recipe or of a spec file"),
+    "sweep": ("running", "many runs: every combination of settings, times seeds"),
+    "probe": ("looking", "what the layers of a trained model know, ours or a language model's"),
+    "trajectory": ("looking", "a language model along its own training: accuracy, scores, plateaus"),
+    "plateaus": ("reading", "where any training log (CSV or JSON lines) is flat, and until when"),
+    "compare": ("reading", "strategies against a baseline: what each of them saves"),
+    "report": ("reading", "one self-contained HTML page about runs"),
+    "ls": ("reading", "the runs below a folder and how far they are"),
+    "show": ("reading", "one run: spec, machine, plateaus, costs"),
+    "data": ("machine", "language data: list, fetch, verify packages (WordNet, corpora, tokenizers)"),
+    "doctor": ("machine", "what this machine offers: device, threads, energy counters, disk"),
+    "prepare": ("machine", "encodes images ahead of time"),
 }
+"""Where each command is defined, and what it is for."""
 HELP = ("-h", "--help", "help")
+DEBUG, NO_IMPORT = "--debug", "--no-import"
+"""Flags of the whole program, which may stand anywhere."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the user is told. ``page`` names the page in ``docs/errors``, if there is one."""
+
+    message: str
+    exit_code: int
+    page: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs ``argv`` (the process's arguments by default) and returns the exit code. ``--debug`` may stand anywhere."""
+    """Runs ``argv`` (the process's arguments by default) and returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in given
-    if "--no-import" in given:
-        from unplateau.config import refuse_imports  # noqa: PLC0415 (pydantic is not needed for the overview)
-
-        refuse_imports()
     warnings_told()
     try:
-        code = run([argument for argument in given if argument not in ("--debug", "--no-import")])
+        if NO_IMPORT in given:
+            from unplateau import config  # noqa: PLC0415 (pydantic)
+
+            config.refuse_imports()
+        code = run([argument for argument in given if argument not in (DEBUG, NO_IMPORT)])
         sys.stdout.flush()  # here, where a closed pipe can still be caught
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         return 1
     except (Exception, KeyboardInterrupt) as error:
-        if debug:
+        if DEBUG in given:
             raise
         failure = explain(error)
         tell(failure)
@@ -72,14 +85,14 @@ def run(arguments: list[str]) -> int:
         raise SpecError(f"unknown {what} '{name}'{suggest(name, COMMANDS)}")
     from unplateau.cli.arguments import parse  # noqa: PLC0415 (tyro is not needed for the overview)
 
-    command = parse(getattr(import_module(f"unplateau.cli.{name}"), name), name, rest)
+    command = parse(getattr(import_module(f"unplateau.cli.{COMMANDS[name][0]}"), name), name, rest)
     return 0 if command is None else command() or 0
 
 
 def overview() -> str:
     """The help text of the whole program."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: unplateau COMMAND [OPTIONS]",
@@ -89,6 +102,48 @@ def overview() -> str:
             *lines,
             "",
             "unplateau COMMAND --help explains one command; --debug, anywhere, shows the traceback of an error;",
-            "--version names the version. Exit codes: 0 done, 2 wrong input, 1 anything else.",
+            "--no-import, anywhere, refuses specs that name code outside unplateau; --version names the version.",
+            "Exit codes: 0 done, 2 wrong input, 1 anything else.",
         ]
     )
+
+
+def explain(error: BaseException) -> Failure:
+    """One clear line for this exception; an unexpected one is named as such."""
+    if isinstance(error, UnplateauError):
+        return Failure(one_line(str(error)), error.exit_code, error.page)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("interrupted", 1)
+    if isinstance(error, MemoryError):
+        return Failure("out of memory; a smaller batch or model needs less", 1)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return Failure(one_line(f"{place}{error.strerror or error}"), 1, "storage")
+    if type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic"):
+        from unplateau import config  # noqa: PLC0415 (pydantic is loaded already)
+
+        return Failure(config.one_line(error), 2, "spec")  # type: ignore[arg-type]
+    kind = type(error).__name__
+    return Failure(one_line(f"unexpected {kind}: {error} (--debug shows where)"), 1)
+
+
+def tell(failure: Failure) -> None:
+    """The line on standard error; people at a terminal also see which page explains it."""
+    hint = f"  (see docs/errors/{failure.page}.md)" if failure.page and sys.stderr.isatty() else ""
+    if hint and not os.environ.get("NO_COLOR"):
+        hint = f"\x1b[2m{hint}\x1b[0m"
+    print(f"unplateau: {failure.message}{hint}", file=sys.stderr)
+
+
+def warnings_told() -> None:
+    """Sends the package's warnings to standard error, one line each."""
+    logger = logging.getLogger("unplateau")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+
+
+class _Warnings(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is at that moment: a progress bar may have put itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"unplateau: {one_line(record.getMessage())}", file=sys.stderr)

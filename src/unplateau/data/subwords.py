@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unplateau.errors import DataError, MissingExtraError
+from unplateau.errors import DataError, missing_extra
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def train_subwords(texts: Sequence[str], size: int) -> Subwords:
     try:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise MissingExtraError("byte-pair pieces need tokenizers: pip install 'unplateau[text]'") from error
+        raise missing_extra("byte-pair pieces need tokenizers", "text") from error
     letters = sorted({letter for text in texts for letter in text if not letter.isspace()})
     if not letters:
         raise DataError("byte-pair pieces: there is no text to learn them from")

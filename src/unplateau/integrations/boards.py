@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from unplateau.errors import DataError, MissingExtraError
+from unplateau.errors import DataError, missing_extra
 from unplateau.files import read_rows
 from unplateau.history import History, Row
 from unplateau.plateau.detect import Plateau, find_plateaus
@@ -65,7 +65,7 @@ def write_tensorboard(
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtraError("write_tensorboard needs tensorboard: pip install 'unplateau[tensorboard]'") from error
+        raise missing_extra("write_tensorboard needs tensorboard", "tensorboard") from error
     rows = rows_of(run)
     with SummaryWriter(str(folder)) as writer:
         for row in rows:
@@ -94,7 +94,7 @@ def write_wandb(
     try:
         import wandb  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtraError("write_wandb needs wandb: pip install 'unplateau[wandb]'") from error
+        raise missing_extra("write_wandb needs wandb", "wandb") from error
     rows = rows_of(run)
     settings = dict(run.spec) if config is None and isinstance(run, RunRecord) else dict(config or {})
     Path(folder).mkdir(parents=True, exist_ok=True)

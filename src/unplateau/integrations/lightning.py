@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unplateau.errors import MissingExtraError, SpecError
+from unplateau.errors import SpecError, missing_extra
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.watch import Scores, Watch
 from unplateau.plateau.detect import Plateau
@@ -26,7 +26,7 @@ from unplateau.strategies.base import Strategy
 try:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 except ImportError as error:
-    raise MissingExtraError("this needs lightning: pip install 'unplateau[lightning]'") from error
+    raise missing_extra("this needs lightning", "lightning") from error
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from unplateau.errors import CheckpointError, MissingExtraError, SpecError
+from unplateau.errors import CheckpointError, SpecError, missing_extra
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.tokens import TokenStrategy
@@ -27,7 +27,7 @@ try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 except ImportError as error:
-    raise MissingExtraError("the Trainer needs transformers and accelerate: pip install 'unplateau[hf]'") from error
+    raise missing_extra("the Trainer needs transformers and accelerate", "hf") from error
 
 HEADS = "unplateau_heads.safetensors"
 

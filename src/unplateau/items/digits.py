@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unplateau.errors import MissingExtraError
+from unplateau.errors import missing_extra
 from unplateau.items.base import ItemSource
 from unplateau.layout import Vectors
 
@@ -57,7 +57,7 @@ def _scans() -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise MissingExtraError("Digits needs scikit-learn: pip install 'unplateau[digits]'") from error
+        raise missing_extra("Digits needs scikit-learn", "digits") from error
     scans = load_digits()
     digits = torch.from_numpy(scans.target.astype(np.int64))
     return torch.from_numpy(scans.data.astype(np.float32)), digits[:, None]

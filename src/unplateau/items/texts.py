@@ -19,7 +19,7 @@ from unplateau.data.corpora import load_texts
 from unplateau.data.lexicon import grouped
 from unplateau.data.subwords import train_subwords
 from unplateau.data.texts import LabelledTexts
-from unplateau.errors import DataError, MissingExtraError, SpecError, suggest
+from unplateau.errors import DataError, SpecError, missing_extra, suggest
 from unplateau.items.base import ItemSource
 from unplateau.layout import Tokens, Vectors
 from unplateau.tensors import pad_tokens
@@ -164,7 +164,7 @@ def _sentence_vectors(source: LabelledText) -> Tensor:
         from sklearn.decomposition import TruncatedSVD  # noqa: PLC0415 (an extra)
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtraError("sentence vectors need scikit-learn: pip install 'unplateau[text]'") from error
+        raise missing_extra("sentence vectors need scikit-learn", "text") from error
     texts, train = source.texts(), source.split("train").tolist()
     frequencies = TfidfVectorizer(sublinear_tf=True).fit([texts[item] for item in train])
     n_known = len(frequencies.vocabulary_)

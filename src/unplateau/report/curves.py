@@ -1,17 +1,14 @@
-"""Which panels a report has, and what is in them.
-
-What enters: the figures and histories of runs, by strategy. What leaves: panels in the order of the report.
-"""
+"""Which panels a report has, in its order, and what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
-from unplateau.analysis.runs import RunSummary
+from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.plateau.progress import Floats, trailing_means
 from unplateau.report.panels import (
     MOST_COLUMNS,
@@ -24,12 +21,6 @@ from unplateau.report.panels import (
 )
 from unplateau.report.style import Look, looks, printable
 
-BLOCK = 3
-"""The block whose scores are quoted: the third, as in Fu et al. 2024, or the last of a shallower model."""
-
-Groups = Mapping[str, tuple[RunSummary, ...]]
-"""The runs of each strategy, in the order in which they are shown."""
-
 
 def all_panels(groups: Groups) -> list[AnyPanel]:
     """The panels of a report; those of scores are left out for strategies without probes."""
@@ -39,11 +30,6 @@ def all_panels(groups: Groups) -> list[AnyPanel]:
     panels += [_curves(groups, name, look[name], measure) for measure in ("loss", "accuracy") for name in groups]
     panels += [_scores(groups, name, look[name], part) for part in ("weights", "context") for name in with_probes]
     return [*panels, *(_layers(groups, name, look[name]) for name in with_probes)]
-
-
-def block_of(run: RunSummary) -> int:
-    """Index into a run's scores of the block that is quoted."""
-    return min(BLOCK, len(run.weights_score) - 1)
 
 
 def layer_name(layer: int) -> str:
@@ -160,7 +146,7 @@ def _last_step(groups: Groups) -> float:
 
 def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "context"]) -> CurvePanel:
     runs = [run for run in groups[name] if run.weights_score]
-    block = block_of(runs[0])
+    block = runs[0].block
     lines, controls = (
         tuple(_score_line(run, f"{part}_{column}", block) for run in runs) for column in ("score", "control")
     )

@@ -1,13 +1,62 @@
-"""What a report says about how its runs were made: task, model, training, machine, versions."""
+"""What a report says beside its curves: how its runs were made, and two tables of what came of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from unplateau.report.curves import Groups
+from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, mark, results_caption
+from unplateau.analysis.compare import MEASURES, Comparison, StrategyComparison
+from unplateau.analysis.runs import MILESTONES, Groups
 from unplateau.report.finding import seeds_words
 from unplateau.report.style import printable, spoken
+
+
+@dataclass(frozen=True)
+class Table:
+    """``groups``: headings over several columns, with how many. ``rows``: a heading and its cells."""
+
+    name: str
+    caption: str
+    groups: tuple[tuple[str, int], ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def results_table(groups: Groups) -> Table:
+    """One row for each strategy: when it escaped and completed, what it knows, what the whole run cost."""
+    runs = [run for members in groups.values() for run in members]
+    over = [column.group if isinstance(column.group, str) else column.group(runs) for column in RESULTS]
+    return Table(
+        name="When, how well, at what cost",
+        caption=results_caption(groups),
+        groups=tuple((heading, len(list(same))) for heading, same in groupby(over)),
+        columns=tuple(column.heading for column in RESULTS),
+        rows=tuple(
+            (printable(name) + mark(members), tuple(column.cell(members) for column in RESULTS))
+            for name, members in groups.items()
+        ),
+    )
+
+
+def savings_table(comparison: Comparison) -> Table | None:
+    """How many times less each strategy cost than the baseline; None if there is nothing to compare."""
+    baseline, *others = comparison.strategies
+    if not others:
+        return None
+    tested = any(p is not None for one in others for p in one.p.values())
+    columns = (*MEASURES.values(), *(("log-rank p",) if tested else ()))
+    return Table(
+        name=f"Savings against {printable(baseline.strategy)}",
+        caption=f"Cost of {printable(baseline.strategy)} divided by cost of the strategy, up to the event: above 1 the "
+        f"strategy is cheaper. Median over seeds in common, below it the range over seeds; > and < are bounds, because "
+        f"runs ended before they got there; ? is unknown.",
+        groups=tuple((f"to {milestone}", len(columns)) for milestone in MILESTONES),
+        columns=columns * len(MILESTONES),
+        rows=tuple((printable(one.strategy), _saving_cells(one, tested)) for one in others),
+    )
 
 
 def facts(groups: Groups) -> list[tuple[str, str]]:
@@ -51,6 +100,15 @@ def provenance(groups: Groups) -> list[tuple[str, list[str]]]:
         ),
         ("Run directories", [str(run.record.path) for run in runs]),
     ]
+
+
+def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
+    cells: list[Cell] = []
+    for milestone in MILESTONES:
+        cells += [saving.cell for saving in one.savings[milestone].values()]
+        p = one.p[milestone]
+        cells += [Cell(UNKNOWN if p is None else f"{p:.2g}")] if tested else []
+    return tuple(cells)
 
 
 def _kind(config: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The report: one HTML file that opens without a network.
 
-What enters: runs of one experiment. What leaves: a file that holds its pictures and styles, runs no script, and asks
-nothing of any server, so that it can be mailed, archived and opened in ten years.
+It holds its pictures and styles, runs no script, and asks nothing of any server, so that it can be mailed, archived and
+opened in ten years.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from unplateau.analysis.compare import Comparison, by_strategy, compare_figures
-from unplateau.analysis.runs import RunSummary, read_figures, records
+from unplateau.analysis.columns import results_csv
+from unplateau.analysis.compare import BASELINE, by_strategy, compare_summaries
+from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
 from unplateau.files import write_whole
-from unplateau.report.curves import Groups, all_panels, block_of
-from unplateau.report.facts import facts, provenance
+from unplateau.layout import CUTS, HOW_CUT
+from unplateau.report.curves import all_panels
+from unplateau.report.facts import facts, provenance, results_table, savings_table
 from unplateau.report.finding import finding
 from unplateau.report.panels import AnyPanel
 from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
 from unplateau.report.style import INK, LINE, MUTED, printable
-from unplateau.report.tables import results_table, savings_table
-
-BASELINE = "plain"
 
 
 @dataclass(frozen=True)
@@ -38,35 +37,46 @@ class Picture:
     svg: Markup
 
 
-def write_report(runs: Any, path: str | Path) -> Path:
+def write_report(runs: Runs, path: str | Path) -> Path:
     """Writes the report on these runs (records, run directories, or folders of them) and returns its path.
 
     Raises SpecError if there is no run, if runs differ in more than strategy, seed and length, or if two have the same
     strategy and seed; StorageError if the system refuses to write.
     """
-    groups = by_strategy([read_figures(record) for record in records(runs)], BASELINE)
     path = Path(path)
-    write_whole(path, page(groups).encode("utf-8", errors="replace"))
+    write_whole(path, page(by_strategy(summaries(runs))).encode("utf-8", errors="replace"))
+    return path
+
+
+def write_results(runs: Runs, path: str | Path) -> Path:
+    """Writes the columns of the report's first table as CSV, one row a run, and returns the path.
+
+    Raises as :func:`write_report`.
+    """
+    path = Path(path)
+    groups = by_strategy(summaries(runs))
+    write_whole(path, results_csv([run for members in groups.values() for run in members]).encode())
     return path
 
 
 def page(groups: Groups) -> str:
     """The report as HTML."""
     runs = [run for members in groups.values() for run in members]
-    comparison = compare_figures(runs, BASELINE) if BASELINE in groups else None
+    comparison = compare_summaries(runs) if BASELINE in groups else None
     scored = [run for run in runs if run.weights_score]
     return _template().render(
         title=f"Learning plateaus: {printable(runs[0].recipe)}",
         finding=finding(groups, comparison),
-        tables=_tables(groups, comparison),
+        tables=[table for table in (results_table(groups), comparison and savings_table(comparison)) if table],
         pictures=_pictures(all_panels(groups)),
         prompts=shown_prompts(groups),
-        held_out=all(run.record.task.get("holds_out_items", True) for members in groups.values() for run in members),
+        held_out=all(run.record.task.get("holds_out_items", True) for run in runs),
         facts=facts(groups),
         provenance=provenance(groups),
         specs=[(printable(name), _json(members[0])) for name, members in groups.items()],
-        block=block_of(scored[0]) if scored else None,
+        block=scored[0].block if scored else None,
         cut=runs[0].cut,
+        cuts={cut: HOW_CUT[cut] for cut in CUTS if cut != "item" or cut == runs[0].cut},
         progress=runs[0].record.floors.progress,
     )
 
@@ -92,11 +102,6 @@ def _pictures(panels: list[AnyPanel]) -> dict[str, list[Picture]]:
     for number, panel in enumerate(panels):
         kinds.setdefault(panel.kind, []).append(Picture(panel.title, inline_svg(panel, f"p{number}")))
     return kinds
-
-
-def _tables(groups: Groups, comparison: Comparison | None) -> list[Any]:
-    savings = savings_table(comparison) if comparison else None
-    return [results_table(groups), *([savings] if savings else [])]
 
 
 def _json(run: RunSummary) -> str:

@@ -1,7 +1,6 @@
 """What a figure shows, as numbers: the part of it that can be tested, read aloud and written to CSV.
 
-What enters: lines and levels. What leaves: panels, one small multiple each; ``contents`` makes them and ``plots``
-draws them.
+A panel is one small multiple; ``curves`` makes them and ``plots`` draws them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Draws panels with matplotlib's objects, never its global state, and saves them.
+"""Draws panels with matplotlib's objects, never its global state, so that nobody else's settings change a figure.
 
-What enters: panels, or runs. What leaves: figures that nobody else's settings can change, the same bytes each time.
+The same runs give the same bytes each time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from unplateau.analysis.compare import by_strategy
-from unplateau.analysis.runs import read_figures, records
+from unplateau.analysis.runs import Runs, summaries
 from unplateau.errors import SpecError, suggest
 from unplateau.files import write_whole
-from unplateau.report.curves import Groups, all_panels
+from unplateau.report.curves import all_panels
 from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
 
@@ -31,16 +31,16 @@ MOST_ACROSS = 3
 _ESCAPE: dict[str, Any] = {"marker": "v", "markersize": 8, "color": INK, "linestyle": "none", "zorder": 5}
 
 
-def figures(runs: Any) -> dict[str, Figure]:
+def figures(runs: Runs) -> dict[str, Figure]:
     """One figure of small multiples for each kind of panel, by name, ready for print.
 
     ``runs``: as for :func:`unplateau.analysis.compare.compare`. Names: ``progress-by-step``, ``progress-by-compute``,
     ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``.
     """
-    return {kind: compose(panels) for kind, panels in _by_kind(_groups(runs)).items()}
+    return {kind: compose(panels) for kind, panels in _by_kind(runs).items()}
 
 
-def save_figures(runs: Any, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
     """Writes each of :func:`figures` as ``<folder>/<name>.<format>``; format ``csv`` writes its numbers.
 
     Raises SpecError for an unknown format, StorageError if the system refuses to write.
@@ -49,7 +49,7 @@ def save_figures(runs: Any, folder: str | Path, formats: Sequence[str] = ("png",
         if name not in FORMATS:
             raise SpecError(f"figures: unknown format '{name}'{suggest(name, FORMATS)}")
     written = []
-    for kind, panels in _by_kind(_groups(runs)).items():
+    for kind, panels in _by_kind(runs).items():
         figure = compose(panels) if set(formats) - {"csv"} else None
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
@@ -226,12 +226,8 @@ def _draw_heat(panel: HeatPanel, ax: Axes) -> None:
     bar.set_ticks([low, *ticks], labels=["chance", *(f"{tick:.1f}" for tick in ticks)])
 
 
-def _groups(runs: Any) -> Groups:
-    return by_strategy([read_figures(record) for record in records(runs)])
-
-
-def _by_kind(groups: Groups) -> dict[str, list[AnyPanel]]:
+def _by_kind(runs: Runs) -> dict[str, list[AnyPanel]]:
     kinds: dict[str, list[AnyPanel]] = {}
-    for panel in all_panels(groups):
+    for panel in all_panels(by_strategy(summaries(runs))):
         kinds.setdefault(panel.kind, []).append(panel)
     return kinds

@@ -1,7 +1,6 @@
 """Two real prompts as people can see them: items, labels, and what the model guessed before and after its escape.
 
-What enters: ``prompts.npz`` of a run and the guesses in the histories. What leaves: pictures as data URIs or items in
-words, the rule that the prompt hides, and rows of guesses.
+They come from ``prompts.npz`` of a run and from the guesses in the histories.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from unplateau import store
-from unplateau.analysis.runs import RunSummary
+from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.errors import RunDirectoryError
-from unplateau.report.curves import Groups
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
 

@@ -1,7 +1,6 @@
 """How figures look: one palette that survives colour blindness and grey print, sizes for a phone's width.
 
-What enters: nothing. What leaves: a context in which matplotlib draws the same bytes for everyone, whatever their own
-settings, and in which those settings are left as they were.
+Matplotlib draws the same bytes for everyone, whatever their own settings, which are left as they were.
 """
 
 from __future__ import annotations

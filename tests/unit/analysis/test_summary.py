@@ -6,7 +6,7 @@ import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau.analysis.compare import summarise
-from unplateau.analysis.runs import read_figures, records
+from unplateau.analysis.runs import records, summarise_run
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.store import COSTS, METRICS
 
@@ -34,7 +34,7 @@ def test_has_what_people_script_against(demo):
 
 
 def test_escape_and_completion_are_where_the_curve_falls(demo):
-    for run, made in zip(map(read_figures, demo), DEMO, strict=True):
+    for run, made in zip(map(summarise_run, demo), DEMO, strict=True):
         assert run.steps == made.steps
         if made.falls is None:
             assert run.escape_step is None
@@ -45,33 +45,33 @@ def test_escape_and_completion_are_where_the_curve_falls(demo):
 
 
 def test_costs_to_an_event_are_those_of_its_step(demo):
-    run = read_figures(demo[-1])
+    run = summarise_run(demo[-1])
     assert run.costs_to["escape"].train_flops == pytest.approx(run.escape_step * DEMO[-1].flops_per_step)
     assert run.costs_to["escape"].rows == 64 * run.escape_step
     assert run.costs_to["escape"].seconds < run.costs_to["completion"].seconds < run.costs.seconds
 
 
 def test_scores_on_the_plateau_are_older_than_the_escape(demo):
-    run = read_figures(demo[-1])
+    run = summarise_run(demo[-1])
     steps, scores = run.record.history.column("weights_score")
     last = max(step for step in steps if step < run.escape_step)
     assert list(run.plateau_weights_score) == scores[steps.index(last)]
-    stuck = read_figures(demo[0])
+    stuck = summarise_run(demo[0])
     assert stuck.plateau_weights_score == stuck.weights_score
 
 
 def test_a_plateau_that_the_run_ended_on_has_not_ended(demo):
-    assert [plateau.ended for plateau in read_figures(demo[0]).plateaus] == [False]
-    assert [plateau.ended for plateau in read_figures(demo[-1]).plateaus] == [True]
+    assert [plateau.ended for plateau in summarise_run(demo[0]).plateaus] == [False]
+    assert [plateau.ended for plateau in summarise_run(demo[-1]).plateaus] == [True]
 
 
 def test_progress_read_from_accuracy(tmp_path):
-    run = read_figures(make_run(tmp_path, MadeRun(falls=700, progress="accuracy")))
+    run = summarise_run(make_run(tmp_path, MadeRun(falls=700, progress="accuracy")))
     assert run.plateaus[0].level == pytest.approx(0.25, abs=0.03)
 
 
 def test_an_unfinished_run_is_censored_where_it_stopped(tmp_path):
-    run = read_figures(make_run(tmp_path, MadeRun(falls=1500, steps=300, finished=False)))
+    run = summarise_run(make_run(tmp_path, MadeRun(falls=1500, steps=300, finished=False)))
     assert not run.finished
     assert run.steps == 300
     assert run.escape_step is None

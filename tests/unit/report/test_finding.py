@@ -1,19 +1,17 @@
 """The finding in sentences."""
 
-import math
-
 import pytest
 
 from run_directories import DEMO, MadeRun, make_runs
-from unplateau.analysis.compare import by_strategy, compare_figures
-from unplateau.analysis.runs import read_figures
+from unplateau.analysis.compare import by_strategy, compare_summaries
+from unplateau.analysis.runs import summarise_run
 from unplateau.analysis.survival import Bounded
-from unplateau.report.finding import finding, ratio_words, with_unit
+from unplateau.report.finding import finding, ratio_words
 
 
 def said(folder, made):
-    runs = [read_figures(record) for record in make_runs(folder, made)]
-    comparison = compare_figures(runs) if any(run.strategy == "plain" for run in runs) else None
+    runs = [summarise_run(record) for record in make_runs(folder, made)]
+    comparison = compare_summaries(runs) if any(run.strategy == "plain" for run in runs) else None
     return " ".join(finding(by_strategy(runs), comparison))
 
 
@@ -68,24 +66,3 @@ def test_a_slower_strategy_is_called_slower(tmp_path):
 )
 def test_claims_no_more_than_is_known(ratio, text):
     assert ratio_words(ratio, "steps") == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0.00 J"),
-        (900, "900 J"),
-        (999.7, "1,000 J"),
-        (1234, "1.23 kJ"),
-        (5e12, "5.00 TJ"),
-        (46e9, "46.0 GJ"),
-        (1e30, "1,000,000,000 ZJ"),
-    ],
-)
-def test_units(value, text):
-    assert with_unit(value, "J") == text
-
-
-def test_no_value_is_a_dash():
-    assert not any(letter.isalnum() for letter in with_unit(None, "J"))
-    assert math.isinf(Bounded.above(1).high)

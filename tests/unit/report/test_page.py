@@ -9,7 +9,7 @@ import pytest
 from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau import store
 from unplateau.analysis.compare import by_strategy
-from unplateau.analysis.runs import read_figures
+from unplateau.analysis.runs import summarise_run
 from unplateau.errors import RunDirectoryError, SpecError, StorageError
 from unplateau.items.words import Words
 from unplateau.report import write_report
@@ -156,7 +156,7 @@ def test_a_run_without_a_single_row(tmp_path):
 
 def test_guesses_before_the_escape_and_at_the_end(tmp_path):
     runs = make_runs(tmp_path, [MadeRun(), MadeRun("mixed", 0), MadeRun("mixed", 1, 600)])
-    first, second = shown_prompts(by_strategy([read_figures(record) for record in runs]))
+    first, second = shown_prompts(by_strategy([summarise_run(record) for record in runs]))
     assert first.rule == "The label follows the scale."
     assert [row.when.split(" (")[0] for row in first.guesses] == [
         "at the start, step 0",

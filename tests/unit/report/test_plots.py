@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from run_directories import LAYERS, MadeRun, make_run, make_runs
 from unplateau.analysis.compare import by_strategy
-from unplateau.analysis.runs import read_figures
+from unplateau.analysis.runs import summarise_run
 from unplateau.errors import SpecError
 from unplateau.plateau.progress import trailing_means
 from unplateau.report import figures, save_figures
@@ -28,7 +28,7 @@ def runs(tmp_path_factory):
 
 
 def panels_of(records):
-    return all_panels(by_strategy([read_figures(record) for record in records]))
+    return all_panels(by_strategy([summarise_run(record) for record in records]))
 
 
 def test_a_figure_of_each_kind_with_a_panel_for_each_strategy(runs):
@@ -71,7 +71,7 @@ def test_every_format_is_written(runs, tmp_path):
 
 def test_alt_texts_state_the_numbers(runs):
     loss = next(panel for panel in panels_of(runs) if (panel.kind, panel.strategy) == ("loss", "mixed"))
-    escape = read_figures(runs[1]).escape_step
+    escape = summarise_run(runs[1]).escape_step
     assert f"escape at step {escape:,}" in loss.alt
     assert "Bayes-optimal" in loss.alt or "bayes-optimal" in loss.alt
     assert all(panel.alt for panel in panels_of(runs))

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from unplateau.data import Package, members, package_named, read_member
-from unplateau.errors import DataError, MissingExtraError, SpecError
+from unplateau.errors import DataError, SpecError, missing_extra
 from unplateau.files import cache_dir, held, lock_of, staged
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
@@ -115,7 +115,7 @@ def _transformers() -> Any:
     try:
         return import_module("transformers")
     except ImportError as error:
-        raise MissingExtraError("language models need transformers: pip install 'unplateau[hf]'") from error
+        raise missing_extra("language models need transformers", "hf") from error
 
 
 def _check_place(where: str | Path) -> None:
@@ -206,7 +206,7 @@ def packaged_folder(package: Package, transformers: Any) -> Path:
         return folder
     (member,) = (one for one in members(package) if one.endswith(".gguf"))
     if find_spec("gguf") is None:
-        raise MissingExtraError(f"{package.name} is stored as GGUF: pip install 'unplateau[hf]'")
+        raise missing_extra(f"{package.name} is stored as GGUF", "hf")
     with held(lock_of(folder)):
         if not folder.is_dir():
             with staged(folder) as made:

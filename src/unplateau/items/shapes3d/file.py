@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unplateau.errors import DataError, MissingExtraError
+from unplateau.errors import DataError, missing_extra
 from unplateau.files import Arrays, cached
 from unplateau.items.shapes3d.images import FACTORS, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import axes_of_images, rounded
@@ -112,7 +112,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         import h5py  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise MissingExtraError("Shapes3DFile needs h5py: pip install 'unplateau[h5]'") from error
+        raise missing_extra("Shapes3DFile needs h5py", "h5") from error
     try:
         with h5py.File(path, "r", rdcc_nbytes=2**26) as file:
             yield file

@@ -14,10 +14,8 @@ from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditional
 
 from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
 from unplateau.cli.arguments import parse
-from unplateau.cli.failures import explain
-from unplateau.cli.main import main
-from unplateau.cli.probe import probe
-from unplateau.cli.trajectory import trajectory
+from unplateau.cli.looking import probe, trajectory
+from unplateau.cli.main import explain, main
 from unplateau.data import archive_path, package_named
 from unplateau.items.words import Words
 

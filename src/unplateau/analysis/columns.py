@@ -1,0 +1,116 @@
+"""Columns of results: the report's table, the table at a terminal and ``results.csv`` are made from the one list here.
+
+A column is a value of one run. How the values of several seeds become one cell is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from unplateau.analysis.runs import Groups, RunSummary
+from unplateau.analysis.survival import Bounded, median_time
+
+UNKNOWN = "–"  # noqa: RUF001
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and a smaller line below it."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One value of a run; to show another one, append it to ``RESULTS``.
+
+    ``name``: at a terminal and in ``results.csv``. ``heading``: in the report, below ``group``, which spans neighbours
+    that share it. ``value``: None where it is not known, a bound where the run ended too early. ``unit``: of SI; values
+    are then shown with a prefix, such as 5.00 TFLOP.
+    """
+
+    name: str
+    heading: str
+    group: str | Callable[[Sequence[RunSummary]], str]
+    value: Callable[[RunSummary], float | Bounded | None]
+    unit: str = ""
+
+    def cell(self, runs: Sequence[RunSummary]) -> Cell:
+        """Over seeds: the Kaplan-Meier median of times, and how many got there; else the median, and the range."""
+        known = [value for run in runs if (value := self.value(run)) is not None]
+        times = [value for value in known if isinstance(value, Bounded)]
+        if times:
+            return Cell(median_time(times).shown(), f"{sum(time.exact for time in times)} of {len(runs)}")
+        numbers = [value for value in known if not isinstance(value, Bounded)]
+        if not numbers:
+            return Cell(UNKNOWN)
+        if self.unit:
+            return Cell(with_unit(median(numbers), self.unit))
+        low, middle, high = (f"{number:.2f}" for number in (min(numbers), median(numbers), max(numbers)))
+        return Cell(middle, f"{low} to {high}" if low != high else "")
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    """``5.00 TFLOP``, ``900 J``; a dash where there is no value."""
+    if value is None:
+        return UNKNOWN
+    power = 0 if value < 1000 else min(len(_PREFIXES) - 1, int(math.log10(value) // 3))
+    scaled = value / 1000**power
+    digits = 0 if scaled >= 99.5 else 1 if scaled >= 9.95 else 2
+    return f"{scaled:,.{digits}f} {_PREFIXES[power]}{unit}"
+
+
+def which_score(runs: Sequence[RunSummary]) -> str:
+    """``weights score, block 3, cut self``: no score is shown without its cut."""
+    blocks = [run.block for run in runs if run.weights_score]
+    return f"weights score, block {max(blocks)}, cut {runs[0].cut}" if blocks else "no probes"
+
+
+RESULTS: list[Column] = [
+    Column("escape", "escape", "step of", lambda run: run.time_of("escape")),
+    Column("completion", "completion", "step of", lambda run: run.time_of("completion")),
+    Column("accuracy", "accuracy", "final", lambda run: run.final_accuracy),
+    Column("score: plateau", "on the plateau", which_score, lambda run: run.quoted(run.plateau_weights_score)),
+    Column("score: end", "at the end", which_score, lambda run: run.quoted(run.weights_score)),
+    Column("FLOPs", "training FLOPs", "whole run", lambda run: run.costs.train_flops, "FLOP"),
+    Column("time", "time", "whole run", lambda run: run.costs.seconds, "s"),
+    Column("energy", "energy", "whole run", lambda run: run.costs.joules, "J"),
+]
+
+
+def mark(runs: Sequence[RunSummary]) -> str:
+    """What follows the name of a strategy with unfinished runs."""
+    return "" if all(run.finished for run in runs) else "*"
+
+
+def results_caption(groups: Groups) -> str:
+    """What the columns mean, on these runs."""
+    runs = [run for members in groups.values() for run in members]
+    caption = (
+        f"Medians over seeds; > means that too few runs got there before they ended. Accuracy of the two exact "
+        f"predictors: no-context {fmean(runs[0].record.floors.no_context_accuracy):.2f}, "
+        f"Bayes-optimal {runs[0].bayes_accuracy:.2f}. Joules: {'; '.join(sorted({run.energy_method for run in runs}))}."
+    )
+    if all(run.finished for run in runs):
+        return caption
+    return f"{caption} *: with unfinished runs, counted as censored where they stopped."
+
+
+def results_csv(runs: Sequence[RunSummary]) -> str:
+    """One row a run; empty where a value is not known, as an escape of a run that ended before it, after ``steps``."""
+    text = io.StringIO()
+    columns = [f"{column.name} ({column.unit})" if column.unit else column.name for column in RESULTS]
+    writer = csv.writer(text)
+    writer.writerow(["recipe", "strategy", "seed", "steps", "cut", *columns])
+    for run in runs:
+        values = [column.value(run) for column in RESULTS]
+        cells = [(value.low if value.exact else None) if isinstance(value, Bounded) else value for value in values]
+        writer.writerow([run.recipe, run.strategy, run.seed, run.steps, run.cut, *cells])
+    return text.getvalue()

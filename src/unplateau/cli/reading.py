@@ -1,0 +1,215 @@
+"""Commands that read logs and run directories: ``plateaus``, ``compare``, ``report``, ``ls``, ``show``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from unplateau.cli.arguments import Folder, PositionalFolder
+from unplateau.cli.console import duration, number, print_facts, print_json, print_table
+from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.files import is_held
+from unplateau.store import LOCK, RunRecord, find_runs, load_run
+
+if TYPE_CHECKING:
+    from unplateau.analysis.runs import RunSummary
+
+Log = Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")]
+Folders = Annotated[tuple[Path, ...], Positional, arg(metavar="DIR [DIR ...]")]
+Run = Annotated[Path, Positional, arg(metavar="RUN")]
+
+
+def plateaus(
+    file: Log,
+    /,
+    *,
+    value: Annotated[str, arg(metavar="COL")],
+    step: Annotated[str, arg(metavar="COL")] = "step",
+    floor: float | None = None,
+    ceiling: float | None = None,
+    direction: Literal["min", "max"] = "min",
+    json: bool = False,
+) -> None:
+    """Finds the learning plateaus of a curve: flat parts after which learning goes on, or that it stops in.
+
+    Prints one line for each, or "no plateau found". With --json a list of start, end, level, ended (false: the log
+    stops on it) and interval (low, high) of the end; an open high end is null.
+
+    Args:
+        file: a CSV file with a header, or a file of JSON lines
+        value: column of the curve, such as a loss
+        step: column of the steps
+        floor: value of a model that has not learned, in the units of the curve (such as ln 4 for four labels)
+        ceiling: best value that can be reached
+        direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy)
+        json: print JSON instead of words
+    """
+    from unplateau.plateau.detect import find_plateaus  # noqa: PLC0415 (scipy)
+    from unplateau.tables import read_curve  # noqa: PLC0415 (numpy)
+
+    curve = read_curve(file, step=step, value=value)
+    for note in curve.notes:
+        print(f"unplateau: {file}: {note}", file=sys.stderr)
+    found = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=direction)
+    if json:
+        print_json([plateau.as_dict() for plateau in found])
+        return
+    for plateau in found:
+        print(plateau)
+    if not found:
+        print("no plateau found")
+
+
+def compare(
+    folder: PositionalFolder, /, *, baseline: str = "plain", json: Annotated[bool, arg(name="json")] = False
+) -> None:
+    """Compares the strategies among the runs below a folder with a baseline.
+
+    Steps to escape and to completion are medians over seeds; "> N" where runs ended before they got there. Ratios are
+    cost of the baseline / cost of the strategy, in steps, training FLOPs, seconds and joules.
+
+    Args:
+        folder: a folder of run directories that differ in strategy and seed only
+        baseline: name of the strategy that the others are compared with
+        json: print JSON instead of tables
+    """
+    from unplateau.analysis.compare import compare as compare_runs  # noqa: PLC0415
+
+    comparison = compare_runs(folder, baseline)
+    if json:
+        print_json(comparison.as_dict())
+    else:
+        print(comparison)
+
+
+def report(
+    folders: Folders,
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="FILE")] = Path("report.html"),
+    figures: Folder | None = None,
+    format_: Annotated[Literal["png", "svg", "pdf"], arg(name="format")] = "png",
+    csv: bool = False,
+) -> None:
+    """Writes a report about the runs below these folders: one HTML file that opens without a network.
+
+    Args:
+        folders: run directories, or folders of them, that differ in strategy and seed only
+        out: the HTML file to write
+        figures: also write each figure into this folder
+        format_: file format of these figures
+        csv: also write the numbers of each figure as CSV, into the folder of the figures
+    """
+    from unplateau.report import save_figures, write_report, write_results  # noqa: PLC0415 (matplotlib)
+
+    if not folders:
+        raise SpecError("report: DIR is missing")
+    if csv and figures is None:
+        raise SpecError("--csv: it needs --figures FOLDER to say where to")
+    print(write_report(folders, out))
+    if figures is not None:
+        for path in save_figures(folders, figures, (format_, "csv") if csv else (format_,)):
+            print(path)
+        if csv:
+            print(write_results(folders, figures / "results.csv"))
+
+
+def ls(folder: PositionalFolder = Path("runs"), /) -> None:
+    """Lists the runs below a folder: strategy, seed, step, progress, and whether they are done.
+
+    Progress is 0 on the plateau and 1 at the Bayes-optimal predictor. An interrupted run is resumed by the command
+    that began it.
+
+    Args:
+        folder: a folder of run directories
+    """
+    print_runs(find_runs(folder))
+
+
+def print_runs(paths: Sequence[Path]) -> None:
+    """A table with a row for each run; one that cannot be read is listed as damaged."""
+    if paths:
+        print_table(("recipe", "strategy", "seed", "step", "progress", "state", "directory"), [*map(_row, paths)])
+
+
+def _row(path: Path) -> tuple[str, ...]:
+    try:
+        record = load_run(path)
+        total = int(record.spec["train"]["steps"])
+    except (RunDirectoryError, KeyError, TypeError):
+        return ("?", "?", "?", "?", "-", "damaged", str(path))
+    step = f"{record.history.last('step', 0)}/{total}"
+    progress = number(record.history.last("progress"))
+    return (record.recipe, record.strategy, str(record.seed), step, progress, state_of(record), str(path))
+
+
+def state_of(record: RunRecord) -> str:
+    """``done``, ``running`` or ``interrupted``."""
+    if record.done is not None:
+        return "done"
+    return "running" if is_held(record.path / LOCK) else "interrupted"
+
+
+def show(run: Run, /) -> None:
+    """Shows one run: spec, versions, machine, plateaus, escape, completion and costs.
+
+    Escape is the first step from which the 100-step mean of progress stays at 0.2 or above, completion the same at 0.9.
+
+    Args:
+        run: a run directory, such as runs/demo/plain/seed-0-0123456789
+    """
+    import yaml  # noqa: PLC0415
+
+    from unplateau.analysis.runs import summarise_run  # noqa: PLC0415 (scipy)
+
+    record = load_run(run)
+    summary = summarise_run(record)
+    print_facts([*_identity(record), *_results(summary), *_costs(summary)])
+    for title in ("versions", "machine"):
+        print(f"\n{title}")
+        facts = record.env.get(title) or {}
+        print_facts([(f"  {name}", "-" if value is None else str(value)) for name, value in facts.items()])
+    spec = yaml.safe_dump(dict(record.spec), sort_keys=False, default_flow_style=None, width=100)
+    print("\n".join(["", "spec", *(f"  {line}" for line in spec.splitlines())]))
+
+
+def _identity(record: RunRecord) -> list[tuple[str, str]]:
+    """Which run this is and how far."""
+    return [
+        ("run", f"{record.recipe}, {record.strategy}, seed {record.seed}"),
+        ("state", f"{state_of(record)}, step {record.history.last('step', 0)} of {record.spec['train']['steps']}"),
+        ("command", str(record.env["run"].get("command", "-"))),
+    ]
+
+
+def _results(run: RunSummary) -> list[tuple[str, str]]:
+    """What it has learned and when. Scores are under the cut that is named."""
+    scores = " ".join(number(score) for score in run.weights_score) or "-"
+    return [
+        ("escape", _when(run.escape_step, run.steps)),
+        ("completion", _when(run.completion_step, run.steps)),
+        *(("plateau", str(plateau).removeprefix("plateau ")) for plateau in run.plateaus),
+        ("progress", f"{number(run.final_progress)} on {run.final_on} items"),
+        ("accuracy", f"{number(run.final_accuracy)}; Bayes-optimal {number(run.bayes_accuracy)}"),
+        ("weights score", f"{scores} (layers 0 to {max(0, len(run.weights_score) - 1)}, cut {run.cut})"),
+    ]
+
+
+def _costs(run: RunSummary) -> list[tuple[str, str]]:
+    """What its training has taken, probes excluded."""
+    spent = run.costs
+    joules = "-" if spent.joules is None else f"{spent.joules:.4g} J"
+    return [
+        ("training FLOPs", "-" if spent.train_flops is None else f"{spent.train_flops:.3g}"),
+        ("training time", "-" if spent.seconds is None else duration(spent.seconds)),
+        ("energy", f"{joules} ({run.energy_method})"),
+    ]
+
+
+def _when(step: int | None, last: int) -> str:
+    """``step 1600``, or ``not by step 2000`` for a run that never got there."""
+    return f"not by step {last}" if step is None else f"step {step}"

@@ -1,0 +1,299 @@
+"""Commands that train: ``demo``, ``reproduce``, ``train``, ``sweep``, and the story that runs of an experiment tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from unplateau.cli.arguments import Folder, RecipeOrFile, Settings
+from unplateau.cli.console import ProgressDisplay, display, duration, one_line, print_table
+from unplateau.errors import SpecError, suggest
+
+if TYPE_CHECKING:
+    from unplateau.recipes import Experiment
+    from unplateau.store import RunRecord
+    from unplateau.train.spec import RunSpec
+
+SUFFIXES = (".yaml", ".yml", ".json")
+ENGINES = ("local",)
+Card = Annotated[Literal["language"], Positional, arg(metavar="CARD")]
+Axes = Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction]
+
+
+def demo(
+    *,
+    out: Folder = Path("runs/demo"),
+    seeds: int = 2,
+    first_seed: int = 0,
+    workers: int = 2,
+    set_: Settings = (),
+) -> int:
+    """Trains the demo plainly and with four strategies, then prints what each one saved.
+
+    Images of one object in a room; a prompt hides whether its size or its shape decides the label. 1,500 steps a run,
+    one thread each. Writes report.html and summary.json; the same command again resumes, or skips what is done.
+
+    Args:
+        out: folder for run directories, report.html and summary.json
+        seeds: number of seeds for each strategy
+        first_seed: the lowest seed; the others follow it
+        workers: runs at a time, one thread each
+        set_: change one key of the spec in all runs, e.g. train.steps=300 for a quicker look
+    """
+    from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
+
+    return run_experiments(experiments("demo"), set_, seeds_from(first_seed, seeds), out=out, workers=workers)
+
+
+def reproduce(
+    card: Card,
+    /,
+    *,
+    scale: Literal["cpu", "paper"] = "cpu",
+    only: Literal["words", "word-selection", "labelled-text"] | None = None,
+    out: Folder = Path("runs/language"),
+    seeds: int | None = None,
+    first_seed: int = 100,
+    workers: int = 2,
+    set_: Settings = (),
+) -> int:
+    """Trains every recipe of a card plainly and with four strategies, and prints what each one saved.
+
+    language: words whose topic or length decides the label, words to be selected by their topic, and sentences whose
+    genre decides the label. Writes report.html and summary.json for each recipe; the same command again resumes, or
+    skips what is done.
+
+    Args:
+        card: language
+        scale: cpu (the two recipes on words, which need no download, and 3 seeds: a quarter of an hour on two cores)
+            or paper (all three, 10 seeds, four times the steps: hours)
+        only: one recipe; labelled-text needs `unplateau data get brown`
+        out: folder for run directories and reports, one for each recipe
+        seeds: number of seeds for each strategy; default: as the scale says
+        first_seed: the lowest seed; the others follow it
+        workers: runs at a time, one thread each
+        set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
+    """
+    from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
+
+    wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
+    return run_experiments(
+        experiments(card, scale=scale, only=only), set_, wanted, out=out, workers=workers, apart=True
+    )
+
+
+def train(
+    spec: RecipeOrFile,
+    /,
+    *,
+    set_: Settings = (),
+    seed: int | None = None,
+    out: Folder = Path("runs"),
+    resume: bool = True,
+    device: str = "auto",
+    threads: int | None = None,
+    check: bool = False,
+) -> None:
+    """Trains one run; the same command again resumes it, or does nothing when it is finished.
+
+    Ctrl-C and SIGTERM save a checkpoint first.
+
+    Args:
+        spec: name of a recipe (demo, digits), or a .yaml or .json file with the keys of a run
+        set_: change one key of the spec, e.g. train.steps=300, strategy=mixed+component-loss, task.n_mappings=null
+        seed: decides initial weights and batches; default: that of the spec
+        out: folder that run directories are made in
+        resume: go on where an earlier process stopped; with --no-resume an existing run is refused
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
+        threads: CPU threads of PyTorch; default: its own choice
+        check: only check the spec, its data, and that its strategy fits, and train nothing
+    """
+    import torch  # noqa: PLC0415
+
+    from unplateau import store  # noqa: PLC0415
+    from unplateau.store import RunState  # noqa: PLC0415
+    from unplateau.train.loop import choose_device  # noqa: PLC0415
+    from unplateau.train.loop import train as train_run  # noqa: PLC0415
+    from unplateau.train.observers import default_observers  # noqa: PLC0415
+
+    run = given_spec(spec, set_, seed)
+    if threads is not None:
+        if threads < 1:
+            raise SpecError(f"--threads: must be at least 1 (got {threads})")
+        torch.set_num_threads(threads)
+    choose_device(device)  # a wrong name is refused before anything is begun
+    folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
+    if check:
+        run.check(where=_origin(spec, set_))
+        print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
+        return
+    if resume and (folder / store.DONE).exists():
+        print(f"finished before: {_how_it_ended(store.load_run(folder))}")
+        return
+    run.check(where=_origin(spec, set_))
+    with display() as show:
+        state = RunState(name, folder, run.train.steps)
+        show(0, state)
+        observers = (*default_observers(run), ProgressDisplay(show, state, run.train.eval_every))
+        record = train_run(run, out=out, device=device, resume=resume, observers=observers)
+    print(f"done: {_how_it_ended(record)}")
+
+
+def sweep(
+    spec: RecipeOrFile,
+    /,
+    *,
+    axis: Axes = (),
+    set_: Settings = (),
+    seeds: int = 1,
+    first_seed: int = 0,
+    engine: str = "local",
+    workers: int = 2,
+    threads: int = 1,
+    device: str = "auto",
+    out: Folder = Path("runs"),
+) -> int:
+    """Trains every combination of the axes' values, times seeds, several runs at a time.
+
+    The same command again skips what is finished and resumes what is not. When a run fails the others go on.
+
+    Args:
+        spec: name of a recipe (demo, digits), or a .yaml or .json file with the keys of a run
+        axis: a key of the spec and its values, e.g. strategy=plain,mixed or train.lr=1e-3,1e-2
+        set_: change one key of the spec in all runs, e.g. train.steps=300
+        seeds: number of seeds for each combination
+        first_seed: the lowest seed; the others follow it
+        engine: local (processes on this machine)
+        workers: runs at a time
+        threads: CPU threads of each run
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
+        out: folder that run directories are made in
+    """
+    if engine not in ENGINES:
+        raise SpecError(f"--engine: '{engine}' is not available in this version{suggest(engine, ENGINES)}")
+    from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
+    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
+
+    specs = expand(given_spec(spec, set_), [read_axis(text) for text in axis], seeds_from(first_seed, seeds))
+    records, code = run_all(specs, out=out, workers=workers, threads=threads, device=device)
+    print_runs([record.path for record in records])
+    return code
+
+
+def given_spec(name: str, settings: Sequence[str], seed: int | None = None) -> RunSpec:
+    """The recipe or the spec file of this name, with settings. Raises SpecError, one line, if something is wrong."""
+    from unplateau import recipes  # noqa: PLC0415 (torch)
+    from unplateau.train.spec import read_spec, spec_of, with_settings  # noqa: PLC0415
+
+    is_file = name.endswith(SUFFIXES)
+    spec = with_given(read_spec(Path(name)) if is_file else spec_of(recipes.recipe(name)), settings)
+    return spec if seed is None else with_settings(spec, [("seed", seed)])
+
+
+def _origin(name: str, settings: Sequence[str]) -> str:
+    """Where a fault of a spec is: in its file, unless settings changed what is written there."""
+    return name if name.endswith(SUFFIXES) and not settings else ""
+
+
+def with_given(spec: RunSpec, settings: Sequence[str]) -> RunSpec:
+    """The spec with settings as ``--set`` gives them. Raises SpecError, one line, if something is wrong."""
+    from unplateau.train.spec import read_value, split_setting, with_settings  # noqa: PLC0415 (torch)
+
+    pairs = [split_setting(text) for text in settings]
+    return with_settings(spec, [(key, read_value(value, where=key)) for key, value in pairs])
+
+
+def seeds_from(first: int, count: int) -> range:
+    """``count`` seeds from ``first`` on. Raises SpecError if that is none, or a negative one."""
+    if count < 1 or first < 0:
+        raise SpecError(f"--seeds must be at least 1 and --first-seed at least 0 (got {count} and {first})")
+    return range(first, first + count)
+
+
+def run_experiments(
+    experiments: Sequence[Experiment],
+    settings: Sequence[str],
+    seeds: range,
+    *,
+    out: Path,
+    workers: int,
+    apart: bool = False,
+) -> int:
+    """Trains each experiment with settings, tells its story, and returns the exit code.
+
+    ``apart``: each story has a folder of its own, named after the recipe.
+    """
+    chosen = [replace(one, plain=with_given(one.plain, settings)) for one in experiments]
+    for one in chosen:
+        one.plain.check()  # all of them, before the first run
+    codes = []
+    for one in chosen:
+        records, code = run_all(one.specs(seeds), out=out, workers=workers, threads=1, device="auto")
+        codes.append(code)
+        if records and apart:
+            print(f"\n{one.plain.recipe}\n")
+        if records:
+            tell_story([record.path for record in records], out / one.plain.recipe if apart else out)
+    return max(codes)
+
+
+def run_all(
+    specs: Sequence[RunSpec], *, out: Path, workers: int, threads: int, device: str
+) -> tuple[list[RunRecord], int]:
+    """The finished runs, and 1 if any failed: each is named on standard error, after the progress."""
+    from unplateau.store import RunRecord  # noqa: PLC0415
+    from unplateau.sweep.local import run_many  # noqa: PLC0415 (torch)
+    from unplateau.sweep.process import RunFailure  # noqa: PLC0415
+
+    with display(len(specs)) as show:
+        results = run_many(specs, out=out, workers=workers, threads=threads, device=device, on_change=show)
+    failures = [one for one in results if isinstance(one, RunFailure)]
+    for failure in failures:
+        print(f"unplateau: {failure.name}: {one_line(failure.message)}", file=sys.stderr)
+    if failures:
+        print(f"unplateau: {len(failures)} of {len(results)} runs failed", file=sys.stderr)
+    return [one for one in results if isinstance(one, RunRecord)], 1 if failures else 0
+
+
+def tell_story(runs: Sequence[Path], out: Path) -> None:
+    """What the runs of one experiment have shown: prints a table, and writes and names a report and a summary."""
+    from unplateau.analysis.columns import RESULTS, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
+    from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
+    from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
+    from unplateau.report import write_report  # noqa: PLC0415 (matplotlib)
+    from unplateau.report.style import printable  # noqa: PLC0415
+
+    summary = summarise(runs)
+    groups = by_strategy(summary.runs)
+    compared = [one for comparison in summary.comparisons for one in comparison.strategies]
+    ratios: dict[tuple[str, str], str] = {
+        (one.strategy, there): saving["steps"].cell.text for one in compared for there, saving in one.savings.items()
+    }
+    head = ["strategy"]
+    rows = {name: [printable(name) + mark(members)] for name, members in groups.items()}
+    for column in RESULTS:
+        head.append(column.name)
+        for name, row in rows.items():
+            row.append(column.cell(groups[name]).text)
+        if column.name in MILESTONES:  # beside a step, how many times sooner it is than that of the baseline
+            head.append("x")
+            for name, row in rows.items():
+                row.append(ratios.get((name, column.name), ""))
+    print_table(head, rows.values())
+    print(f"\n{results_caption(groups)}")
+    print(f"Score: {which_score(summary.runs)}. x: steps of plain training / steps of the strategy.")
+    write_json(out / "summary.json", summary.as_dict())
+    print(f"\nreport   {write_report(runs, out / 'report.html')}\nsummary  {out / 'summary.json'}")
+
+
+def _how_it_ended(record: RunRecord) -> str:
+    """Where a finished run is and how it ended, on one line."""
+    done = record.done or {}
+    return (
+        f"{record.path}: {done['step']} steps, held-out accuracy {done['test_accuracy']:.2f}, "
+        f"progress {done['test_progress']:.2f}, {duration(done['seconds'])} of training"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -264,6 +265,7 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     from unplateau.analysis.columns import RESULTS, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
+    from unplateau.files import write_json  # noqa: PLC0415
     from unplateau.report import write_report  # noqa: PLC0415 (matplotlib)
     from unplateau.report.style import printable  # noqa: PLC0415
 

@@ -1,7 +1,6 @@
 """What a weights component must predict at each token: classes of tokens, or, without labels, tokens themselves.
 
-What enters: an annotation as the user gives it, and a batch of tokens. What leaves: a class for every position, -100
-where there is none. Annotations know nothing of models and losses, so that scores can use them as well.
+Annotations know nothing of models and losses, so that scores can use them as well.
 """
 
 from __future__ import annotations
@@ -44,13 +43,12 @@ Annotations = Annotation | Mapping[str, Annotation]
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Tokens (B, T), which of them count (B, T), and everything else that came with them.
+    """Tokens (B, T) with their mask, which of them count (B, T), and everything that came with them.
 
     Padding (``attention_mask`` 0) and tokens whose ``labels`` are -100 do not count.
     """
 
-    tokens: Tensor
-    mask: Tensor | None
+    prompts: TokenPrompts
     counted: Tensor
     given: Mapping[str, Tensor]
 
@@ -66,21 +64,15 @@ class TokenBatch:
         if tokens.ndim != 2:
             raise SpecError(f"batch: input_ids must be (B, T), got {tuple(tokens.shape)}")
         mask, labels = (_like(tokens, given.get(key)) for key in ("attention_mask", "labels"))
-        counted = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
-        return cls(
-            tokens, None if mask is None else counted, counted if labels is None else counted & (labels >= 0), given
-        )
+        prompts = TokenPrompts(tokens, None if mask is None else mask.bool())
+        counted = torch.ones_like(tokens, dtype=torch.bool) if prompts.mask is None else prompts.mask
+        return cls(prompts, counted if labels is None else counted & (labels >= 0), given)
 
     def first(self, n_rows: int | None) -> TokenBatch:
         """The first rows of the batch, all if None."""
         of_rows = {key: value for key, value in self.given.items() if isinstance(value, Tensor) and value.ndim}
         given = {**self.given, **{key: value[:n_rows] for key, value in of_rows.items()}}
-        mask = None if self.mask is None else self.mask[:n_rows]
-        return TokenBatch(self.tokens[:n_rows], mask, self.counted[:n_rows], given)
-
-    def positions(self) -> Tensor:
-        """(B, T): the place of each token in its row, padding on the left not counted."""
-        return TokenPrompts(self.tokens, self.mask).positions()
+        return TokenBatch(self.prompts.map(lambda tensor: tensor[:n_rows]), self.counted[:n_rows], given)
 
 
 @dataclass(frozen=True)
@@ -102,8 +94,8 @@ class Target:
     def classes(self, batch: TokenBatch) -> Tensor:
         """(B, T) int64, -100 wherever nothing is asked. Raises SpecError for another shape and for unknown classes."""
         found = self.find(batch)
-        if found.shape != batch.tokens.shape:
-            shapes = f"{tuple(found.shape)} for tokens {tuple(batch.tokens.shape)}"
+        if found.shape != batch.counted.shape:
+            shapes = f"{tuple(found.shape)} for tokens {tuple(batch.counted.shape)}"
             raise SpecError(f"annotation '{self.name}': needs one class for each token, got {shapes}")
         wanted = torch.where(batch.counted, found.long(), IGNORED)
         if self.limit is not None:
@@ -171,8 +163,8 @@ class _Lookup:
         self.table = table
 
     def __call__(self, batch: TokenBatch) -> Tensor:
-        self.table = self.table.to(batch.tokens.device)
-        return self.table[batch.tokens]
+        self.table = self.table.to(batch.prompts.tokens.device)
+        return self.table[batch.prompts.tokens]
 
 
 def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
@@ -192,12 +184,12 @@ def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
 
 
 def _next(batch: TokenBatch) -> Tensor:
-    following = torch.where(batch.counted, batch.tokens, IGNORED)[:, 1:]
+    following = torch.where(batch.counted, batch.prompts.tokens, IGNORED)[:, 1:]
     return functional.pad(following, (0, 1), value=IGNORED)
 
 
 _LABEL_FREE: dict[LabelFree, Callable[[str], Target]] = {
-    "identity": lambda name: Target(name, "input embedding", 0, lambda batch: batch.tokens),
+    "identity": lambda name: Target(name, "input embedding", 0, lambda batch: batch.prompts.tokens),
     "next": lambda name: Target(name, "output embedding", 0, _next),
 }
 

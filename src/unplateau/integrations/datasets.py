@@ -5,6 +5,7 @@ The rows are a pure function of (strategy, seed, step), and the curricula are th
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -53,7 +54,10 @@ class Draw:
 
     @classmethod
     def of(cls, mix: Mix[Draw]) -> Draw:
-        """The mixture with these shares."""
+        """The mixture with these shares. Raises SpecError for shares that are none."""
+        shares = tuple(share for share, _ in mix)
+        if min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-9):
+            raise SpecError(f"shares must be at least 0 and sum to 1, got {shares}")
         return cls(mixture=tuple(mix))
 
     def fixed(self, variant: int = 0) -> Draw:

@@ -1,14 +1,13 @@
-"""What the weights of a model in somebody else's training know.
+"""What the weights of a model in somebody else's training know, in the columns of a run of our own.
 
-What enters: a model and held-out tokens with classes, or an in-context-learning task. What leaves: columns of a row, as
-a run of our own has them. Looking changes nothing: neither random numbers, nor modes, nor gradients.
+Looking changes nothing: neither random numbers, nor modes, nor gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
@@ -22,12 +21,11 @@ from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.passes import evaluating
 from unplateau.integrations.huggingface.token_task import TokenTask
 from unplateau.layout import Cut, Split
-from unplateau.probe import measure
-from unplateau.probe.linear import Accuracies, Examples, probe_accuracies
+from unplateau.probe.linear import Examples, probe_accuracies
+from unplateau.probe.measure import cells_of, measure
 from unplateau.rng import fold, fold_seed
 from unplateau.scores import ProbeScore, Scores
 from unplateau.tasks.floors import floors
-from unplateau.tensors import TokenPrompts
 from unplateau.train.observers import loss_and_accuracy
 
 
@@ -64,30 +62,32 @@ class TokenScores:
         """The columns of :class:`~unplateau.scores.Scores` (means over annotations) but for those of the context."""
         with untouched(self.decoder.model):
             states = torch.cat([self._states(attention) for attention in (self.cut, "causal")])  # (2 (L + 1), B T, D)
-            cells = [cell for number in range(len(self.targets)) for cell in self._cells(states, number)]
+            cells = [
+                cell
+                for target, halves in zip(self.targets, self.halves, strict=True)
+                for cell in self._cells(states, target, halves)
+            ]
             row = self._held_out_loss()
         return {**Scores.of(cells, [target.name for target in self.targets]).columns(), **row}
 
-    def _cells(self, states: Tensor, number: int) -> list[ProbeScore]:
+    def _cells(self, states: Tensor, target: Target, halves: tuple[Tensor, Tensor]) -> list[ProbeScore]:
         """One annotation in every layer."""
-        found, n_layers = self._probe(states, number), self.decoder.n_layers + 1
+        classes, tokens = self._flat(target)
+        train, test = (_examples(states, at, classes, tokens, target) for at in halves)
+        found = probe_accuracies(train, test, [target.n_classes], seed=self.seed)
+        layers = range(self.decoder.n_layers + 1)
         return [
-            ProbeScore(
-                layer=row % n_layers,
-                factor=self.targets[number].name,
-                accuracy=float(found.accuracy[row, 0]),
-                chance=float(found.chance[0]),
-                control_accuracy=float(found.control[row, 0]),
-                n_test=found.n_test,
-                component="weights" if row < n_layers else "hidden",
-                cut=self.cut,
-            )
-            for row in range(2 * n_layers)
+            *cells_of(found, layers, [target.name], "weights", self.cut),
+            *cells_of(found, layers, [target.name], "hidden", self.cut, skipped=len(layers)),
         ]
+
+    def _flat(self, target: Target) -> tuple[Tensor, Tensor]:
+        """Classes and tokens (B T,)."""
+        return target.classes(self.batch).flatten().cpu(), self.batch.prompts.tokens.flatten().cpu()
 
     def _split(self, target: Target) -> tuple[Tensor, Tensor]:
         """Flat positions for training and for testing, of different token types."""
-        classes, tokens = target.classes(self.batch).flatten().cpu(), self.batch.tokens.flatten().cpu()
+        classes, tokens = self._flat(target)
         usable = (classes != IGNORED).nonzero()[:, 0]
         types = tokens[usable].unique()
         generator = fold(self.seed, f"token halves/{target.name}")
@@ -101,17 +101,10 @@ class TokenScores:
     def _states(self, attention: Cut | Literal["causal"]) -> Tensor:
         """(L + 1, B T, D): the states of every layer."""
         device = self.decoder.parts.embedding.weight.device
-        tokens = self.batch.tokens.to(device)
-        mask = torch.ones_like(tokens, dtype=torch.bool) if self.batch.mask is None else self.batch.mask.to(device)
-        alone = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
-        none = tokens.new_zeros(len(tokens), 1)
-        return self.decoder(TokenPrompts(tokens, mask, alone, none, none), attention).hidden.flatten(1, 2)
-
-    def _probe(self, states: Tensor, number: int) -> Accuracies:
-        target = self.targets[number]
-        classes, tokens = target.classes(self.batch).flatten().cpu(), self.batch.tokens.flatten().cpu()
-        train, test = (_examples(states, at, classes, tokens, target) for at in self.halves[number])
-        return probe_accuracies(train, test, [target.n_classes], seed=self.seed)
+        prompts = self.batch.prompts.map(lambda tensor: tensor.to(device))
+        alone = torch.arange(prompts.tokens.shape[1], device=device).expand_as(prompts.tokens)
+        anywhere = prompts.tokens.new_zeros(len(prompts.tokens), 1)  # logits are not looked at
+        return self.decoder(replace(prompts, units=alone, queries=anywhere), attention).hidden.flatten(1, 2)
 
     def _held_out_loss(self) -> dict[str, float]:
         known = ("input_ids", "attention_mask", "labels")

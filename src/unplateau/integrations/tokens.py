@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -44,12 +45,12 @@ class TokenReadOut(nn.Module):
 
     def __init__(self, decoder: Decoder, targets: Sequence[Target]) -> None:
         super().__init__()
-        self._decoder = (decoder,)  # in a tuple: its parameters are not the head's
+        self.parts = decoder.parts  # no module: parameters of the model are not the head's
         self.targets = tuple(targets)
-        width = decoder.parts.embedding.embedding_dim
-        self.linear = nn.ModuleDict(
-            {_linear(target): nn.Linear(width, target.n_classes) for target in targets if target.read_out == "linear"}
-        )
+        self.linear = nn.ModuleDict()
+        for target in targets:
+            if target.read_out == "linear":
+                self.linear[_linear(target)] = nn.Linear(self.parts.embedding.embedding_dim, target.n_classes)
 
     def initialise(self, seed: int, stream: str) -> None:
         """Fills each linear head from a stream of its own."""
@@ -69,29 +70,27 @@ class TokenReadOut(nn.Module):
 
     def _logits(self, target: Target, states: Tensor) -> Tensor:
         """(N, C)."""
-        parts = self._decoder[0].parts
         if target.read_out == "input embedding":
-            weight = parts.embedding.weight
+            weight = self.parts.embedding.weight
             return functional.linear(states.to(weight.dtype), weight)
-        read = self.linear[_linear(target)] if target.read_out == "linear" else parts.head.module
+        read = self.linear[_linear(target)] if target.read_out == "linear" else self.parts.head.module
         return read(states.to(next(read.parameters()).dtype))
 
 
 class TokenStrategy(nn.Module):
-    """The loss terms of a strategy, computed on batches of tokens.
+    """The loss terms of a strategy, computed on batches of tokens: a :class:`~unplateau.strategies.base.Host`.
 
     ``model``: the causal language model itself, not a wrapper of it. ``annotation``: see
     :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``seed``: of the heads' initial weights and
-    of the tokens drawn alone. ``parameters()`` are those of the linear heads alone (none for ``identity``, ``next`` and
+    of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
     classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
-    follow at the next call. Curricula of the strategy are the business of
+    follow at the next call. Curricula are the business of
     :class:`~unplateau.integrations.datasets.CurriculumDataset`.
 
-    ``ComponentLoss`` reads the weights component of single tokens at their own positions, computed without dropout;
-    ``items`` is the number of distinct tokens drawn from the batch; ``factors`` has no meaning here. ``WeightsLoss``
-    reads the final state of the forward pass that the loop itself makes: a hook on the final norm keeps it until the
-    next call, so the model must have been called on the same batch, with gradients, just before. No global random
-    numbers are used. With no term of a weight above 0 there is no head, no hook and no computation, and a call
+    Terms see the weights component of single tokens at their own positions, without dropout; ``items``: so many
+    distinct tokens of the batch. The final state is that of the loop's own forward pass: a hook on the final norm keeps
+    it until the next call, so the model must have been called on the same batch, with gradients, just before. No global
+    random numbers are used. With no term of a weight above 0 there is no head, no hook and no computation, and a call
     returns 0.0.
 
     Raises SpecError for a term that has no meaning on tokens, a layer that does not exist, or an unusable annotation.
@@ -109,10 +108,10 @@ class TokenStrategy(nn.Module):
         self.heads = nn.ModuleDict()
         self.last: dict[str, Tensor] = {}
         self.targets: list[Target] = []
+        self._head_of: dict[str, nn.Module] = {}
         self._hook: RemovableHandle | None = None
         self._final: Tensor | None = None
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.register_load_state_dict_pre_hook(_names_of_older_versions)  # type: ignore[no-untyped-call]
         if self.terms:
             self._decoder = (Decoder(model),)  # in a tuple: its parameters are not the helper's
             self._prepare(annotation)
@@ -128,16 +127,6 @@ class TokenStrategy(nn.Module):
         return frozenset(target.key for target in self.targets if target.key) - {"input_ids", "labels"}
 
     @property
-    def n_layers(self) -> int:
-        """Number of blocks (L)."""
-        return self.decoder.n_layers
-
-    @property
-    def width(self) -> int:
-        """Width of the hidden state (D)."""
-        return self.decoder.parts.embedding.embedding_dim
-
-    @property
     def refused(self) -> Mapping[str, str]:
         """What tokens without a task do not have, and cuts that mean nothing in this architecture."""
         name = model_type(self.decoder.model)
@@ -148,9 +137,9 @@ class TokenStrategy(nn.Module):
         return refused
 
     def read_out(self, ask: Ask) -> nn.Module:
-        """The annotations, whichever factors are asked for."""
+        """The annotations, whichever factors are asked for. Raises SpecError where there are none."""
         del ask
-        return TokenReadOut(self.decoder, self.targets)
+        return TokenReadOut(self.decoder, self.targets or targets_of(None, 0))
 
     def forward(self, batch: Mapping[str, Tensor] | Tensor) -> Tensor | float:
         """What to add to the loss of this batch: the weighted sum of all terms, in nats; 0.0 without terms.
@@ -158,19 +147,20 @@ class TokenStrategy(nn.Module):
         ``batch``: a mapping with ``input_ids`` (B, T), or the tokens alone. Padding and tokens whose label is -100 are
         left out; so are positions of class -100.
         """
-        total: Tensor | float = 0.0
-        weights = {term.name: term.weight for term in self.terms}
-        for name, value in self.values(batch).items():
-            total = total + weights[name] * value
-        return total
+        values = self.values(batch).values()
+        return sum((term.weight * value for term, value in zip(self.terms, values, strict=True)), 0.0)
 
     def values(self, batch: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
         """The unweighted value of each term by name; ``last`` keeps them for logging."""
         if not self.terms:
             return {}
         final, given = self._final, TokenBatch.of(batch)
+        self._final = None
         self._follow_model()
-        values = {term.name: term.value(self._view(term, given, final)) for term in self.terms}
+        values = {}
+        for term in self.terms:
+            view = _TokenView(self, term, self._head_of[term.name], given, final, int(self.calls), self.seed)
+            values[term.name] = term.value(view)
         self._final = None  # normalising components goes through the final norm as well
         self.calls += 1
         self.last = {name: value.detach() for name, value in values.items()}
@@ -190,29 +180,36 @@ class TokenStrategy(nn.Module):
         self.close()
 
     def _prepare(self, annotation: Annotations | None) -> None:
+        embedding = self.decoder.parts.embedding
+        self.n_layers, self.width = self.decoder.n_layers, embedding.embedding_dim
         if annotation is not None or any(term.asks for term in self.terms):
-            self.targets = targets_of(annotation, self.decoder.parts.embedding.num_embeddings)
+            self.targets = targets_of(annotation, embedding.num_embeddings)
         for term in self.terms:
             with placed():
                 term.check_host(self)
-            head = build_head(term, self, init="scaled", seed=self.seed)
-            if isinstance(head, TokenReadOut):
-                head.initialise(self.seed, f"head/{term.name}")
-            self.heads[_key(term.name)] = head
+            self._add_head(term)
         self._follow_model()
         for parameter in self.heads.parameters():
-            parameter.register_post_accumulate_grad_hook(_average_over_processes)
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(_average_over_processes)
         if any("final" in term.reads for term in self.terms):
             self._hook = self.decoder.parts.final_norm.register_forward_hook(self._capture)
+
+    def _add_head(self, term: LossTerm) -> None:
+        """``heads`` has the layers of a read-out by term and annotation, any other head by its term."""
+        head = self._head_of[term.name] = build_head(term, self, init="scaled", seed=self.seed)
+        key = _key(term.name)
+        if isinstance(head, TokenReadOut):
+            head.initialise(self.seed, f"head/{term.name}")
+            self.heads.update({f"{key}{name}": layer for name, layer in head.linear.items()})
+        else:
+            self.heads[key] = head
 
     def _follow_model(self) -> None:
         """Heads are where the model is, also if it was moved after the helper was made."""
         device = self.decoder.parts.embedding.weight.device
-        if any(parameter.device != device for parameter in self.heads.parameters()):
+        if any(tensor.device != device for tensor in chain(self.heads.parameters(), self.heads.buffers())):
             self.heads.to(device)
-
-    def _view(self, term: LossTerm, batch: TokenBatch, final: Tensor | None) -> _TokenView:
-        return _TokenView(self, term.name, self.heads[_key(term.name)], batch, final, int(self.calls), self.seed)
 
     def _capture(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         del module, inputs
@@ -222,27 +219,31 @@ class TokenStrategy(nn.Module):
 
 @dataclass(frozen=True)
 class _TokenView:
-    """One step of one term; ``final`` (B, T, D) is what the loop's own pass left at the final norm."""
+    """One step of one term; ``kept`` (B, T, D) is what the loop's own pass left at the final norm."""
 
     helper: TokenStrategy
-    term: str
+    term: LossTerm
     head: Any
     batch: TokenBatch
-    final_states: Tensor | None
+    kept: Tensor | None
     step: int
     seed: int
 
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the tokens that have a class."""
         self._refuse(ask)
-        states = _checked_final(self.final_states, self.batch.tokens).flatten(0, 1)
-        classes = self._classes(self.batch)
-        at = self._asked(self.batch, classes)
-        return Seen(states[at], classes[at], at // self.batch.tokens.shape[1])
+        if "final" not in self.term.reads:
+            raise self._error("reads the final state: say so in its reads")
+        shape = tuple(self.batch.counted.shape)
+        if self.kept is None or self.kept.shape[:2] != shape:
+            found = "it was not" if self.kept is None else f"it was called on {tuple(self.kept.shape[:2])}"
+            raise self._error(f"the model must be called on this batch {shape}, with gradients, just before; {found}")
+        classes, at = self._asked(self.batch)
+        return self._seen(self.kept.flatten(0, 1)[at], classes, at)
 
     def labels(self, block: int, *, rows: int | None = None) -> Seen:  # noqa: ARG002
         """Refused."""
-        raise SpecError(f"{self.term}: {LABELS}")
+        raise self._error(LABELS)
 
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
@@ -250,31 +251,36 @@ class _TokenView:
         """Of single tokens at their own positions; ``items``: so many distinct tokens of the batch."""
         self._refuse(ask)
         decoder, batch = self.helper.decoder, self.batch.first(rows)
-        classes = self._classes(batch)
-        at = self._asked(batch, classes)
+        classes, at = self._asked(batch)
         if items is not None:
-            generator = fold(self.seed, f"tokens alone/{self.term}", self.step)
-            drawn = _draw_distinct(batch.tokens.flatten()[at].cpu(), items, generator)
+            generator = fold(self.seed, f"tokens alone/{self.term.name}", self.step)
+            drawn = _draw_distinct(batch.prompts.tokens.flatten()[at].cpu(), items, generator)
             at = at[drawn.to(at.device)]
-        tokens, positions = (one.flatten()[at] for one in (batch.tokens, batch.positions()))
+        tokens, positions = (one.flatten()[at] for one in (batch.prompts.tokens, batch.prompts.positions()))
         states = decoder.normalise(decoder.component_alone(tokens[:, None], positions, cut, layer))
-        return Seen(states, classes[at], at // batch.tokens.shape[1])
+        return self._seen(states, classes, at)
 
     def _refuse(self, ask: Ask) -> None:
         if ask not in OF_TOKENS:
-            raise SpecError(f"{self.term}: {OF_PROMPTS}")
+            raise self._error(OF_PROMPTS)
 
-    def _classes(self, batch: TokenBatch) -> Tensor:
-        """(B T, A)."""
-        classes = [target.classes(batch) for target in self.helper.targets]
-        shape = (*batch.tokens.shape, 0)
-        return (torch.stack(classes, -1) if classes else batch.tokens.new_empty(shape)).flatten(0, 1)
+    def _error(self, what: str) -> SpecError:
+        return SpecError(f"{type(self.term).__name__}: {what}")
 
-    def _asked(self, batch: TokenBatch, classes: Tensor) -> Tensor:
-        """(N,): which of the B T positions are used; one is kept where none has a class, so that gradients exist."""
-        wanted = (classes != IGNORED).any(-1) if classes.shape[1] else batch.counted.flatten()
-        asked = wanted.nonzero()[:, 0]
-        return asked if len(asked) else asked.new_zeros(1)
+    def _asked(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Classes (B T, A), and the positions (N,) that have any: all that count, where there are no annotations."""
+        wanted = batch.counted.flatten()
+        classes = wanted.new_empty(len(wanted), 0, dtype=torch.int64)
+        if self.helper.targets:
+            classes = torch.stack([target.classes(batch) for target in self.helper.targets], -1).flatten(0, 1)
+            wanted = (classes != IGNORED).any(-1)
+        at = wanted.nonzero()[:, 0]
+        return classes, at if len(at) else at.new_zeros(1)  # one is kept, so that gradients exist
+
+    def _seen(self, states: Tensor, classes: Tensor, at: Tensor) -> Seen:
+        """States in the precision of the head, so that any module will do as one."""
+        dtype = next((one.dtype for one in self.head.parameters() if one.is_floating_point()), states.dtype)
+        return Seen(states.to(dtype), classes[at], at // self.batch.counted.shape[1])
 
 
 def _draw_distinct(tokens: Tensor, n_tokens: int, generator: torch.Generator) -> Tensor:
@@ -292,16 +298,6 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     return total / (classes != IGNORED).sum().clamp(min=1)
 
 
-def _checked_final(final: Tensor | None, tokens: Tensor) -> Tensor:
-    if final is None or final.shape[:2] != tokens.shape:
-        found = "it was not" if final is None else f"it was called on {tuple(final.shape[:2])}"
-        raise SpecError(
-            f"WeightsLoss: the model must be called on this batch {tuple(tokens.shape)}, with gradients, just before; "
-            f"{found}"
-        )
-    return final
-
-
 def _average_over_processes(parameter: Tensor) -> None:
     """Heads live outside the wrappers of distributed training; what was averaged before stays as it is."""
     distributed = torch.distributed
@@ -310,17 +306,9 @@ def _average_over_processes(parameter: Tensor) -> None:
         parameter.grad /= distributed.get_world_size()
 
 
-def _names_of_older_versions(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """``heads.component-loss/class.weight`` is ``heads.component-loss.linear.to class.weight`` today."""
-    del module
-    for name in [name for name in state if name.startswith(f"{prefix}heads.") and "/" in name]:
-        term, rest = name.split("/", 1)
-        state[f"{term}.linear.to {rest}"] = state.pop(name)
-
-
 def _linear(target: Target) -> str:
-    """The name of an annotation's head, which must be that of no attribute of a module, such as ``type``."""
-    return f"to {_key(target.name)}"
+    """The name of an annotation's head; the slash keeps it apart from attributes of modules, such as ``type``."""
+    return f"/{_key(target.name)}"
 
 
 def _key(name: str) -> str:

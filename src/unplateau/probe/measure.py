@@ -59,7 +59,7 @@ def probe_components(
     train = draw.examples("train", n_train, without=test.item)
     names, sizes = _targets(task.shape, component)
     result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
-    return _cells(result, chosen, names, component, cut)
+    return cells_of(result, chosen, names, component, cut)
 
 
 def measure(
@@ -90,14 +90,14 @@ def measure(
     hidden, classes = _targets(shape, "context")
     context = probe_accuracies(context_train, context_test, classes, method=method, seed=seed)
     cells = [
-        *_cells(items, layers, names, "weights", cut),
-        *_cells(items, layers, names, "hidden", cut, skipped=len(layers)),
-        *_cells(context, layers, hidden, "context", cut),
+        *cells_of(items, layers, names, "weights", cut),
+        *cells_of(items, layers, names, "hidden", cut, skipped=len(layers)),
+        *cells_of(context, layers, hidden, "context", cut),
     ]
     return Scores.of(cells, [names[factor] for factor in shape.asked])
 
 
-def _cells(
+def cells_of(
     result: Accuracies, layers: Sequence[int], names: Sequence[str], component: Component, cut: Cut, skipped: int = 0
 ) -> list[ProbeScore]:
     """One value for each layer and factor; the rows of these layers come after so many others."""

@@ -53,13 +53,13 @@ def test_several_annotations_keep_their_names() -> None:
 
 def test_positions_start_at_the_first_real_token() -> None:
     left = TokenBatch.of({"input_ids": TOKENS, "attention_mask": MASK.flip(1)})
-    assert left.positions().tolist() == [[0, 0, 1, 2], [0, 1, 2, 3]]
-    assert TokenBatch.of(TOKENS).positions().tolist() == [[0, 1, 2, 3]] * 2
+    assert left.prompts.positions().tolist() == [[0, 0, 1, 2], [0, 1, 2, 3]]
+    assert TokenBatch.of(TOKENS).prompts.positions().tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_first_rows_take_everything_along() -> None:
     first = TokenBatch.of({**GIVEN, "scale": torch.tensor(1.0)}).first(1)
-    assert first.tokens.tolist() == [[3, 1, 2, 0]]
+    assert first.prompts.tokens.tolist() == [[3, 1, 2, 0]]
     assert first.given["tags"].shape == (1, 4)
     assert first.counted.tolist() == [[True, True, True, False]]
 

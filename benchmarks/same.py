@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,7 @@ UNLIKE = {
 
 @dataclass(frozen=True)
 class Side:
-    """Where the outputs of a side are, and in ``scratch`` a copy of its code; without ``code`` they were saved before."""
+    """Where the outputs of a side are, and in ``scratch`` a copy of its code; none if they were saved before."""
 
     code: bool
     outputs: Path
@@ -212,7 +213,8 @@ def main() -> int:
         if new is not None and not new.code:
             parser.error(f"{given.new}: has no src/unplateau")
         code = compare(old, new, wanted, given.workers)
-    print(f"{time.monotonic() - start:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{time.monotonic() - start:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of processor time")
     return code
 
 

@@ -1,7 +1,4 @@
-"""Rows of a log as named numbers, for programs that draw one curve for each name.
-
-What enters: a run or rows. What leaves: numbers by tag, and plateaus in words.
-"""
+"""Rows of a log as named numbers, for programs that draw one curve for each name: TensorBoard and W&B."""
 
 from __future__ import annotations
 
@@ -15,8 +12,10 @@ from unplateau.history import History, Row
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.store import RunRecord
 
+Log = RunRecord | Iterable[Row] | str | Path
 
-def rows_of(run: RunRecord | Iterable[Row] | str | Path) -> History:
+
+def rows_of(run: Log) -> History:
     """The rows of a run, of a file, or those given. Raises DataError for a file that is not there."""
     if isinstance(run, RunRecord):
         return run.history
@@ -53,9 +52,7 @@ def _collect(name: str, value: Any, found: dict[str, float]) -> None:
         found[name] = float(value)
 
 
-def write_tensorboard(
-    run: RunRecord | Iterable[Row] | str | Path, folder: str | Path, *, plateaus: Sequence[Plateau] | None = None
-) -> Path:
+def write_tensorboard(run: Log, folder: str | Path, *, plateaus: Sequence[Plateau] | None = None) -> Path:
     """Writes one event file into ``folder`` and returns the folder.
 
     ``run``: a run, rows, or the path of a ``metrics.jsonl``. ``plateaus``: to be written as text; None finds those of
@@ -77,7 +74,7 @@ def write_tensorboard(
 
 
 def write_wandb(
-    run: RunRecord | Iterable[Row] | str | Path,
+    run: Log,
     folder: str | Path,
     *,
     project: str = "unplateau",

@@ -1,8 +1,7 @@
 """Scores, plateaus and curricula for Lightning; loss terms are one line of ``training_step``.
 
-What enters: a LightningModule with a :class:`~unplateau.integrations.tokens.TokenStrategy` of its own
-(``self.helper = TokenStrategy(self.model, ...)``), whose ``training_step`` returns ``loss + self.helper(batch)``. The
-heads are then saved, moved and optimised with the module. What leaves: rows of a ``metrics.jsonl``.
+A module has ``self.helper = TokenStrategy(self.model, ...)`` and its ``training_step`` returns
+``loss + self.helper(batch)``: the heads are then saved, moved and optimised with the module.
 """
 
 # ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
@@ -18,9 +17,7 @@ from torch.utils.data import DataLoader
 
 from unplateau.errors import SpecError, missing_extra
 from unplateau.integrations.datasets import CurriculumDataset, Rows
-from unplateau.integrations.watch import Scores, Watch
-from unplateau.plateau.detect import Plateau
-from unplateau.store import METRICS
+from unplateau.integrations.watch import Recorder, Scores
 from unplateau.strategies.base import Strategy
 
 try:
@@ -31,13 +28,12 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 
-class UnplateauCallback(Callback):
+class UnplateauCallback(Recorder, Callback):
     """Records the training loss, scores and plateaus in ``metrics.jsonl``, every ``log_every`` updates.
 
-    ``scores``: a ``TokenScores`` or ``TaskScores``, or a function of the LightningModule that makes one when training
-    begins; None for losses alone. ``every``: steps between two looks. ``file``: where to write; by default in the
-    Trainer's ``default_root_dir``. The loss of a row is that of the last micro-batch before it, as ``training_step``
-    returned it. Only the main process writes.
+    The other arguments are those of :class:`~unplateau.integrations.watch.Recorder`; the model is the LightningModule,
+    the folder the Trainer's ``default_root_dir``. The loss of a row is that of the last micro-batch before it, as
+    ``training_step`` returned it. Only the main process writes.
     """
 
     def __init__(
@@ -48,24 +44,14 @@ class UnplateauCallback(Callback):
         log_every: int = 10,
         file: str | Path | None = None,
     ) -> None:
-        self.scores, self.every, self.log_every, self.file = scores, every, log_every, file
-        self.watch: Watch | None = None
-        self._recorded = -1
-
-    def plateaus(self) -> list[Plateau]:
-        """The plateaus of the recorded loss so far."""
-        return [] if self.watch is None else self.watch.plateaus()
+        super().__init__(scores, every=every, file=file)
+        self.log_every, self._recorded = log_every, -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the file; a first look before the first step."""
         self._recorded = trainer.global_step  # the first micro-batches belong to the next step
-        if not trainer.is_global_zero:
-            return
-        scores = self.scores(pl_module) if callable(self.scores) else self.scores
-        self.watch = Watch(self.file or Path(trainer.default_root_dir) / METRICS, scores, every=self.every)
-        self.watch.begin(trainer.global_step)
-        if trainer.global_step == 0 and scores is not None and self.every:
-            self.watch.record(0, look=True)
+        if trainer.is_global_zero:
+            self.open(trainer.default_root_dir, trainer.global_step, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

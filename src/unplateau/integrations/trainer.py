@@ -1,14 +1,12 @@
 """Loss terms, curricula, scores and plateaus inside the ``Trainer`` of transformers.
 
-What enters: ``class MyTrainer(StrategyMixin, Trainer)`` with a strategy, or a plain Trainer with the callback. What
-leaves: the same training with terms and rows added; with neither, the same training bit for bit.
+With no term and no curriculum it is the same training bit for bit.
 """
 
 # ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,9 +16,7 @@ from unplateau.errors import CheckpointError, SpecError, missing_extra
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.tokens import TokenStrategy
-from unplateau.integrations.watch import Scores, Watch
-from unplateau.plateau.detect import Plateau
-from unplateau.store import METRICS
+from unplateau.integrations.watch import Recorder
 from unplateau.strategies.base import Strategy
 
 try:
@@ -39,40 +35,20 @@ else:  # the mixin stands before whichever Trainer it is mixed with
     _Base = object
 
 
-class UnplateauCallback(TrainerCallback):
+class UnplateauCallback(Recorder, TrainerCallback):
     """Records losses, scores and plateaus of a Trainer in ``metrics.jsonl`` of its output directory.
 
-    ``scores``: a :class:`~unplateau.integrations.scores.TokenScores` or ``TaskScores``, or a function of the model that
-    makes one when training begins; None for losses alone. ``every``: steps between two looks, which happen at logged
-    steps. ``file``: where to write instead. Only the main process writes. Plateaus of the logged loss are logged at the
-    end. A resumed training cuts the file back to its checkpoint.
+    Arguments are those of :class:`~unplateau.integrations.watch.Recorder`; looks happen at logged steps. Only the main
+    process writes. Plateaus of the logged loss are logged at the end. A resumed training cuts the file back to its
+    checkpoint.
     """
-
-    def __init__(
-        self,
-        scores: Scores | Callable[[Any], Scores] | None = None,
-        *,
-        every: int = 100,
-        file: str | Path | None = None,
-    ) -> None:
-        self.scores, self.every, self.file = scores, every, file
-        self.watch: Watch | None = None
-
-    def plateaus(self) -> list[Plateau]:
-        """The plateaus of the logged loss so far."""
-        return [] if self.watch is None else self.watch.plateaus()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         """Opens the file; a first look before the first step."""
-        if not state.is_world_process_zero:
-            return
-        scores = self.scores(model) if callable(self.scores) else self.scores
-        self.watch = Watch(self.file or Path(str(args.output_dir)) / METRICS, scores, every=self.every)
-        self.watch.begin(state.global_step)
-        if state.global_step == 0 and scores is not None and self.every:
-            self.watch.record(0, look=True)
+        if state.is_world_process_zero:
+            self.open(str(args.output_dir), state.global_step, model)
 
     def on_log(
         self,
@@ -215,8 +191,9 @@ class _Heads(TrainerCallback):
 
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            tensors = {name: tensor.contiguous() for name, tensor in self.trainer.helper.state_dict().items()}
-            save_file(tensors, folder / HEADS)
+            tensors = self.trainer.helper.state_dict()
+            apart = {name: one.clone(memory_format=torch.contiguous_format) for name, one in tensors.items()}
+            save_file(apart, folder / HEADS)  # which refuses two names of one tensor, as tied weights are
 
 
 def _load_heads(helper: TokenStrategy, path: Path) -> None:

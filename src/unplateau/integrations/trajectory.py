@@ -1,7 +1,6 @@
 """A language model along its own training: in-context accuracy, weights score and context score of every checkpoint.
 
-What enters: a model, its revisions and a task. What leaves: a row for each revision in a file that is continued where
-it was left, and the plateaus of the accuracy: figure 1B of Fu et al. 2024 for models that were trained elsewhere.
+Figure 1B of Fu et al. 2024 for models that were trained elsewhere, in a file that is continued where it was left.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from typing import Any, Literal
 
 from unplateau.errors import SpecError
 from unplateau.files import RowFile, read_rows
-from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
-from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
+from unplateau.integrations.huggingface.token_task import TEMPLATE
 from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.probe import probe_components
-from unplateau.scores import ProbeScore, Scores
+from unplateau.scores import Component, Scores
 from unplateau.tasks.base import Task
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+COMPONENTS: tuple[Component, ...] = ("weights", "context")
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,8 @@ class Revision:
 
     def fingerprint(self) -> str:
         """What tells apart two models that were saved under the same name."""
-        files = (
-            [path for kind in WEIGHT_FILES for path in Path(self.where).glob(kind)] if self.hub_revision is None else []
-        )
+        kinds = WEIGHT_FILES if self.hub_revision is None else ()
+        files = [path for kind in kinds for path in Path(self.where).glob(kind)]
         return json.dumps(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
@@ -140,12 +138,16 @@ def _measured(model: str, revision: Revision, measurement: Measurement, device: 
 
 def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
     """In-context accuracy, weights score and context score of one model, as JSON data."""
-    decoder, tokens = decoder_for(loaded, measurement.task, template=measurement.template, labels=measurement.labels)
-    found = icl_accuracy(decoder, tokens, measurement.n_prompts, measurement.seed)
+    asked, shape = measurement, measurement.task.shape
+    decoder, tokens = decoder_for(loaded, asked.task, template=asked.template, labels=asked.labels)
+    found = icl_accuracy(decoder, tokens, asked.n_prompts, asked.seed)
+    layers = None if asked.layer is None else [asked.layer]
+    how: dict[str, Any] = {"n_train": asked.n_train, "n_test": asked.n_test, "seed": asked.seed}
     cells = [
-        score for component in ("weights", "context") for score in _scores(decoder, tokens, measurement, component)
+        score
+        for component in COMPONENTS
+        for score in probe_components(decoder, tokens, component=component, layers=layers, cut=asked.cut, **how)
     ]
-    shape = tokens.shape
     scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
     context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}
     return {
@@ -157,19 +159,6 @@ def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
         "split_items": len(tokens.split_items),
         "items_seen": tokens.n_items_seen,
     }
-
-
-def _scores(decoder: Decoder, tokens: TokenTask, measurement: Measurement, component: Any) -> list[ProbeScore]:
-    return probe_components(
-        decoder,
-        tokens,
-        component=component,
-        layers=None if measurement.layer is None else [measurement.layer],
-        cut=measurement.cut,
-        n_train=measurement.n_train,
-        n_test=measurement.n_test,
-        seed=measurement.seed,
-    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""The log of somebody else's training: losses, scores where they are due, and the plateaus so far.
-
-What enters: what the loop reports. What leaves: rows of a ``metrics.jsonl``, which ``unplateau plateaus`` reads.
-"""
+"""The log of somebody else's training: losses, scores where they are due, and the plateaus so far."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unplateau.files import RowFile, read_rows
 from unplateau.history import History
 from unplateau.plateau.detect import Plateau, find_plateaus
+from unplateau.store import METRICS
 
 
 class Scores(Protocol):
@@ -80,6 +78,37 @@ class Watch:
 
     def _due(self, step: int) -> bool:
         return bool(self.every) and (self._looked is None or step // self.every > self._looked // self.every)
+
+
+class Recorder:
+    """What the callbacks of trainers share: a watch that opens its file when training begins.
+
+    ``scores``: such as ``TokenScores`` or ``TaskScores``, or a function of the model that makes one when training
+    begins; None for losses alone. ``every``: steps between two looks. ``file``: where to write; None:
+    ``metrics.jsonl`` in the trainer's own folder.
+    """
+
+    def __init__(
+        self,
+        scores: Scores | Callable[[Any], Scores] | None = None,
+        *,
+        every: int = 100,
+        file: str | Path | None = None,
+    ) -> None:
+        self.scores, self.every, self.file = scores, every, file
+        self.watch: Watch | None = None
+
+    def plateaus(self) -> list[Plateau]:
+        """The plateaus of the recorded loss so far."""
+        return [] if self.watch is None else self.watch.plateaus()
+
+    def open(self, folder: str | Path, step: int, model: Any) -> None:
+        """Opens the file; a first look before the first step."""
+        scores = self.scores(model) if callable(self.scores) else self.scores
+        self.watch = Watch(self.file or Path(folder) / METRICS, scores, every=self.every)
+        self.watch.begin(step)
+        if step == 0 and scores is not None and self.every:
+            self.watch.record(0, look=True)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,7 +1,6 @@
 """Which architectures are let in: those that keep the laws of decomposable models, on a tiny instance of their own.
 
-What enters: a model of transformers. What leaves: nothing but the cuts that mean nothing in it, or a SpecError that
-names the model type and the law. Documentation promises little about masks; behaviour is what can be relied on.
+Documentation promises little about masks; behaviour is what can be relied on.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unplateau.errors import LawError, SpecError, demand
 from unplateau.integrations.huggingface.decoder import Decoder
@@ -81,15 +81,10 @@ def check_decoder(decoder: Decoder, inputs: TokenPrompts) -> None:
 
 def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Attention, states: Tensor) -> None:
     assert inputs.mask is not None and inputs.units is not None  # noqa: PT018
-    added = inputs.tokens.flip(1)[:, :1].expand(-1, 3)
-    for side in ("right", "left"):
-
-        def padded(own: Tensor, other: Tensor, side: str = side) -> Tensor:
-            return torch.cat((other, own) if side == "left" else (own, other), 1)
-
-        mask = padded(inputs.mask, torch.zeros_like(added, dtype=torch.bool))
-        units = padded(inputs.units, torch.full_like(added, -1))
-        longer = TokenPrompts(padded(inputs.tokens, added), mask, units)
+    for side, added in (("right", (0, 3)), ("left", (3, 0))):
+        mask = functional.pad(inputs.mask, added)
+        units = functional.pad(inputs.units, added, value=-1)
+        longer = TokenPrompts(functional.pad(inputs.tokens, added, value=1), mask, units)
         same = _close(decoder.token_states(longer, attention, decoder.n_layers)[mask].float(), states[-1][inputs.mask])
         demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
 
@@ -105,9 +100,12 @@ def _check(tiny: Any, name: str, what: str) -> Mapping[str, str]:
     except LawError as error:
         raise SpecError(f"{name}: not admitted: {error}") from error
     except FAILURES as error:
-        said = " ".join(str(error).split())
-        raise SpecError(f"{name}: not admitted: {what} fails ({type(error).__name__}: {said})") from error
+        raise SpecError(f"{name}: not admitted: {what} fails ({_in_words(error)})") from error
     return decoder.refused
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> None:
@@ -135,8 +133,7 @@ def _check_plain_causality(tiny: Any, inputs: TokenPrompts) -> None:
 def _meaningless(decoder: Decoder, inputs: TokenPrompts) -> dict[str, str]:
     """Cuts that replace the attention module's output, where that output is not attention and nothing else."""
     refused: dict[str, str] = {}
-    normed = _entering_is_normed(decoder, inputs)
-    if not normed:
+    if not _entering_is_normed(decoder, inputs):
         refused["identity"] = "what enters its attention modules is not the output of a norm"
     if not _zero_is_no_attention(decoder, inputs):
         reason = "its attention modules return more than attention (such as the residual stream)"
@@ -155,10 +152,7 @@ def _entering_is_normed(decoder: Decoder, inputs: TokenPrompts) -> bool:
         if "norm" in type(module).__name__.lower()
     ]
     handles += [
-        module.register_forward_pre_hook(
-            lambda _module, args, kwargs: read.append(entering(args, kwargs)),
-            with_kwargs=True,
-        )
+        module.register_forward_pre_hook(lambda _module, *given: read.append(entering(*given)), with_kwargs=True)
         for module in decoder.parts.attentions
     ]
     try:
@@ -196,7 +190,7 @@ def _tiny_or_copy(model: nn.Module) -> tuple[nn.Module, str]:
     except MemoryError:
         raise
     except Exception as error:  # any failure of a foreign constructor
-        return _copied(model, f"{type(error).__name__}: {' '.join(str(error).split())}"), "a copy of it"
+        return _copied(model, _in_words(error)), "a copy of it"
 
 
 def _copied(model: Any, why: str) -> nn.Module:
@@ -206,10 +200,9 @@ def _copied(model: Any, why: str) -> nn.Module:
     except MemoryError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())
         raise SpecError(
             f"{model_type(model)}: not admitted: no tiny instance can be built ({why}), and the model cannot be copied "
-            f"({type(error).__name__}: {said})"
+            f"({_in_words(error)})"
         ) from error
     return copied
 

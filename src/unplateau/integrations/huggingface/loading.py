@@ -1,7 +1,6 @@
 """Reads a causal language model and its tokenizer from a folder or from the hub.
 
-What enters: a folder or a name. What leaves: model, tokenizer, decoder; or one line about what is wrong. What is on
-this machine is taken first, the hub is asked only for what is not.
+What is on this machine is taken first, the hub is asked only for what is not.
 """
 
 from __future__ import annotations

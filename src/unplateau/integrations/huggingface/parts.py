@@ -1,7 +1,7 @@
 """Where the parts of a causal language model are: blocks, attention modules, final norm, embedding, head.
 
-What enters: a model of transformers. What leaves: its :class:`Parts`, found by name for the architectures of the table
-and by structure for any other. Found is not yet admitted: see ``admission``.
+They are found by name for the architectures of a table and by structure for any other; what is found is not yet
+admitted (``checks``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unplateau.errors import SpecError
 
 
 @dataclass(frozen=True)
-class Layout:
+class PartNames:
     """Names of the parts of a decoder: the list of blocks, the attention inside a block, the norm after the last."""
 
     blocks: str
@@ -26,11 +26,11 @@ class Layout:
     final_norm: str
 
 
-_LLAMA = Layout("layers", "self_attn", "norm")
+_LLAMA = PartNames("layers", "self_attn", "norm")
 
-LAYOUTS = {
-    "gpt2": Layout("h", "attn", "ln_f"),
-    "gpt_neox": Layout("layers", "attention", "final_layer_norm"),
+PART_NAMES = {
+    "gpt2": PartNames("h", "attn", "ln_f"),
+    "gpt_neox": PartNames("layers", "attention", "final_layer_norm"),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
@@ -107,13 +107,14 @@ def find_parts(model: nn.Module) -> Parts:
     """The parts of this model. Raises SpecError, naming the model type, where one cannot be found."""
     refuse_by_name(model)
     backbone = _backbone(model)
-    layout = LAYOUTS.get(model_type(model))
-    blocks = Slot(backbone, layout.blocks) if layout else _find_blocks(model, backbone)
-    if layout:
-        attentions = tuple(getattr(block, layout.attention) for block in _listed(blocks))
-        final_norm = getattr(blocks.parent, layout.final_norm)
+    names = PART_NAMES.get(model_type(model))
+    blocks = Slot(backbone, names.blocks) if names else _find_blocks(model, backbone)
+    listed = [*blocks.module.children()]
+    if names:
+        attentions = tuple(getattr(block, names.attention) for block in listed)
+        final_norm = getattr(blocks.parent, names.final_norm)
     else:
-        attentions = tuple(_find_attention(model, block, number) for number, block in enumerate(_listed(blocks)))
+        attentions = tuple(_find_attention(model, block, number) for number, block in enumerate(listed))
         final_norm = _find_final_norm(model, blocks.parent)
     if "position_ids" not in inspect.signature(backbone.forward).parameters:
         raise SpecError(
@@ -127,10 +128,6 @@ def find_parts(model: nn.Module) -> Parts:
 def _backbone(model: Any) -> Any:
     """The model without its head; some releases of transformers lead there by another name."""
     return model.base_model if model.base_model is not model else model.get_decoder()
-
-
-def _listed(blocks: Slot) -> list[nn.Module]:
-    return list(blocks.module.children())
 
 
 def _head(model: Any) -> Slot | None:

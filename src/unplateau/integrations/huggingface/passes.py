@@ -1,6 +1,6 @@
-"""One pass through a causal language model: what it reads, what it may see, what is recorded, and nothing left behind.
+"""One pass through a causal language model: its inputs, and contexts around it that leave nothing behind.
 
-Inputs of a forward pass, and contexts around it, each of which puts back what it found, also when the pass fails.
+Each puts back what it found, also when the pass fails.
 """
 
 from __future__ import annotations

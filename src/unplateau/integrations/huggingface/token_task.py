@@ -1,7 +1,6 @@
 """Prompts of a task as text for a language model, with the exact position of every item and label among the tokens.
 
-What enters: a task whose items have texts, and a tokenizer. What leaves: :class:`~unplateau.tensors.TokenPrompts`. A
-score is only as good as its positions, so every one is read from the tokenizer's own offsets and every label is
+A score is only as good as its positions, so every one is read from the tokenizer's own offsets and every label is
 checked to be the one token that it should be.
 """
 
@@ -23,6 +22,8 @@ from unplateau.tensors import Batch, TokenPrompts
 TEMPLATE = "{item} {label}\n"
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 SURVEYED = 64
 """Prompts of each split that are looked at before the first batch."""
@@ -57,7 +58,7 @@ class TokenTask:
         _refuse_cue(task)
         self.labels = _label_words(task, labels)
         self.label_tokens = self._find_label_tokens()
-        self._check_length()
+        self._demand_fit([prompt for split in SPLITS for _, prompt in self._survey(split)])
 
     @property
     def shape(self) -> TaskShape:
@@ -80,20 +81,22 @@ class TokenTask:
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The task's batch of this step, written in tokens."""
         batch = self.task.sample(step, batch_size=batch_size, split=split, seed=seed)
-        written = [self._write(*one) for one in zip(self._texts(batch), batch.targets.tolist(), strict=True)]
+        written = self._written(batch)
         prompts = [self._tokenise(one) for one in written]
+        for prompt in prompts:
+            self._demand_fit([prompt])
         self._check_labels(written, prompts, batch.targets)
         return Batch(self._padded(prompts), batch.targets, batch.factors, batch.hidden_factor, batch.item_index)
 
     def text(self, batch: Batch, row: int = 0) -> str:
         """A prompt of a batch of the task, as text."""
-        return self._write(self._texts(batch)[row], batch.targets[row].tolist()).text
+        return self._written(batch)[row].text
 
     @cached_property
     def _lengths(self) -> dict[str, int]:
         """Number of tokens of each word of an item in the first prompts: the most that it takes anywhere."""
         found: dict[str, int] = {}
-        for split in ("train", "test"):
+        for split in SPLITS:
             for written, prompt in self._survey(split):
                 for (start, end), (first, last) in zip(written.parts, prompt.parts, strict=True):
                     word = written.text[start:end]
@@ -101,9 +104,11 @@ class TokenTask:
         return found
 
     def _survey(self, split: Split) -> list[tuple[Written, Tokenised]]:
-        batch = self.task.sample(0, batch_size=SURVEYED, split=split)
-        written = [self._write(*one) for one in zip(self._texts(batch), batch.targets.tolist(), strict=True)]
-        return [(one, self._tokenise(one, check_length=False)) for one in written]
+        written = self._written(self.task.sample(0, batch_size=SURVEYED, split=split))
+        return [(one, self._tokenise(one)) for one in written]
+
+    def _written(self, batch: Batch) -> list[Written]:
+        return [self._write(*one) for one in zip(self._texts(batch), batch.targets.tolist(), strict=True)]
 
     def _texts(self, batch: Batch) -> list[list[str]]:
         texts = self.task.shown(batch).texts
@@ -143,7 +148,7 @@ class TokenTask:
         found = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
         return list(found["input_ids"]), [tuple(span) for span in found["offset_mapping"]]
 
-    def _tokenise(self, written: Written, *, check_length: bool = True) -> Tokenised:
+    def _tokenise(self, written: Written) -> Tokenised:
         tokens, offsets = self._encode(written.text)
         parts = tokens_of(written.text, offsets, written.parts, "item")
         labels = tokens_of(written.text, offsets, written.labels, "label")
@@ -157,10 +162,7 @@ class TokenTask:
                     f"label '{written.text[start:end]}' is split into {pieces} by the tokenizer; a label must be one "
                     "token in its place: choose other labels"
                 )
-        prompt = Tokenised(tokens, parts, [first for first, _ in labels])
-        if check_length:
-            self._demand_fit([prompt])
-        return prompt
+        return Tokenised(tokens, parts, [first for first, _ in labels])
 
     def _find_label_tokens(self) -> tuple[int, ...]:
         """The token of each label, where it stands in the second pair of a prompt."""
@@ -168,7 +170,7 @@ class TokenTask:
         item = self._texts(batch)[0][0]
         found: list[int] = []
         for label, word in enumerate(self.labels):
-            prompt = self._tokenise(self._write([item, item], [label, label]), check_length=False)
+            prompt = self._tokenise(self._write([item, item], [label, label]))
             token = prompt.tokens[prompt.labels[1]]
             if token == self.tokenizer.unk_token_id:
                 raise SpecError(f"label '{word}' is not known to the tokenizer: choose other labels")
@@ -186,9 +188,6 @@ class TokenTask:
                         f"label '{text.text[start:end]}' is another token after other items: write the template so "
                         "that what stands before a label is always the same"
                     )
-
-    def _check_length(self) -> None:
-        self._demand_fit([prompt for split in ("train", "test") for _, prompt in self._survey(split)])
 
     def _demand_fit(self, prompts: list[Tokenised]) -> None:
         longest = max(prompts, key=lambda prompt: prompt.labels[-1])
@@ -225,7 +224,8 @@ class TokenTask:
 
 def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:
     n_labels = task.shape.n_labels
-    given = labels if labels is not None else (_own_words(task) or LETTERS[:n_labels])
+    own = task.shown(task.sample(0, batch_size=1)).labels
+    given = labels if labels is not None else (own or LETTERS[:n_labels])
     if labels is None and len(given) < n_labels:
         raise SpecError(f"this task has {n_labels} labels, more than there are letters; name them with labels=...")
     words = tuple(word.strip() for word in given)
@@ -234,11 +234,6 @@ def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:
     if not all(words):
         raise SpecError("labels: a label must not be empty")
     return words
-
-
-def _own_words(task: Task) -> tuple[str, ...] | None:
-    """The labels as the task writes them."""
-    return task.shown(task.sample(0, batch_size=1)).labels
 
 
 def _refuse_cue(task: Task) -> None:

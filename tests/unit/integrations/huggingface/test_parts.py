@@ -80,7 +80,7 @@ def test_unknown_architecture_is_found_by_structure(monkeypatch: pytest.MonkeyPa
         model = tiny_model(model_type)
         by_name = find_parts(model)
         with monkeypatch.context() as patch:
-            patch.setattr("unplateau.integrations.huggingface.parts.LAYOUTS", {})
+            patch.setattr("unplateau.integrations.huggingface.parts.PART_NAMES", {})
             by_structure = find_parts(model)
         assert by_structure.attentions == by_name.attentions
         assert by_structure.final_norm is by_name.final_norm

@@ -470,4 +470,7 @@ SCENARIOS = {one.name: one for one in ALL}
 if __name__ == "__main__":
     for module in PRELOADED:
         import_module(module)
+    place = import_module("unplateau").__file__
+    if not str(place).startswith(os.environ["PYTHONPATH"]):
+        sys.exit(f"{place}: not the code that was meant")
     SCENARIOS[sys.argv[1]].run()

@@ -66,11 +66,6 @@ class StrategyComparison:
     p: Mapping[Milestone, float | None]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of its runs."""
-        return tuple(run.seed for run in self.runs)
-
-    @property
     def unfinished(self) -> int:
         """Runs without their last step; they count as censored where they stopped."""
         return sum(not run.finished for run in self.runs)
@@ -83,7 +78,7 @@ class StrategyComparison:
         """Plain JSON values; see :meth:`Bounded.as_dict` for bounds."""
         return {
             "strategy": self.strategy,
-            "seeds": list(self.seeds),
+            "seeds": [run.seed for run in self.runs],
             "unfinished": self.unfinished,
             **{milestone: self._milestone_dict(milestone) for milestone in MILESTONES},
         }
@@ -112,11 +107,6 @@ class Comparison:
                 return one
         raise SpecError(f"no runs of strategy '{strategy}'{suggest(strategy, [s.strategy for s in self.strategies])}")
 
-    @property
-    def energy_methods(self) -> tuple[str, ...]:
-        """How the joules came about: measured, or estimated and with what power."""
-        return tuple(sorted({run.energy_method for one in self.strategies for run in one.runs}))
-
     def as_dict(self) -> dict[str, Any]:
         """An entry of ``comparisons`` in ``summary.json``."""
         strategies = [one.as_dict() for one in self.strategies]
@@ -124,7 +114,8 @@ class Comparison:
 
     def __str__(self) -> str:
         notes = [f"x: cost of {self.baseline} / cost of the strategy, median over seeds in common; > and <: bounds"]
-        notes.append(f"joules: {'; '.join(self.energy_methods)}")
+        methods = sorted({run.energy_method for one in self.strategies for run in one.runs})
+        notes.append(f"joules: {'; '.join(methods)}")
         if any(one.unfinished for one in self.strategies):
             notes.append("*: unfinished runs, censored where they stopped")
         return "\n\n".join([*(_text_table(self, milestone) for milestone in MILESTONES), "\n".join(notes)])
@@ -186,9 +177,7 @@ def cost_of(run: RunSummary, milestone: Milestone, measure: Measure) -> Bounded 
 def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
     first = experiment(runs[0])
     for run in runs[1:]:
-        here = experiment(run)
-        differing = [name for name in first if here[name] != first[name]]
-        if differing:
+        if differing := [name for name, value in experiment(run).items() if value != first[name]]:
             raise SpecError(
                 f"{runs[0].record.path} and {run.record.path} differ in {', '.join(differing)}: only runs that differ "
                 f"in strategy and seed alone can be compared; name one experiment"

@@ -128,14 +128,13 @@ def train(
         torch.set_num_threads(threads)
     choose_device(device)  # a wrong name is refused before anything is begun
     folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
-    if check:
-        run.check(where=_origin(spec, set_))
-        print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
-        return
-    if resume and (folder / store.DONE).exists():
+    if resume and not check and (folder / store.DONE).exists():
         print(f"finished before: {_how_it_ended(store.load_run(folder))}")
         return
     run.check(where=_origin(spec, set_))
+    if check:
+        print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
+        return
     with display() as show:
         state = RunState(name, folder, run.train.steps)
         show(0, state)

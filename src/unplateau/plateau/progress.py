@@ -97,9 +97,9 @@ def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) 
 
     ``window`` counts steps, not rows, and early rows use what there is.
     """
-    s, v = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    s, sums = np.asarray(steps), np.concatenate([[0.0], np.cumsum(values)])
     first = np.searchsorted(s, s - window, side="right")
-    return np.array([v[a : b + 1].mean() for b, a in enumerate(first)])
+    return np.asarray((sums[1:] - sums[first]) / (np.arange(s.size) + 1 - first))
 
 
 def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:

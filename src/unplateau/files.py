@@ -64,7 +64,7 @@ def staged(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
-            for path in temporary.rglob("*"):
+            for path in filter(Path.is_file, temporary.rglob("*")):
                 flush(path)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -74,12 +74,9 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Waits until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def lock_of(path: Path) -> Path:

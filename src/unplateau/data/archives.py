@@ -1,7 +1,6 @@
 """Reads members out of a wheel (zip), an npm package (tgz) or a Debian package (ar of tars), without installing it.
 
-What enters: an archive and the names of members. What leaves: their bytes, those of ``.gz`` members unpacked. Nothing
-is written to disk, so a member's name can do no harm.
+Nothing is written to disk, so a member's name can do no harm.
 """
 
 from __future__ import annotations

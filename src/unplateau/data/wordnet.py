@@ -1,7 +1,6 @@
 """Nouns of WordNet (Miller 1995; Fellbaum 1998) with their topics, the most frequent first.
 
-What enters: the archives of WordNet and wordfreq in the cache. What leaves: a :class:`Lexicon`. Reading takes some
-seconds, so the table of candidates is kept in the cache under a hash of what it was made from.
+Reading takes some seconds, so the table of candidates is kept in the cache under a hash of what it was made from.
 """
 
 from __future__ import annotations

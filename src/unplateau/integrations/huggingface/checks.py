@@ -6,8 +6,8 @@ Documentation promises little about masks; behaviour is what can be relied on.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from unplateau.errors import LawError, SpecError, demand
 from unplateau.integrations.huggingface.decoder import Decoder
-from unplateau.integrations.huggingface.parts import Parts, find_parts, model_type, refuse_by_name
+from unplateau.integrations.huggingface.parts import find_parts, model_type, refuse_by_name
 from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
 from unplateau.layout import CUTS, Attention
 from unplateau.rng import apart, fold
@@ -166,21 +166,14 @@ def _entering_is_normed(decoder: Decoder, inputs: TokenPrompts) -> bool:
 def _zero_is_no_attention(decoder: Decoder, inputs: TokenPrompts) -> bool:
     """Whether cut ``zero`` gives what attention modules with zero weights give."""
     cut = decoder(inputs, "zero").hidden
-    with _zero_weights(decoder.parts):
-        return _close(decoder(inputs).hidden, cut)
-
-
-@contextmanager
-def _zero_weights(parts: Parts) -> Iterator[None]:
-    weights = [parameter for attention in parts.attentions for parameter in attention.parameters()]
-    own = [weight.detach().clone() for weight in weights]
-    try:
-        for weight in weights:
-            weight.zero_()
-        yield
-    finally:
-        for weight, before in zip(weights, own, strict=True):
-            weight.copy_(before)
+    weights = [parameter for attention in decoder.parts.attentions for parameter in attention.parameters()]
+    own = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.zero_()
+    without = decoder(inputs).hidden
+    for weight, before in zip(weights, own, strict=True):
+        weight.copy_(before)
+    return _close(without, cut)
 
 
 def _tiny_or_copy(model: nn.Module) -> tuple[nn.Module, str]:

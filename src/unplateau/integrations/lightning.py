@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from unplateau.errors import SpecError, missing_extra
 from unplateau.integrations.datasets import CurriculumDataset, Rows
-from unplateau.integrations.watch import Recorder, Scores
+from unplateau.integrations.watch import Measurable, Recorder
 from unplateau.strategies.base import Strategy
 
 try:
@@ -38,7 +38,7 @@ class UnplateauCallback(Recorder, Callback):
 
     def __init__(
         self,
-        scores: Scores | Callable[[Any], Scores] | None = None,
+        scores: Measurable | Callable[[Any], Measurable] | None = None,
         *,
         every: int = 100,
         log_every: int = 10,

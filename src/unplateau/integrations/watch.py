@@ -13,7 +13,7 @@ from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.store import METRICS
 
 
-class Scores(Protocol):
+class Measurable(Protocol):
     """Anything that can be measured while a model trains."""
 
     def measure(self) -> Mapping[str, Any]:
@@ -28,7 +28,7 @@ class Watch:
     step of the first new row and cut off there (see ``begin``), as resuming from a checkpoint asks for.
     """
 
-    def __init__(self, file: str | Path, scores: Scores | None = None, *, every: int = 100) -> None:
+    def __init__(self, file: str | Path, scores: Measurable | None = None, *, every: int = 100) -> None:
         self.path, self.scores, self.every = Path(file), scores, every
         self._file: RowFile | None = None
         self._looked: int | None = None
@@ -90,7 +90,7 @@ class Recorder:
 
     def __init__(
         self,
-        scores: Scores | Callable[[Any], Scores] | None = None,
+        scores: Measurable | Callable[[Any], Measurable] | None = None,
         *,
         every: int = 100,
         file: str | Path | None = None,

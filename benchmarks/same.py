@@ -125,9 +125,10 @@ def arrays_told(arrays: Iterable[tuple[str, np.ndarray]]) -> bytes:
 
 
 def differences(old: dict[str, bytes], new: dict[str, bytes]) -> list[str]:
-    """A text for each file that is not the same, shortest files first: they say most."""
-    unequal = sorted((len(old.get(name, b"")), name) for name in {*old, *new} if old.get(name) != new.get(name))
-    return [difference(name, old.get(name), new.get(name)) for _, name in unequal]
+    """A text for each file that is not the same; first those that both have, the shortest first: they say most."""
+    unequal = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    unequal.sort(key=lambda name: (name not in old or name not in new, len(old.get(name, b""))))
+    return [difference(name, old.get(name), new.get(name)) for name in unequal]
 
 
 def difference(name: str, old: bytes | None, new: bytes | None) -> str:

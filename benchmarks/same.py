@@ -54,6 +54,8 @@ UNLIKE = {
     "state.json": {"costs", "costs_bytes"},
 }
 """Keys of JSON files that differ between two runs of the same code."""
+NOT_COMPARED = ("costs.jsonl", "shape.json")
+"""Files of a run with seconds and joules in them, or that the code before 26 November 2026 did not write."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def cut_back(runs: Path) -> None:
 
 def results(folder: Path) -> dict[str, bytes]:
     """Every file below this folder by name, without what differs between two runs of the same code."""
-    files = {path for path in folder.rglob("*") if path.is_file() and path.name != "costs.jsonl"}
+    files = {path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_COMPARED}
     return {str(path.relative_to(folder)): content(path) for path in sorted(files) if not path.name.endswith(".lock")}
 
 

@@ -374,7 +374,7 @@ def caches() -> None:
     """Encoded images as they are kept."""
     os.environ["UNPLATEAU_CACHE"] = str(Path("cache").resolve())
     for arguments in ((), ("--width", "5"), ("--encoder", "vae", "--width", "8", "--epochs", "1")):
-        unplateau("prepare", "shapes3d", "--small", *arguments)
+        train("prepare", "shapes3d", "--small", *arguments)
 
 
 def bad_input() -> None:

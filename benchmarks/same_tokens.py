@@ -194,7 +194,7 @@ def scores() -> Iterator[str]:
 
 def one_word_each() -> PreTrainedTokenizerFast:
     """A token for each of our words and labels."""
-    words = ["[UNK]", *dict.fromkeys([*up.Words().texts(), *up.WordSelection().label_texts(), *"ABCDWXYZ,"])]
+    words = ["[UNK]", *dict.fromkeys([*up.Words().texts(), *up.WordSelection().words.texts(), *"ABCDWXYZ,"])]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "isolated")]

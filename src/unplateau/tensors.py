@@ -7,7 +7,8 @@ known factors (K unless every word of an item has its own), L layers, D width, F
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,9 +16,34 @@ from torch import Tensor
 from unplateau.errors import SpecError
 from unplateau.layout import Cut, Layout
 
+R = TypeVar("R", bound="Rows")
+
 
 @dataclass(frozen=True)
-class Prompts:
+class Rows:
+    """Tensors with a row for each prompt or item, and what all rows share."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same change to each tensor."""
+        return _combined([self], lambda tensors: change(tensors[0]))
+
+
+def concatenate(parts: Sequence[R]) -> R:
+    """Rows of several batches (prompts, items) of the same task shape, one after the other."""
+    return _combined(parts, torch.cat)
+
+
+def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:
+    def column(values: list[Any]) -> Any:
+        if isinstance(values[0], Rows):
+            return _combined(values, combine)
+        return combine(values) if isinstance(values[0], Tensor) else values[0]
+
+    return replace(parts[0], **{name: column([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+@dataclass(frozen=True)
+class Prompts(Rows):
     """What a model reads: ``[cue] x_1 y_1 ... x_K y_K``, positions as ``layout`` says.
 
     ``items``: vectors (B, K, item width) float, or tokens (B, K, positions of an item, P) int64, where the P tokens of
@@ -29,11 +55,6 @@ class Prompts:
     labels: Tensor
     layout: Layout
     cues: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Prompts:
-        """The same change to each tensor."""
-        cues = None if self.cues is None else change(self.cues)
-        return Prompts(change(self.items), change(self.labels), self.layout, cues)
 
     def at_known(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
@@ -51,7 +72,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class TokenPrompts:
+class TokenPrompts(Rows):
     """Tokens (B, T) int64 for a language model, and as much as is known about them.
 
     ``mask`` (B, T) bool, False at padding. ``units`` (B, T) int64: what cut ``item`` leaves together shares a number:
@@ -66,11 +87,6 @@ class TokenPrompts:
     known: Tensor | None = None
     queries: Tensor | None = None
     places: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> TokenPrompts:
-        """The same change to each tensor."""
-        optional = (self.mask, self.units, self.known, self.queries, self.places)
-        return TokenPrompts(change(self.tokens), *(None if one is None else change(one) for one in optional))
 
     def at_known(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
@@ -93,7 +109,7 @@ Inputs = Prompts | TokenPrompts
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """One batch of prompts with everything that is known about it.
 
     ``inputs``: what the model reads. ``targets`` (B, K): the label to predict at each query position. ``factors``
@@ -113,12 +129,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        rest = (self.targets, self.factors, self.hidden_factor, self.item_index)
-        return Batch(self.inputs.map(lambda tensor: tensor.to(device)), *(tensor.to(device) for tensor in rest))
+        return self.map(lambda tensor: tensor.to(device))
 
 
 @dataclass(frozen=True)
-class Items:
+class Items(Rows):
     """Items drawn alone, without a prompt.
 
     ``inputs``: vectors (N, item width) float, or tokens (N, positions, P) int64, one position where each has factors of
@@ -150,38 +165,9 @@ class Components:
     cut: Cut
 
 
-def concatenate(batches: list[Batch]) -> Batch:
-    """Rows of several batches of the same task shape, one after the other."""
-    inputs = [batch.inputs for batch in batches]
-    return Batch(
-        _concatenate_prompts([one for one in inputs if isinstance(one, Prompts)]),
-        torch.cat([batch.targets for batch in batches]),
-        torch.cat([batch.factors for batch in batches]),
-        torch.cat([batch.hidden_factor for batch in batches]),
-        torch.cat([batch.item_index for batch in batches]),
-    )
-
-
-def _concatenate_prompts(prompts: list[Prompts]) -> Prompts:
-    cues = [one.cues for one in prompts if one.cues is not None]
-    return Prompts(
-        torch.cat([one.items for one in prompts]),
-        torch.cat([one.labels for one in prompts]),
-        prompts[0].layout,
-        torch.cat(cues) if cues else None,
-    )
-
-
 def gathered(states: Tensor, positions: Tensor | None) -> Tensor:
     """(..., B, T, D) and (B, P) -> (..., B, P, D)."""
     if positions is None:
         raise SpecError("these prompts do not say where their items and labels stand")
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     return states[..., rows, positions, :]
-
-
-def pad_tokens(rows: Sequence[Sequence[int]], *, left: bool = False) -> Tensor:
-    """(N, longest row) int64: rows of tokens filled up with 0, on the right unless ``left``."""
-    longest = max(map(len, rows), default=0)
-    filled = [[0] * (longest - len(row)) + [*row] if left else [*row] + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), longest)

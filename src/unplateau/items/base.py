@@ -89,6 +89,13 @@ class ItemSource(Kind):
 
 
 @lru_cache(maxsize=32)
+def factor_table(sizes: tuple[int, ...], copies: int = 1) -> Tensor:
+    """(N, F) int64: every combination of factor values, so many times each; mixed-radix order, last factor fastest."""
+    combinations = torch.cartesian_prod(*(torch.arange(size) for size in sizes)).reshape(-1, len(sizes))
+    return combinations.repeat_interleave(copies, dim=0)
+
+
+@lru_cache(maxsize=32)
 def _split(n_items: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(n_items, generator=fold(seed, "split"))
     n_test = max(1, round(n_items * test_fraction))

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from unplateau.items.base import ItemSource
+from unplateau.items.base import ItemSource, factor_table
 from unplateau.layout import Vectors
 from unplateau.rng import fold
 
@@ -64,7 +64,7 @@ class RandomCodes(ItemSource):
 
     def factors(self) -> Tensor:
         """(N, F) int64: mixed-radix order, last factor fastest; the copies of a combination follow each other."""
-        return _factors(self.sizes, self.copies)
+        return factor_table(self.sizes, self.copies)
 
     def vectors(self, index: Tensor) -> Tensor:
         """(..., width) float32: codes with zero mean and unit variance over all components and train items."""
@@ -77,12 +77,6 @@ class RandomCodes(ItemSource):
         colour = 1 - np.abs(value)[..., None] * np.where(value[..., None] > 0, (0, 1, 1), (1, 1, 0))
         rows = np.rint(colour * 255).astype(np.uint8)[..., None, :, :]
         return np.repeat(rows, PICTURE, axis=-3)
-
-
-@lru_cache(maxsize=32)
-def _factors(sizes: tuple[int, ...], copies: int) -> Tensor:
-    combinations = torch.cartesian_prod(*(torch.arange(size) for size in sizes)).reshape(-1, len(sizes))
-    return combinations.repeat_interleave(copies, dim=0)
 
 
 @lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +14,13 @@ from unplateau.errors import missing_extra
 from unplateau.items.base import ItemSource
 from unplateau.layout import Vectors
 
-INK = 16
-"""Largest value of a pixel in the data."""
-
-ZOOM = 4
-
 
 class Digits(ItemSource):
     """Handwritten digits; an item vector is the 64 pixels, centred and scaled on the train split."""
 
-    @property
-    def factor_names(self) -> tuple[str, ...]:
-        """One factor: the digit."""
-        return ("class",)
-
-    @property
-    def factor_sizes(self) -> tuple[int, ...]:
-        """Ten digits."""
-        return (10,)
-
-    @property
-    def form(self) -> Vectors:
-        """64 pixels."""
-        return Vectors(64)
+    factor_names: ClassVar[tuple[str, ...]] = ("class",)
+    factor_sizes: ClassVar[tuple[int, ...]] = (10,)
+    form: ClassVar[Vectors] = Vectors(64)
 
     def factors(self) -> Tensor:
         """(1797, 1) int64: the digit of every image."""
@@ -47,8 +32,8 @@ class Digits(ItemSource):
 
     def images(self, index: Tensor) -> npt.NDArray[np.uint8]:
         """(..., 32, 32, 3): the scans, enlarged, white ink on black."""
-        grey = (_scans()[0][index].numpy() * (255 / INK)).round().astype(np.uint8).reshape(*index.shape, 8, 8, 1)
-        return grey.repeat(ZOOM, axis=-3).repeat(ZOOM, axis=-2).repeat(3, axis=-1)
+        grey = (_scans()[0][index].numpy() * (255 / 16)).round().astype(np.uint8).reshape(*index.shape, 8, 8, 1)
+        return grey.repeat(4, axis=-3).repeat(4, axis=-2).repeat(3, axis=-1)
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,6 @@ from unplateau.data.texts import LabelledTexts
 from unplateau.errors import DataError, SpecError, missing_extra, suggest
 from unplateau.items.base import ItemSource
 from unplateau.layout import Tokens, Vectors
-from unplateau.tensors import pad_tokens
 
 VECTOR_SCALE = 0.7
 """Standard deviation of each component of a sentence vector, as of principal components of images."""
@@ -154,7 +153,8 @@ def _factors(source: LabelledText) -> Tensor:
     found = source.corpus_texts()
     columns = {"class": found.labels}
     if "length" in source.attributes:
-        columns["length"] = grouped("length", [len(text.split()) for text in found.texts], _words).of
+        lengths = [len(text.split()) for text in found.texts]
+        columns["length"] = grouped("length", lengths, lambda low, high: f"{low}-{high} words").of
     return torch.tensor([columns[name] for name in source.attributes]).T.contiguous()
 
 
@@ -185,9 +185,4 @@ def _tokens(source: LabelledText) -> tuple[Tensor, int]:
     texts = source.texts()
     pieces = train_subwords([texts[item] for item in source.split("train").tolist()], source.n_pieces)
     written = [[1 + piece for piece in row[: source.most_pieces]] for row in pieces.encode(texts)]
-    tokens = pad_tokens([[0] * source.most_pieces, *written], left=True)[1:]  # the first row sets the length
-    return tokens, pieces.size
-
-
-def _words(low: int, high: int) -> str:
-    return f"{low}-{high} words"
+    return torch.tensor([[0] * (source.most_pieces - len(row)) + row for row in written]), pieces.size

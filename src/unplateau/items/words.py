@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,7 +17,6 @@ from unplateau.data.wordnet import wordnet_lexicon
 from unplateau.errors import SpecError, suggest
 from unplateau.items.base import ItemSource
 from unplateau.layout import Tokens
-from unplateau.tensors import pad_tokens
 
 SOURCES = ("shipped", "wordnet")
 """Lexica by name."""
@@ -44,15 +44,11 @@ class Words(ItemSource):
     n_pieces: int = Field(300, ge=30, description="size of the byte-pair vocabulary, where words are written in pieces")
 
     @model_validator(mode="after")
-    def _a_file_is_used_whole(self) -> Self:
+    def _go_together(self) -> Self:
         fields, choices = type(self).model_fields, ("topics", "per_topic", "plurals")
         changed = [name for name in choices if getattr(self, name) != fields[name].default]
         if changed and isinstance(self.lexicon, Path):
             raise ValueError(f"{', '.join(changed)}: only for the lexica {' and '.join(SOURCES)}; a file is used whole")
-        return self
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
         if "topic" in self.attributes and not isinstance(self.lexicon, Path) and len(self.topics) < 2:
             raise ValueError("attribute 'topic' needs two topics or more")
         if len(set(self.attributes)) < len(self.attributes):
@@ -105,12 +101,7 @@ class Words(ItemSource):
 
 
 @lru_cache(maxsize=16)
-def _lexicon(
-    source: str | Path,
-    topics: tuple[str, ...],
-    per_topic: int | None,
-    plurals: bool,
-) -> Lexicon:
+def _lexicon(source: str | Path, topics: tuple[str, ...], per_topic: int | None, plurals: bool) -> Lexicon:
     if isinstance(source, Path):
         return lexicon_from_file(source)
     read = shipped_lexicon if source == "shipped" else wordnet_lexicon
@@ -134,4 +125,5 @@ def _tokens(source: Words) -> Tensor:
     else:
         pieces = train_subwords([words[item] for item in source.split("train").tolist()], source.n_pieces)
         written, size = pieces.encode(words), pieces.size
-    return pad_tokens([[1 + place * size + token for place, token in enumerate(word)] for word in written])
+    rows = [[1 + place * size + token for place, token in enumerate(word)] for word in written]
+    return torch.tensor(list(zip_longest(*rows, fillvalue=0))).T.contiguous()

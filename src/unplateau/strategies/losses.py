@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from unplateau.layout import Cut
 from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 
-_FACTORS_HELP = (
-    "what is read: the factors that a prompt may hide, all of the item's, or, without any annotation, which word it is"
-)
-
 
 class _FactorLoss(LossTerm):
     """What the weights losses share: what they ask for, and the head that they read it with."""
 
-    factors: Literal["hidden", "all", "identity"] = Field("hidden", description=_FACTORS_HELP)
+    factors: Literal["hidden", "all", "identity"] = Field(
+        "hidden",
+        description="what is read: the factors that a prompt may hide, all of the item's, or, without any annotation, "
+        "which word it is",
+    )
 
     @property
     def asks(self) -> tuple[Ask, ...]:
@@ -33,12 +33,9 @@ class _FactorLoss(LossTerm):
 class WeightsLoss(_FactorLoss):
     """Extra weights loss: predict the factors of the current item from the final hidden state (Fu et al. 2024, 5.3)."""
 
-    weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
+    reads: ClassVar[tuple[Read, ...]] = ("final",)
 
-    @property
-    def reads(self) -> tuple[Read, ...]:
-        """The final state."""
-        return ("final",)
+    weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
 
     def value(self, view: View) -> Tensor:
         """Cross-entropy at the known positions of all rows."""
@@ -53,6 +50,8 @@ class ComponentLoss(_FactorLoss):
     prompts, or on ``items`` items drawn alone at random item positions, for a fraction of the cost.
     """
 
+    reads: ClassVar[tuple[Read, ...]] = ("weights",)
+
     weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
     layer: int = Field(2, ge=1, description="block after which the component is read")
     cut: Cut = Field("self", description="what 'no access to other positions' means")
@@ -64,11 +63,6 @@ class ComponentLoss(_FactorLoss):
         if self.rows is not None and self.items is not None:
             raise ValueError("give rows (prompts of the batch) or items (drawn alone), not both")
         return self
-
-    @property
-    def reads(self) -> tuple[Read, ...]:
-        """The weights component."""
-        return ("weights",)
 
     def check_host(self, host: Host) -> None:
         """The layer must exist, and the cut mean something."""
@@ -87,17 +81,10 @@ class ComponentLoss(_FactorLoss):
 class ContextLoss(LossTerm):
     """Control for the weights losses: predict what the prompt hides, from the final hidden state."""
 
+    reads: ClassVar[tuple[Read, ...]] = ("final",)
+    asks: ClassVar[tuple[Ask, ...]] = ("choice",)
+
     weight: float = Field(0.1, ge=0, description="factor of this term in the loss (lambda)")
-
-    @property
-    def reads(self) -> tuple[Read, ...]:
-        """The final state."""
-        return ("final",)
-
-    @property
-    def asks(self) -> tuple[Ask, ...]:
-        """What is hidden."""
-        return ("choice",)
 
     def build_head(self, host: Host) -> nn.Module:
         """The host's read-out."""

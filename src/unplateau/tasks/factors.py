@@ -59,17 +59,13 @@ class FactorTask(Task):
         names, sizes = self.source.factor_names, self.source.factor_sizes
         asked = names if self.hidden is None else self.hidden
         return TaskShape(
-            layout=self._layout,
+            layout=Layout(self.n_pairs, self.source.item_length),
             items=self.source.form,
             n_labels=max(sizes[names.index(name)] for name in asked),
             factors=tuple(map(Factor, names, sizes)),
             asked=tuple(map(names.index, asked)),
             choices=asked,
         )
-
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.n_pairs, self.source.item_length)
 
     @property
     def holds_out_items(self) -> bool:
@@ -86,15 +82,15 @@ class FactorTask(Task):
 
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The batch of this step; the items of a prompt are distinct."""
-        generator = fold(seed, f"prompts/{split}", step)
+        generator, shape = fold(seed, f"prompts/{split}", step), self.shape
         pool = self.source.split(split)
         index = pool[distinct(batch_size, self.n_pairs, len(pool), generator)]  # (B, K)
         factors = self._label_factors()[index]  # (B, K, F)
-        candidates = torch.tensor(self.shape.asked)
+        candidates = torch.tensor(shape.asked)
         choice = torch.randint(len(candidates), (batch_size,), generator=generator)
         values = factors.gather(2, candidates[choice].view(-1, 1, 1).expand(-1, self.n_pairs, 1)).squeeze(2)
         labels = self._draw_mappings(choice, generator).gather(1, values)
-        inputs = Prompts(self.source.inputs(index), labels, self._layout)
+        inputs = Prompts(self.source.inputs(index), labels, shape.layout)
         return Batch(inputs, labels, factors, candidates[choice], index)
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
@@ -105,27 +101,23 @@ class FactorTask(Task):
 
     def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
         """(B, K, C) exact label marginals over the items of a split, the hidden factors and the mappings."""
-        return self._marginals(split).expand(*batch.targets.shape, -1)
-
-    def _marginals(self, split: Split) -> Tensor:
         factors = self._label_factors()[self.source.split(split)]
-        shape = self.shape
+        shape, tables = self.shape, self._mapping_tables()
         marginals = torch.zeros(shape.n_labels, dtype=torch.float64)
         for slot, factor in enumerate(shape.asked):
             size = shape.factor_sizes[factor]
-            if self.n_mappings is None:
+            if tables is None:
                 marginals[:size] += 1 / size
             else:
                 frequency = torch.bincount(factors[:, factor], minlength=size).double() / len(factors)
-                table = self._mapping_tables()[slot]  # (m, n_f)
+                table = tables[slot]  # (m, n_f)
                 marginals.index_add_(0, table.flatten(), frequency.repeat(len(table)) / len(table))
-        return marginals / len(shape.asked)
+        return (marginals / len(shape.asked)).expand(*batch.targets.shape, -1)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before."""
-        shape = self.shape
-        tables = None if self.n_mappings is None else self._mapping_tables()
-        hypotheses = [
+        shape, tables = self.shape, self._mapping_tables()
+        hypotheses: list[FreshMappings | KnownMappings] = [
             FreshMappings(batch.factors[..., factor], shape.factor_sizes[factor], shape.n_labels)
             if tables is None
             else KnownMappings(batch.factors[..., factor], tables[slot], shape.n_labels)
@@ -148,25 +140,28 @@ class FactorTask(Task):
 
     def _draw_mappings(self, choice: Tensor, generator: torch.Generator) -> Tensor:
         """(B, largest n_f): one mapping a row for the chosen slot of ``asked``."""
-        shape = self.shape
-        n_rows, largest = len(choice), max(shape.factor_sizes[factor] for factor in shape.asked)
-        if self.n_mappings is None:
-            sizes = torch.tensor([shape.factor_sizes[factor] for factor in shape.asked])[choice]
+        sizes, tables = self._asked_sizes(), self._mapping_tables()
+        n_rows, largest = len(choice), max(sizes)
+        if tables is None:
             keys = torch.rand(n_rows, largest, generator=generator)
-            keys[torch.arange(largest) >= sizes[:, None]] = 2.0  # values the factor lacks map to themselves
+            keys[torch.arange(largest) >= torch.tensor(sizes)[choice, None]] = 2.0  # values the factor lacks stay
             return keys.argsort(1)
-        which = torch.randint(self.n_mappings, (n_rows,), generator=generator)
+        which = torch.randint(len(tables[0]), (n_rows,), generator=generator)
         mappings = torch.zeros(n_rows, largest, dtype=torch.int64)
-        for slot, table in enumerate(self._mapping_tables()):
+        for slot, table in enumerate(tables):
             rows = choice == slot
             mappings[rows, : table.shape[1]] = table[which[rows]]
         return mappings
 
-    def _mapping_tables(self) -> list[Tensor]:
-        """One (m, n_f) table of permutations for each factor that may be hidden."""
+    def _asked_sizes(self) -> tuple[int, ...]:
         shape = self.shape
-        sizes = tuple(shape.factor_sizes[factor] for factor in shape.asked)
-        return mapping_tables(self.n_mappings or 1, sizes, self.mapping_seed)
+        return tuple(shape.factor_sizes[factor] for factor in shape.asked)
+
+    def _mapping_tables(self) -> list[Tensor] | None:
+        """One (m, n_f) table of permutations for each factor that may be hidden; None: fresh ones per prompt."""
+        if self.n_mappings is None:
+            return None
+        return mapping_tables(self.n_mappings, self._asked_sizes(), self.mapping_seed)
 
 
 def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator) -> Tensor:

@@ -60,7 +60,9 @@ class Mixture(Task):
         """Rows of each task in turn, each from its own stream of random numbers."""
         parts = [
             task.sample(step, batch_size=n_rows, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n_rows) in enumerate(zip(self.tasks, self.rows_at(step, batch_size), strict=True))
+            for number, (task, n_rows) in enumerate(
+                zip(self.tasks, rows_of(self.shares, step, batch_size), strict=True)
+            )
             if n_rows
         ]
         return concatenate(parts)
@@ -69,9 +71,9 @@ class Mixture(Task):
         """Items of each task in turn, in the same shares."""
         parts = [
             task.sample_items(step, n_items=n, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n) in enumerate(zip(self.tasks, self.rows_at(step, n_items), strict=True))
+            for number, (task, n) in enumerate(zip(self.tasks, rows_of(self.shares, step, n_items), strict=True))
         ]
-        return Items(torch.cat([part.inputs for part in parts]), torch.cat([part.factors for part in parts]))
+        return concatenate(parts)
 
     @property
     def progress(self) -> Literal["loss", "accuracy"]:
@@ -109,10 +111,6 @@ class Mixture(Task):
     def _joint_evidence(self, batch: Batch) -> Tensor:
         """(M, B): share of each task times its probability of the cue."""
         return torch.stack([share * task.evidence(batch) for share, task in zip(self.shares, self.tasks, strict=True)])
-
-    def rows_at(self, step: int, batch_size: int) -> list[int]:
-        """Rows of each task at this step."""
-        return rows_of(self.shares, step, batch_size)
 
 
 def rows_of(shares: Sequence[float], step: int, batch_size: int) -> list[int]:

@@ -1,29 +1,19 @@
 """Exact Bayesian prediction for hidden factors and mappings, one query after the other.
 
-Each hypothesis is "the hidden factor is f"; it carries its evidence and predicts by itself.
+Each hypothesis is "the hidden factor is f". It predicts by itself: (B, C) joint weights, the evidence of the pairs
+before query k times the probability of each label there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class Hypothesis(Protocol):
-    """One candidate for the hidden factor."""
-
-    def predict(self, k: int) -> Tensor:
-        """(B, C) joint weight: evidence of the pairs before query k times the probability of each label at k."""
-
-    def observe(self, k: int, labels: Tensor) -> None:
-        """Takes in the labels (B,) shown at query k."""
-
-
-def bayes_predictions(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tensor:
+def bayes_predictions(hypotheses: Sequence[FreshMappings | KnownMappings], labels: Tensor) -> Tensor:
     """(B, K, C) float64 predictions under equal prior weights.
 
     Rows whose labels no hypothesis allows get zeros.

@@ -6,7 +6,7 @@ cue c names the topic) to D_rnd (the cue says nothing, the answers before do).
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,9 @@ class WordSelection(Task):
 
     Progress is read from accuracy: the loss also falls while the model learns to name one of the list's words.
     """
+
+    progress: ClassVar[Literal["loss", "accuracy"]] = "accuracy"
+    holds_out_items: ClassVar[bool] = False  # a word that was never an answer in training is not given as one
 
     words: Words = Field(
         default_factory=lambda: Words(
@@ -67,29 +70,15 @@ class WordSelection(Task):
         """Labels are the words themselves; there is a cue for each topic and a neutral one."""
         form = self.words.form
         return TaskShape(
-            layout=self._layout,
+            layout=Layout(self.n_pairs, self.n_words, cue=True, factors_at="position"),
             items=form,
             n_labels=form.vocabulary,
             factors=(Factor(self.words.factor_names[0], self.n_topics),),
             asked=(0,),
-            choices=self._topic_names(),
+            choices=self.words.entries().attribute(self.words.attributes[0]).values,
             labels_are_tokens=True,
             n_cues=self.n_topics + 1,
         )
-
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.n_pairs, self.n_words, cue=True, factors_at="position")
-
-    @property
-    def progress(self) -> Literal["loss", "accuracy"]:
-        """Accuracy."""
-        return "accuracy"
-
-    @property
-    def holds_out_items(self) -> bool:
-        """Not here: a word that was never an answer in training is not given as one."""
-        return False
 
     def fixed(self, variant: int = 0) -> WordSelection:
         """D_fix: every topic has its cue; ``variant`` chooses which."""
@@ -107,7 +96,7 @@ class WordSelection(Task):
         drawn = [pool[distinct(batch_size, self.n_pairs, len(pool), generator)] for pool in self._pools(split)]
         index = torch.stack(drawn, 2).gather(2, topics)  # (B, K, n_words)
         targets = index[topics == hidden[:, None, None]].view(batch_size, self.n_pairs)
-        inputs = Prompts(index[..., None] + 1, targets, self._layout, self._draw_cues(hidden, generator))
+        inputs = Prompts(index[..., None] + 1, targets, self.shape.layout, self._draw_cues(hidden, generator))
         return Batch(inputs, targets, topics.flatten(1)[..., None], hidden, index.flatten(1))
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
@@ -194,9 +183,6 @@ class WordSelection(Task):
         pool = self.words.split(split)
         topics = self._topics()[pool]
         return [pool[topics == topic] for topic in range(self.n_topics)]
-
-    def _topic_names(self) -> tuple[str, ...]:
-        return self.words.entries().attribute(self.words.attributes[0]).values
 
 
 def _cues(batch: Batch) -> Tensor:

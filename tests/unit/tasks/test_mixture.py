@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from unplateau.items.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
-from unplateau.tasks.mixture import Mixture
+from unplateau.tasks.mixture import Mixture, rows_of
 
 TASK = FactorTask(source=RandomCodes(), n_pairs=8)
 
@@ -16,7 +16,7 @@ TASK = FactorTask(source=RandomCodes(), n_pairs=8)
 @pytest.mark.parametrize("share", [0.5, 0.3, 0.01])
 def test_shares_are_exact_in_the_long_run_and_rows_constant(share: float) -> None:
     mixture = Mixture(tasks=(TASK.fixed(), TASK), shares=(share, 1 - share))
-    rows = [mixture.rows_at(step, 7) for step in range(1000)]
+    rows = [rows_of(mixture.shares, step, 7) for step in range(1000)]
     assert all(sum(row) == 7 for row in rows)
     assert abs(sum(row[0] for row in rows) - share * 7000) <= 1
 
@@ -28,7 +28,7 @@ def test_shares_are_exact_in_the_long_run_and_rows_constant(share: float) -> Non
 )
 def test_no_task_ever_gets_fewer_than_no_rows(parts: list[float], batch_size: int, step: int) -> None:
     shares = tuple(part / sum(parts) for part in parts)
-    rows = Mixture(tasks=(TASK,) * len(parts), shares=shares).rows_at(step, batch_size)
+    rows = rows_of(shares, step, batch_size)
     assert sum(rows) == batch_size
     assert min(rows) >= 0
 

@@ -185,7 +185,7 @@ def _fit(source: Shapes3DFile) -> Arrays:
     train = source.split("train")
     chosen = torch.randperm(len(train), generator=fold(source.split_seed, "pca images"))[:FIT_IMAGES]
     images = source.pixels(train[chosen]).reshape(len(chosen), -1).astype(np.float64)
-    axes = axes_of_images(images, source.code_width)
+    axes = axes_of_images(images, source.form.width)
     offset = axes.mean @ axes.directions
     chunks = torch.arange(len(source.factors())).split(FIT_IMAGES)
     codes = np.concatenate(

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch import Tensor
 from unplateau.config import Config
 from unplateau.errors import DataError, SpecError
 from unplateau.files import cache_path, load_arrays
-from unplateau.items.base import ItemSource
+from unplateau.items.base import ItemSource, factor_table
 from unplateau.layout import Vectors
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
@@ -53,31 +53,24 @@ class Grid(Config):
 
     def kept(self, sizes: tuple[int, ...] = FULL_SIZES) -> tuple[tuple[int, ...], ...]:
         """The indices in use of each factor, out of ``sizes``; :class:`SpecError` if one does not exist."""
-        return tuple(self._kept_of(name, size) for name, size in zip(FACTORS, sizes, strict=True))
-
-    def _kept_of(self, name: str, size: int) -> tuple[int, ...]:
-        values: Values = getattr(self, name)
-        if values is None:
-            return tuple(range(size))
-        if values[-1] >= size:
-            raise SpecError(f"grid.{name}: index {values[-1]} does not exist; it goes from 0 to {size - 1}")
-        return values
-
-
-def factor_table(sizes: tuple[int, ...]) -> Tensor:
-    """(N, F) int64: every combination of factor values in mixed-radix order, last factor fastest."""
-    return torch.cartesian_prod(*(torch.arange(size) for size in sizes)).reshape(-1, len(sizes))
+        chosen: list[tuple[int, ...]] = []
+        for name, size in zip(FACTORS, sizes, strict=True):
+            values: Values = getattr(self, name)
+            if values is not None and values[-1] >= size:
+                raise SpecError(f"grid.{name}: index {values[-1]} does not exist; it goes from 0 to {size - 1}")
+            chosen.append(tuple(range(size)) if values is None else values)
+        return tuple(chosen)
 
 
 Encoder = Literal["pixels", "pca", "vae"]
 
 Pixels = npt.NDArray[np.float32]
 
-DEFAULT_WIDTH = {"pca": 16, "vae": 768}
-
 
 class ImageSource(ItemSource):
     """Images with the six factors of 3D Shapes, one for each combination in the grid, last factor fastest."""
+
+    factor_names: ClassVar[tuple[str, ...]] = FACTORS
 
     grid: Grid = Field(Grid(), description="values of each factor in use; all by default")
     encoder: Encoder = Field("pca", description="image to item vector: pixels, pca (closed form), vae (prepare first)")
@@ -109,30 +102,20 @@ class ImageSource(ItemSource):
         return [self.digest()]
 
     @property
-    def factor_names(self) -> tuple[str, ...]:
-        """The six factors of 3D Shapes."""
-        return FACTORS
-
-    @property
     def factor_sizes(self) -> tuple[int, ...]:
         """Number of values in use of each factor."""
         return self._sizes_and_pixels[0]
 
     @property
     def form(self) -> Vectors:
-        """Pixels, or a code of ``code_width`` numbers."""
-        return Vectors(self.code_width)
-
-    @property
-    def code_width(self) -> int:
-        """Length of an item vector."""
+        """Pixels, or a code."""
         if self.encoder == "pixels":
-            return 3 * self._sizes_and_pixels[1] ** 2
-        return self.width or DEFAULT_WIDTH[self.encoder]
+            return Vectors(3 * self._sizes_and_pixels[1] ** 2)
+        return Vectors(self.width or {"pca": 16, "vae": 768}[self.encoder])
 
     def factors(self) -> Tensor:
         """(N, 6) int64: the factor values of every item."""
-        return _factors(self.factor_sizes)
+        return factor_table(self.factor_sizes)
 
     def vectors(self, index: Tensor) -> Tensor:
         """(..., code width) float32: see the encoder; :class:`DataError` if the VAE has not been prepared."""
@@ -143,7 +126,7 @@ class ImageSource(ItemSource):
             codes = self.components(flat)
         else:
             codes = vae_codes(self.cache_file)[flat].float()
-        return codes.reshape(*index.shape, self.code_width)
+        return codes.reshape(*index.shape, self.form.width)
 
     def images(self, index: Tensor) -> npt.NDArray[np.uint8]:
         """(..., height, width, 3): pictures of these items for people to look at."""
@@ -157,11 +140,6 @@ class ImageSource(ItemSource):
     def cache_file(self) -> Path:
         """Where the codes of this encoder are kept, with all that was learned to make them."""
         return cache_path(f"shapes3d-{self.encoder}", self._cache_key)
-
-
-@lru_cache(maxsize=8)
-def _factors(sizes: tuple[int, ...]) -> Tensor:
-    return factor_table(sizes)
 
 
 @lru_cache(maxsize=2)

@@ -93,9 +93,9 @@ def _fit(source: Shapes3D) -> Arrays:
     """What each surface contributes to the components: (G, width) for the sky, (G, hues, width) for the others."""
     kept = source.grid.kept()
     maps = geometry_passes(source.image_size, kept)
-    axes = axes_of_passes(maps, _seen(source.split("train"), kept), source.code_width)
+    axes = axes_of_passes(maps, _seen(source.split("train"), kept), source.form.width)
     flat = maps.reshape(-1, source.image_size**2).astype(np.float64)  # (4G, HW)
-    directions = axes.directions.reshape(-1, 3 * source.code_width) * source.scale  # (HW, 3 width)
+    directions = axes.directions.reshape(-1, 3 * source.form.width) * source.scale  # (HW, 3 width)
     projected = (flat @ directions).reshape(len(maps), len(SURFACES), 3, -1)  # (G, 4, 3, width)
     offset = source.scale * axes.mean @ axes.directions
     palettes = [SKY[None].astype(np.float64), *(HUES[list(hues)].astype(np.float64) for hues in kept[:3])]

@@ -161,7 +161,7 @@ def trained_vae(source: ImageSource) -> Vae:
     arrays = load_arrays(source.cache_file)
     if arrays is None:
         raise DataError(f"{source.cache_file}: the cached VAE can no longer be read; prepare it again")
-    vae = Vae(source._sizes_and_pixels[1], source.code_width)
+    vae = Vae(source._sizes_and_pixels[1], source.form.width)
     weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     vae.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     return vae
@@ -185,7 +185,7 @@ def _prepare_vae(source: ImageSource, progress: Progress | None, epochs: int, de
 
 
 def _trained(source: ImageSource, progress: Progress | None, epochs: int, device: torch.device) -> Arrays:
-    vae = Vae(source._sizes_and_pixels[1], source.code_width)
+    vae = Vae(source._sizes_and_pixels[1], source.form.width)
     read = source.reader()
     train_vae(vae, read, source.split("train"), epochs=epochs, device=device, progress=progress)
     codes = encode_all(vae, read, len(source.factors()), device)

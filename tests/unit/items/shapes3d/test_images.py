@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from unplateau.errors import SpecError
-from unplateau.items.shapes3d.images import FULL_SIZES, Grid, factor_table
+from unplateau.items.base import factor_table
+from unplateau.items.shapes3d.images import FULL_SIZES, Grid
 
 
 def test_everything_is_kept_by_default() -> None:

@@ -26,7 +26,7 @@ def tiny(encoder: Encoder = "pca", width: int | None = None) -> Shapes3D:
 @pytest.mark.parametrize("source", [tiny(width=5), tiny("pixels")], ids=["pca", "pixels"])
 def test_a_vector_does_not_depend_on_its_batch(source: Shapes3D) -> None:
     together = source.vectors(torch.arange(N_TINY))
-    assert together.shape == (N_TINY, source.code_width)
+    assert together.shape == (N_TINY, source.form.width)
     assert together.dtype == torch.float32
     alone = torch.stack([source.vectors(torch.tensor(index)) for index in range(N_TINY)])
     assert torch.equal(together, alone)
@@ -96,8 +96,8 @@ def _by_hand(source: Shapes3D) -> Tensor:
     pixels = torch.from_numpy(source.pixels(torch.arange(N_TINY))).reshape(N_TINY, -1).double()
     train = pixels[source.split("train")]
     _, values, axes = torch.linalg.svd(train - train.mean(dim=0), full_matrices=False)
-    spread = values[: source.code_width] / len(train) ** 0.5
-    return (pixels - train.mean(dim=0)) @ axes[: source.code_width].T / spread * source.scale
+    spread = values[: source.form.width] / len(train) ** 0.5
+    return (pixels - train.mean(dim=0)) @ axes[: source.form.width].T / spread * source.scale
 
 
 def test_components_are_those_of_the_train_images() -> None:
@@ -157,7 +157,7 @@ def test_it_is_a_value() -> None:
 
 
 def test_pixels_have_their_own_width() -> None:
-    assert tiny("pixels").code_width == 16 * 16 * 3
-    assert Shapes3D(encoder="vae").code_width == 768
+    assert tiny("pixels").form.width == 16 * 16 * 3
+    assert Shapes3D(encoder="vae").form.width == 768
     with pytest.raises(ValidationError, match="leave it out"):
         tiny("pixels", width=16)

@@ -1,7 +1,10 @@
 """Probes against scikit-learn, and on models whose states are known."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +19,9 @@ from unplateau.items.codes import RandomCodes
 from unplateau.items.words import Words
 from unplateau.layout import Cut, Split
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.probe import Examples, measure, probe_accuracies, probe_components
+from unplateau.probe import Accuracies, Examples, measure, probe_accuracies, probe_components
 from unplateau.probe.linear import Method, chance_levels, standardise
-from unplateau.probe.measure import PROMPTS_AT_ONCE, _Draw
+from unplateau.probe.measure import PROMPTS_AT_ONCE
 from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
 from unplateau.rng import fold_seed
 from unplateau.tasks.factors import FactorTask
@@ -300,9 +303,17 @@ def test_seeds_draw_other_prompts_and_other_controls() -> None:
     assert [one.accuracy for one in first] != [one.accuracy for one in second]
 
 
-def test_many_prompts_are_taken_in_pieces_without_mixing_their_groups() -> None:
+def test_many_prompts_are_taken_in_pieces_without_mixing_their_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     model, n_prompts = model_of(), PROMPTS_AT_ONCE + 6
-    drawn = _Draw(model, TASK, "context", [1], "self", 0).examples("train", 4 * n_prompts - 1)
+    asked: list[Examples] = []
+
+    def noted(train: Examples, test: Examples, sizes: Sequence[int], **options: Any) -> Accuracies:
+        asked.append(train)
+        return probe_accuracies(train, test, sizes, **options)
+
+    monkeypatch.setattr(import_module("unplateau.probe.measure"), "probe_accuracies", noted)
+    probe_components(model, TASK, component="context", layers=[1], n_train=4 * n_prompts - 1, n_test=64)
+    (drawn,) = asked
     batches = [TASK.sample(step, batch_size=PROMPTS_AT_ONCE, seed=fold_seed(0, "probe")) for step in range(2)]
     batch = concatenate(batches)
     features = decompose(model, batch.inputs).context[1, :, 8::2].flatten(0, 1)[: 4 * n_prompts - 1]

@@ -7,7 +7,7 @@ of training, here all and to convergence).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import get_args
@@ -23,8 +23,6 @@ from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components
-
-HIDDEN_FACTOR = "hidden factor"
 
 PROMPTS_AT_ONCE = 64
 
@@ -54,9 +52,16 @@ def probe_components(
     items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist.
     """
     chosen = _chosen_layers(model, component, layers)
-    draw = _Draw(model, task, component, chosen, cut, seed)
-    test = draw.examples("test", n_test)
-    train = draw.examples("train", n_train, without=test.item)
+
+    def read(split: Split, step: int, n_prompts: int) -> _Found:
+        batch = task.sample(step, batch_size=n_prompts, split=split, seed=fold_seed(seed, "probe"))
+        found = _examples(_decompose(model, batch, cut), batch, component, task.shape)
+        return replace(found, features=found.features[list(chosen)])
+
+    layout = task.shape.layout
+    per_prompt = layout.n_pairs - layout.n_pairs // 2 if component == "context" else len(layout.known)
+    test = _drawn(read, "test", n_test, per_prompt)
+    train = _drawn(read, "train", n_train, per_prompt, without=test.item)
     names, sizes = _targets(task.shape, component)
     result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
     return cells_of(result, chosen, names, component, cut)
@@ -77,13 +82,13 @@ def measure(
     ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Leaves the model
     as it is and takes no random numbers but those of ``seed``.
     """
-    parts = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
-    item_train, item_test = (
-        _stack([_examples(found, batch, component, shape) for component in ("weights", "hidden")])
-        for found, batch in parts
-    )
-    item_train = _without(item_train, item_test.item)
-    context_train, context_test = (_examples(found, batch, "context", shape) for found, batch in parts)
+    halves = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
+    of_items: list[_Found] = []
+    for components, batch in halves:
+        weights, full = (_examples(components, batch, component, shape) for component in ("weights", "hidden"))
+        of_items.append(replace(weights, features=torch.cat((weights.features, full.features))))  # as further layers
+    item_train, item_test = _without(of_items[0], of_items[1].item), of_items[1]
+    context_train, context_test = (_examples(components, batch, "context", shape) for components, batch in halves)
     layers = range(model.n_layers + 1)
     names, sizes = _targets(shape, "weights")
     items = probe_accuracies(item_train, item_test, sizes, method=method, seed=seed)
@@ -135,33 +140,23 @@ def _chosen_layers(model: Decomposable, component: str, layers: Sequence[int] | 
     return chosen
 
 
-@dataclass(frozen=True)
-class _Draw:
-    """What one call of probe_components reads, from prompts of the probe's own stream of random numbers."""
-
-    model: Decomposable
-    task: Sampler
-    component: Component
-    layers: Sequence[int]
-    cut: Cut
-    seed: int
-
-    def examples(self, split: Split, n_examples: int, *, without: Tensor | None = None) -> _Found:
-        """Exactly ``n_examples`` examples of these layers, none of an item in ``without``."""
-        if n_examples < 1:
-            raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
-        n_prompts = math.ceil(n_examples / _per_prompt(self.task.shape, self.component))
-        parts: list[_Found] = []
-        while sum(len(part.group) for part in parts) < n_examples:
-            if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
-                raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
-            parts.append(self._batch(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE), without))
-        return _first(parts, n_examples)
-
-    def _batch(self, split: Split, step: int, size: int, without: Tensor | None) -> _Found:
-        batch = self.task.sample(step, batch_size=size, split=split, seed=fold_seed(self.seed, "probe"))
-        found = _examples(_decompose(self.model, batch, self.cut), batch, self.component, self.task.shape)
-        return _without(replace(found, features=found.features[list(self.layers)]), without)
+def _drawn(
+    read: Callable[[Split, int, int], _Found],
+    split: Split,
+    n_examples: int,
+    per_prompt: int,
+    without: Tensor | None = None,
+) -> _Found:
+    """Exactly ``n_examples`` examples, none of an item in ``without``; ``read(split, step, prompts)`` gives some."""
+    if n_examples < 1:
+        raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
+    n_prompts = math.ceil(n_examples / per_prompt)
+    parts: list[_Found] = []
+    while sum(len(part.group) for part in parts) < n_examples:
+        if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
+            raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
+        parts.append(_without(read(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE)), without))
+    return _first(parts, n_examples)
 
 
 def _first(parts: Sequence[_Found], n_examples: int) -> _Found:
@@ -186,16 +181,10 @@ def _examples(components: Components, batch: Batch, component: Component, shape:
     late = batch.inputs.at_queries(states)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
     group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
     none = torch.full((len(group),), -1)
-    return _Found(late.flatten(1, 2).cpu(), _choice(batch, shape)[:, None], group, none)
-
-
-def _choice(batch: Batch, shape: TaskShape) -> Tensor:
-    """(B,): which of the shape's ``choices`` a prompt hides."""
-    if not shape.hides_factors:
-        return batch.hidden_factor.cpu()
-    index = torch.full((len(shape.factors),), -1)
-    index[list(shape.asked)] = torch.arange(len(shape.asked))
-    return index[batch.hidden_factor.cpu()]
+    choice = batch.hidden_factor.cpu()  # (B,)
+    if shape.hides_factors:  # numbered among the F factors, not among those that may be hidden
+        choice = torch.tensor([shape.asked.index(factor) for factor in choice.tolist()])
+    return _Found(late.flatten(1, 2).cpu(), choice[:, None], group, none)
 
 
 def _without(found: _Found, items: Tensor | None) -> _Found:
@@ -212,19 +201,8 @@ def _without(found: _Found, items: Tensor | None) -> _Found:
 def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and numbers of classes of what is probed for."""
     if component == "context":
-        return (HIDDEN_FACTOR,), (len(shape.choices),)
+        return ("hidden factor",), (len(shape.choices),)
     return shape.factor_names, shape.factor_sizes
-
-
-def _per_prompt(shape: TaskShape, component: Component) -> int:
-    """Examples that a prompt gives."""
-    layout = shape.layout
-    return layout.n_pairs - layout.n_pairs // 2 if component == "context" else len(layout.known)
-
-
-def _stack(parts: Sequence[_Found]) -> _Found:
-    """Examples that differ in their features only, as further layers of one."""
-    return replace(parts[0], features=torch.cat([part.features for part in parts]))
 
 
 def _decompose(model: Decomposable, batch: Batch, cut: Cut) -> Components:

@@ -6,7 +6,7 @@ a forward pass. The logistic one is the slower check on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -83,20 +83,8 @@ def logistic_weights(train: Tensor, labels: Tensor, sizes: Sequence[int], *, pen
         intercept.grad = residual.sum(1, keepdim=True)
         return (inner * pull).sum() / 2 - (log_probability * targets).sum() / len(targets)
 
-    _minimise(loss, [inner, intercept])
-    return whiten @ inner, intercept
-
-
-def _whitening(train: Tensor, penalty: float) -> Tensor:
-    """(L, D, D): makes the covariance of the features near 1, short of directions that the penalty rules."""
-    eye = torch.eye(train.shape[2], dtype=train.dtype)
-    factor = torch.linalg.cholesky(train.mT @ train / train.shape[1] + CLASSES * penalty * eye)
-    return torch.linalg.solve_triangular(factor.mT, eye.expand_as(factor), upper=True)
-
-
-def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
     optimizer = torch.optim.LBFGS(
-        parameters,
+        [inner, intercept],
         max_iter=MAX_ITERATIONS,
         max_eval=2 * MAX_ITERATIONS,
         tolerance_grad=GRADIENT_TOLERANCE,
@@ -105,3 +93,11 @@ def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
         line_search_fn="strong_wolfe",
     )
     optimizer.step(loss)
+    return whiten @ inner, intercept
+
+
+def _whitening(train: Tensor, penalty: float) -> Tensor:
+    """(L, D, D): makes the covariance of the features near 1, short of directions that the penalty rules."""
+    eye = torch.eye(train.shape[2], dtype=train.dtype)
+    factor = torch.linalg.cholesky(train.mT @ train / train.shape[1] + CLASSES * penalty * eye)
+    return torch.linalg.solve_triangular(factor.mT, eye.expand_as(factor), upper=True)

@@ -26,18 +26,6 @@ class Axes(NamedTuple):
     directions: Array
 
 
-class Seen(NamedTuple):
-    """What the colours of the train images look like, one row per geometry pass (G).
-
-    A colour vector u holds the RGB of sky, floor, wall, object (12 numbers). ``n_images``: train images in all.
-    ``totals`` (G, 12): sums of u. ``squares`` (G, 12, 12): sums of u u^T.
-    """
-
-    n_images: int
-    totals: Array
-    squares: Array
-
-
 def principal_axes(covariance: Callable[[Array], Array], mean: Array, width: int) -> Axes:
     """The ``width`` leading axes, scaled to unit variance; signs make each one's largest entry positive.
 
@@ -73,16 +61,20 @@ def axes_of_images(images: Array, width: int) -> Axes:
     return principal_axes(covariance, mean, width)
 
 
-def axes_of_passes(maps: npt.NDArray[np.float32], seen: Seen, width: int) -> Axes:
-    """Axes of all train images that combine these geometry passes (G, 4, H, W) with the colours ``seen``."""
+def axes_of_passes(maps: npt.NDArray[np.float32], totals: Array, squares: Array, n_images: int, width: int) -> Axes:
+    """Axes of ``n_images`` images that combine these geometry passes (G, 4, H, W) with colours.
+
+    A colour vector u holds the RGB of sky, floor, wall, object (12 numbers). Summed over the images of each pass:
+    ``totals`` (G, 12) of u, ``squares`` (G, 12, 12) of u u^T.
+    """
     n_passes, n_surfaces = maps.shape[:2]
     flat = maps.reshape(n_passes * n_surfaces, -1).astype(np.float64)  # (4G, HW)
-    mean = flat.T @ seen.totals.reshape(len(flat), 3) / seen.n_images  # (HW, 3)
+    mean = flat.T @ totals.reshape(len(flat), 3) / n_images  # (HW, 3)
 
     def covariance(vector: Array) -> Array:
         image = vector.reshape(mean.shape)
         shares = (flat @ image).reshape(n_passes, -1, 1)  # (G, 12, 1)
-        weights = (seen.squares @ shares).reshape(len(flat), 3) / seen.n_images
+        weights = (squares @ shares).reshape(len(flat), 3) / n_images
         return np.asarray(flat.T @ weights - mean * (mean * image).sum()).ravel()
 
     return principal_axes(covariance, mean.ravel(), width)

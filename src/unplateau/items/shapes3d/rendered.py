@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unplateau.files import Arrays, cache_path, cached
 from unplateau.items.shapes3d.images import Grid, ImageSource, Pixels
-from unplateau.items.shapes3d.pca import Seen, axes_of_passes, rounded
+from unplateau.items.shapes3d.pca import Array, axes_of_passes, rounded
 from unplateau.items.shapes3d.scene import ORIENTATIONS, SCALES, SURFACES, render
 
 HUES = np.array([colorsys.hsv_to_rgb(tenth / 10, 1, 1) for tenth in range(10)], dtype=np.float32)
@@ -93,7 +93,8 @@ def _fit(source: Shapes3D) -> Arrays:
     """What each surface contributes to the components: (G, width) for the sky, (G, hues, width) for the others."""
     kept = source.grid.kept()
     maps = geometry_passes(source.image_size, kept)
-    axes = axes_of_passes(maps, _seen(source.split("train"), kept), source.form.width)
+    train = source.split("train")
+    axes = axes_of_passes(maps, *_colour_sums(train, kept), len(train), source.form.width)
     flat = maps.reshape(-1, source.image_size**2).astype(np.float64)  # (4G, HW)
     directions = axes.directions.reshape(-1, 3 * source.form.width) * source.scale  # (HW, 3 width)
     projected = (flat @ directions).reshape(len(maps), len(SURFACES), 3, -1)  # (G, 4, 3, width)
@@ -103,10 +104,10 @@ def _fit(source: Shapes3D) -> Arrays:
     return {name: rounded(part) for name, part in zip(SURFACES, (sky[:, 0] - offset, *others), strict=True)}
 
 
-def _seen(train: Tensor, kept: Kept) -> Seen:
-    """The colours of the train images, summed up for each geometry pass."""
+def _colour_sums(train: Tensor, kept: Kept) -> tuple[Array, Array]:
+    """(G, 12) and (G, 12, 12): colours u of the train images, and u u^T, summed up for each geometry pass."""
     colours = _colours(kept).reshape(-1, 12).astype(np.float64)  # (M, 12)
     present = np.zeros((len(colours), _n_passes(kept)))
     present.reshape(-1)[train.numpy()] = 1.0
     squares = present.T @ (colours[:, :, None] * colours[:, None, :]).reshape(len(colours), -1)
-    return Seen(len(train), present.T @ colours, squares.reshape(-1, 12, 12))
+    return present.T @ colours, squares.reshape(-1, 12, 12)

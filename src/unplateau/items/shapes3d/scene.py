@@ -18,8 +18,6 @@ Array = npt.NDArray[np.float64]
 
 SURFACES = ("sky", "floor", "wall", "object")
 
-SHAPES = ("cube", "cylinder", "sphere", "capsule")
-
 SCALES = tuple(np.linspace(0.75, 1.25, 8).tolist())
 """Object sizes, relative to the fitted lengths below."""
 
@@ -53,7 +51,7 @@ class Solid(NamedTuple):
 def render(image_size: int, scale: float, shape: int, orientation: float) -> npt.NDArray[np.float32]:
     """(4, image_size, image_size): shade times coverage of sky, floor, wall and object; they sum to at most 1.
 
-    ``image_size``: pixels. ``scale``: object size (see ``SCALES``). ``shape``: index into ``SHAPES``. ``orientation``:
+    ``image_size``: pixels. ``scale``: object size (see ``SCALES``). ``shape``: index into ``SOLIDS``. ``orientation``:
     degrees. The four maps of a pixel partition it, so colours in [0, 1] never have to be clipped.
     """
     eye, rays = camera(image_size * SUPERSAMPLING, orientation)
@@ -68,8 +66,7 @@ def render(image_size: int, scale: float, shape: int, orientation: float) -> npt
     value[surface == SURFACES.index("sky")] = 1.0
     maps = np.stack([value * (surface == number) for number in range(len(SURFACES))])
     grid = maps.reshape(len(SURFACES), image_size, SUPERSAMPLING, image_size, SUPERSAMPLING)
-    averaged: npt.NDArray[np.float32] = grid.mean(axis=(2, 4)).astype(np.float32)
-    return averaged
+    return grid.mean(axis=(2, 4)).astype(np.float32)
 
 
 def camera(size: int, orientation: float) -> tuple[Array, Array]:
@@ -93,9 +90,9 @@ def _room_hits(eye: Array, rays: Array) -> tuple[Array, npt.NDArray[np.int64], A
         (0, -ROOM_HALF_WIDTH, (1, 0, 0)),
         (0, ROOM_HALF_WIDTH, (-1, 0, 0)),
     )
-    reach = np.stack([_forward((position - eye[axis]) / _nonzero(rays[:, axis])) for axis, position, _ in planes])
-    nearest = reach.argmin(axis=0)
-    distance = reach.min(axis=0)
+    reach = np.stack([(position - eye[axis]) / _nonzero(rays[:, axis]) for axis, position, _ in planes])
+    reach[reach <= 0] = np.inf  # behind the camera
+    nearest, distance = reach.argmin(axis=0), reach.min(axis=0)
     surface = np.where(nearest == 0, SURFACES.index("floor"), SURFACES.index("wall"))
     surface[eye[2] + distance * rays[:, 2] > WALL_HEIGHT] = SURFACES.index("sky")
     return distance, surface, np.array([normal for _, _, normal in planes], dtype=np.float64)[nearest]
@@ -140,7 +137,7 @@ def _cylinder(scale: float) -> Solid:
     radius, half = 0.684 * scale, 0.667 * scale
 
     def distance(origin: Array, rays: Array) -> Array:
-        return _entry(_tube(origin, rays, radius), _slab(origin, rays, 2, 0.0, 2 * half))
+        return _entry(_round(origin[..., :2], rays[:, :2], radius), _slab(origin, rays, 2, 0.0, 2 * half))
 
     def normal(points: Array) -> Array:
         side = points * (1, 1, 0) / radius
@@ -150,23 +147,14 @@ def _cylinder(scale: float) -> Solid:
     return Solid(distance, normal)
 
 
-def _sphere(scale: float) -> Solid:
-    return _pill(0.791 * scale, 2 * 0.791 * scale)
-
-
-def _capsule(scale: float) -> Solid:
-    return _pill(0.594 * scale, 2 * 1.201 * scale)
-
-
 def _pill(radius: float, height: float) -> Solid:
     """A vertical capsule of this total height; a sphere if the height is twice the radius."""
     low, high = radius, height - radius
 
     def distance(origin: Array, rays: Array) -> Array:
-        ends = [_entry(_ball(origin, rays, end, radius)) for end in {low, high}]
-        middle = _entry(_tube(origin, rays, radius), _slab(origin, rays, 2, low, high))
-        nearest: Array = np.minimum.reduce([*ends, middle])
-        return nearest
+        ends = [_entry(_round(origin - (0, 0, end), rays, radius)) for end in {low, high}]
+        middle = _entry(_round(origin[..., :2], rays[:, :2], radius), _slab(origin, rays, 2, low, high))
+        return np.asarray(np.minimum.reduce([*ends, middle]))
 
     def normal(points: Array) -> Array:
         axis = np.zeros_like(points)
@@ -176,7 +164,13 @@ def _pill(radius: float, height: float) -> Solid:
     return Solid(distance, normal)
 
 
-SOLIDS: tuple[Callable[[float], Solid], ...] = (_cube, _cylinder, _sphere, _capsule)
+SOLIDS: tuple[Callable[[float], Solid], ...] = (
+    _cube,
+    _cylinder,
+    lambda scale: _pill(0.791 * scale, 2 * 0.791 * scale),  # a sphere
+    lambda scale: _pill(0.594 * scale, 2 * 1.201 * scale),  # a capsule
+)
+"""The four shapes, each a function of its size."""
 
 _Span = tuple[Array, Array]
 
@@ -188,16 +182,8 @@ def _slab(origin: Array, rays: Array, axis: int, low: float, high: float) -> _Sp
     return np.minimum(first, second), np.maximum(first, second)
 
 
-def _tube(origin: Array, rays: Array, radius: float) -> _Span:
-    """The same for an endless vertical cylinder around the z axis."""
-    return _quadric(origin[..., :2], rays[:, :2], radius)
-
-
-def _ball(origin: Array, rays: Array, height: float, radius: float) -> _Span:
-    return _quadric(origin - (0, 0, height), rays, radius)
-
-
-def _quadric(origin: Array, rays: Array, radius: float) -> _Span:
+def _round(origin: Array, rays: Array, radius: float) -> _Span:
+    """The same for a ball around the origin; given x and y alone, for an endless vertical cylinder."""
     a = _nonzero(np.einsum("ij,ij->i", rays, rays))
     b = np.einsum("...j,...j->...", origin, rays)
     c = np.einsum("...j,...j->...", origin, origin) - radius**2
@@ -212,10 +198,6 @@ def _entry(*spans: _Span) -> Array:
     enter = np.maximum.reduce([span[0] for span in spans])
     leave = np.minimum.reduce([span[1] for span in spans])
     return np.where((enter < leave) & (enter > 0), enter, np.inf)
-
-
-def _forward(distance: Array) -> Array:
-    return np.where(distance > 0, distance, np.inf)
 
 
 def _nonzero(values: Array) -> Array:

@@ -7,7 +7,7 @@ weights, so they are trained here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -85,29 +85,22 @@ def train_vae(
     epochs: int,
     device: torch.device,
     progress: Progress | None = None,
-    seed: int = 0,
 ) -> None:
-    """Initialises and trains ``vae`` on the images with the indices ``train``; repeatable for one device and seed."""
-    _initialise(vae, fold(seed, "vae weights"))
+    """Initialises and trains ``vae`` on the images with the indices ``train``; repeatable on one device."""
+    _initialise(vae, fold(0, "vae weights"))
     vae.to(device)
     optimiser = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE)
+    orders = (torch.randperm(len(train), generator=fold(0, "vae order", epoch)) for epoch in range(epochs))
+    batches = (batch for order in orders for batch in train[order].split(BATCH))
     n_steps = epochs * -(-len(train) // BATCH)
-    for step, index in enumerate(_shuffled(train, epochs, seed)):
-        noise = torch.randn((len(index), vae.width), generator=fold(seed, "vae noise", step))
+    for step, index in enumerate(batches):
+        noise = torch.randn((len(index), vae.width), generator=fold(0, "vae noise", step))
         loss = loss_of(vae, torch.from_numpy(read(index)).to(device), noise.to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         if progress is not None:
             progress(step + 1, n_steps, loss.item())
-
-
-@torch.no_grad()
-def encode_all(vae: Vae, read: Reader, n_items: int, device: torch.device) -> npt.NDArray[np.float16]:
-    """(n_items, width): the mean code of every image."""
-    chunks = torch.arange(n_items).split(4 * BATCH)
-    codes = [vae.encode(torch.from_numpy(read(chunk)).to(device))[0].half().cpu() for chunk in chunks]
-    return torch.cat(codes).numpy()
 
 
 def _convolutions(layer: Callable[..., nn.Module], channels: list[int]) -> list[nn.Module]:
@@ -124,12 +117,6 @@ def _initialise(vae: Vae, generator: torch.Generator) -> None:
             nn.init.kaiming_uniform_(parameter, nonlinearity="relu", generator=generator)
         else:
             nn.init.zeros_(parameter)
-
-
-def _shuffled(train: Tensor, epochs: int, seed: int) -> Iterator[Tensor]:
-    for epoch in range(epochs):
-        order = torch.randperm(len(train), generator=fold(seed, "vae order", epoch))
-        yield from train[order].split(BATCH)
 
 
 WEIGHTS = "vae."
@@ -162,8 +149,7 @@ def trained_vae(source: ImageSource) -> Vae:
     if arrays is None:
         raise DataError(f"{source.cache_file}: the cached VAE can no longer be read; prepare it again")
     vae = Vae(source._sizes_and_pixels[1], source.form.width)
-    weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
-    vae.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    vae.load_state_dict({name: torch.from_numpy(arrays[WEIGHTS + name]) for name in vae.state_dict()})
     return vae
 
 
@@ -188,6 +174,8 @@ def _trained(source: ImageSource, progress: Progress | None, epochs: int, device
     vae = Vae(source._sizes_and_pixels[1], source.form.width)
     read = source.reader()
     train_vae(vae, read, source.split("train"), epochs=epochs, device=device, progress=progress)
-    codes = encode_all(vae, read, len(source.factors()), device)
+    chunks = torch.arange(len(source.factors())).split(4 * BATCH)
+    with torch.no_grad():
+        codes = [vae.encode(torch.from_numpy(read(chunk)).to(device))[0].half().cpu() for chunk in chunks]
     weights = {WEIGHTS + name: tensor.numpy(force=True) for name, tensor in vae.state_dict().items()}
-    return {**weights, "codes": codes, "epochs": np.array(epochs)}
+    return {**weights, "codes": torch.cat(codes).numpy(), "epochs": np.array(epochs)}

@@ -28,8 +28,8 @@ class SelfAttention(nn.Module):
         if attention == "zero":
             return torch.zeros_like(x)
         if attention == "self":  # a softmax over one position is 1: what is read is the position's own value
-            value = functional.linear(x, *self._value_weights())
-            return self.project(value)
+            to_value, width = self.query_key_value, self.project.in_features
+            return self.project(functional.linear(x, to_value.weight[2 * width :], to_value.bias[2 * width :]))
         if attention == "causal":
             return self.project(self._causal(x))
         raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
@@ -40,7 +40,3 @@ class SelfAttention(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed.transpose(1, 2).reshape(batch, length, width)
-
-    def _value_weights(self) -> tuple[Tensor, Tensor]:
-        width = self.project.in_features
-        return self.query_key_value.weight[2 * width :], self.query_key_value.bias[2 * width :]

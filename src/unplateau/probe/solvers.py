@@ -43,8 +43,6 @@ def strongest_class(scores: Tensor, sizes: Sequence[int]) -> Tensor:
 
 MAX_ITERATIONS = 2000
 
-GRADIENT_TOLERANCE = 1e-5
-
 CLASSES = 4
 """Typical number of classes: the curvature of cross-entropy is about a C-th of the covariance. Any value converges."""
 
@@ -87,7 +85,7 @@ def logistic_weights(train: Tensor, labels: Tensor, sizes: Sequence[int], *, pen
         [inner, intercept],
         max_iter=MAX_ITERATIONS,
         max_eval=2 * MAX_ITERATIONS,
-        tolerance_grad=GRADIENT_TOLERANCE,
+        tolerance_grad=1e-5,
         tolerance_change=1e-14,
         history_size=20,
         line_search_fn="strong_wolfe",

@@ -58,22 +58,18 @@ class Mixture(Task):
 
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """Rows of each task in turn, each from its own stream of random numbers."""
-        parts = [
-            task.sample(step, batch_size=n_rows, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n_rows) in enumerate(
-                zip(self.tasks, rows_of(self.shares, step, batch_size), strict=True)
-            )
-            if n_rows
-        ]
-        return concatenate(parts)
+        turns = self._turns(step, batch_size, seed)
+        return concatenate([task.sample(step, batch_size=n, split=split, seed=own) for task, n, own in turns])
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
         """Items of each task in turn, in the same shares."""
-        parts = [
-            task.sample_items(step, n_items=n, split=split, seed=fold_seed(seed, f"mixture/{number}"))
-            for number, (task, n) in enumerate(zip(self.tasks, rows_of(self.shares, step, n_items), strict=True))
-        ]
-        return concatenate(parts)
+        turns = self._turns(step, n_items, seed)
+        return concatenate([task.sample_items(step, n_items=n, split=split, seed=own) for task, n, own in turns])
+
+    def _turns(self, step: int, n_rows: int, seed: int) -> list[tuple[Task, int, int]]:
+        """The tasks that give rows at this step, how many, and the seed of each."""
+        rows = enumerate(zip(self.tasks, rows_of(self.shares, step, n_rows), strict=True))
+        return [(task, own, fold_seed(seed, f"mixture/{number}")) for number, (task, own) in rows if own]
 
     @property
     def progress(self) -> Literal["loss", "accuracy"]:

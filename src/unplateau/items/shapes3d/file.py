@@ -100,11 +100,11 @@ def _opened(path: Path) -> Iterator[Any]:
     """The open HDF5 file; whatever the library reports about its content becomes one clear line."""
     try:
         import h5py  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise missing_extra("Shapes3DFile needs h5py", "h5") from error
-    try:
+
         with h5py.File(path, "r", rdcc_nbytes=2**26) as file:
             yield file
+    except ImportError as error:
+        raise missing_extra("Shapes3DFile needs h5py", "h5") from error
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{path}: not a whole HDF5 file (is the download complete? 3dshapes.h5 has MD5 {MD5})"

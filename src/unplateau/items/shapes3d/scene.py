@@ -26,13 +26,9 @@ ORIENTATIONS = tuple(np.linspace(-30, 30, 15).tolist())
 
 # World units; the camera looks along +y at angle 0, z is up, the object stands on the floor near the origin.
 CAMERA_DISTANCE, CAMERA_HEIGHT, CAMERA_PITCH, FIELD_OF_VIEW = 5.276, 1.881, -5.212, 43.866
-
 ROOM_HALF_WIDTH, BACK_WALL, WALL_HEIGHT = 4.539, 4.32, 2.747
-
 OBJECT_CENTRE = np.array([0.0, -0.012, 0.0])
-
 LIGHT = np.array([-3.128, 0.466, 14.801])
-
 AMBIENT, DIFFUSE, HEADLIGHT = 0.409, 0.369, 0.502
 
 SUPERSAMPLING = 2

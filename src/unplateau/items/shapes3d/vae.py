@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from unplateau.errors import DataError, SpecError, StorageError
+from unplateau.errors import SpecError, StorageError
 from unplateau.files import Arrays, held, load_arrays, lock_of, save_arrays
 from unplateau.items.shapes3d.images import ImageSource, vae_codes
 from unplateau.rng import fold
@@ -119,10 +119,6 @@ def _initialise(vae: Vae, generator: torch.Generator) -> None:
             nn.init.zeros_(parameter)
 
 
-WEIGHTS = "vae."
-"""Prefix of the VAE's weights among the cached arrays."""
-
-
 def prepare(
     source: ImageSource, *, progress: Progress | None = None, epochs: int = 10, device: str | torch.device = "cpu"
 ) -> Path:
@@ -140,17 +136,6 @@ def prepare(
         return source.cache_file
     _prepare_vae(source, progress, epochs, torch.device(device))
     return source.cache_file
-
-
-def trained_vae(source: ImageSource) -> Vae:
-    """The prepared VAE itself, on the CPU; :class:`DataError` if there is none."""
-    vae_codes(source.cache_file)
-    arrays = load_arrays(source.cache_file)
-    if arrays is None:
-        raise DataError(f"{source.cache_file}: the cached VAE can no longer be read; prepare it again")
-    vae = Vae(source._sizes_and_pixels[1], source.form.width)
-    vae.load_state_dict({name: torch.from_numpy(arrays[WEIGHTS + name]) for name in vae.state_dict()})
-    return vae
 
 
 def _prepare_vae(source: ImageSource, progress: Progress | None, epochs: int, device: torch.device) -> None:
@@ -177,5 +162,5 @@ def _trained(source: ImageSource, progress: Progress | None, epochs: int, device
     chunks = torch.arange(len(source.factors())).split(4 * BATCH)
     with torch.no_grad():
         codes = [vae.encode(torch.from_numpy(read(chunk)).to(device))[0].half().cpu() for chunk in chunks]
-    weights = {WEIGHTS + name: tensor.numpy(force=True) for name, tensor in vae.state_dict().items()}
+    weights = {f"vae.{name}": tensor.numpy(force=True) for name, tensor in vae.state_dict().items()}
     return {**weights, "codes": torch.cat(codes).numpy(), "epochs": np.array(epochs)}

@@ -97,13 +97,22 @@ class Transformer(nn.Module):
     def forward(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""
         states = self.hidden_states(self.embed(inputs), attention)
-        return Output(self.predict(self.normalise(inputs.at_queries(states[-1]))), torch.stack(states))
+        final = self.normalise(inputs.at_queries(states[-1]))
+        if self.shape.labels_are_tokens:
+            logits = nn.functional.linear(final, self.item_embedding.weight[1 : self.shape.n_labels + 1])
+        else:
+            logits = self.read_out(final)
+        return Output(logits, torch.stack(states))
 
     def embed(self, inputs: Inputs) -> Tensor:
         """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., plus their positions."""
         assert isinstance(inputs, Prompts), "this model reads items and labels, not the tokens of a language model"
         items = self.embed_items(inputs.items)  # (B, K, positions of an item, D)
-        labels = self.embed_labels(inputs.labels)[:, :, None]  # (B, K, 1, D)
+        if self.shape.labels_are_tokens:
+            labels = self.item_embedding(inputs.labels + 1)  # token 0 stands for none
+        else:
+            labels = self.label_embedding(inputs.labels)
+        labels = labels[:, :, None]  # (B, K, 1, D)
         if self.config.labels_carry_items:
             labels = labels + items[:, :, -1:]
         states = torch.cat((items, labels), dim=2).flatten(1, 2)
@@ -116,18 +125,6 @@ class Transformer(nn.Module):
         if items.is_floating_point():
             return self.item_embedding(items)[..., None, :]
         return self.item_embedding(items).sum(-2)
-
-    def embed_labels(self, labels: Tensor) -> Tensor:
-        """(...) -> (..., D)."""
-        if self.shape.labels_are_tokens:
-            return self.item_embedding(labels + 1)  # token 0 stands for none
-        return self.label_embedding(labels)
-
-    def predict(self, normalised: Tensor) -> Tensor:
-        """(..., D) -> logits (..., C)."""
-        if self.shape.labels_are_tokens:
-            return nn.functional.linear(normalised, self.item_embedding.weight[1 : self.shape.n_labels + 1])
-        return self.read_out(normalised)
 
     def component(self, inputs: Inputs, cut: Attention, n_layers: int) -> Tensor:
         """(B, M, D); where no position sees another, the known positions are taken out of the prompt first."""

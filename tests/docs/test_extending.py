@@ -1,4 +1,4 @@
-"""Every example of docs/extending.md does what the page says: its files are written, its commands run, its changes applied."""
+"""Every example of docs/extending.md does what it says: files are written, commands run, changes applied."""
 
 import os
 import re

@@ -130,7 +130,9 @@ class TokenStrategy(nn.Module):
     def refused(self) -> Mapping[str, str]:
         """What tokens without a task do not have, and cuts that mean nothing in this architecture."""
         name = model_type(self.decoder.model)
-        refused = {cut: f"{name}: cut {cut} means nothing here: {why}" for cut, why in self.decoder.refused.items()}
+        refused = {
+            f"cut {cut}": f"{name}: cut {cut} means nothing here: {why}" for cut, why in self.decoder.refused.items()
+        }
         refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS, "labels": LABELS}
         if any(target.read_out == "output embedding" for target in self.targets):
             refused |= {f"{ask} from final": OWN_LOSS for ask in OF_TOKENS}

@@ -9,6 +9,7 @@ predicts.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import torch
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.decompose import Architecture
+from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.models.attention import SelfAttention
 from unplateau.models.initialise import POSITION_DEVIATION, initialise
@@ -165,8 +167,48 @@ class Transformer(nn.Module):
         """The final layer norm over (..., D)."""
         return self.final_norm(hidden)
 
+    def load_gpt2(self, state: Mapping[str, Tensor]) -> None:
+        """Takes blocks, positions and final norm from the state dict of a transformers ``GPT2Model``.
+
+        GPT-2 stores linear layers transposed (``Conv1D``). Its token embedding has no place here and is not used.
+        Raises CheckpointError if a tensor is missing or has another shape.
+        """
+        mine = dict(self.named_parameters())
+        with torch.no_grad():
+            for theirs, name, transposed in _gpt2_names(self.n_layers):
+                if theirs not in state:
+                    raise CheckpointError(f"GPT-2 state dict: '{theirs}' is missing; the model here has {self.config}")
+                value = state[theirs].T if transposed else state[theirs]
+                if name == "position_embedding.weight":
+                    value = value[: len(mine[name])]
+                if value.shape != mine[name].shape:
+                    raise CheckpointError(
+                        f"GPT-2 state dict: '{theirs}' has shape {tuple(value.shape)}, needed {tuple(mine[name].shape)}"
+                    )
+                mine[name].copy_(value)
+
 
 def _item_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
     if isinstance(shape.items, Tokens):
         return nn.Embedding(shape.items.vocabulary + 1, width, padding_idx=0)
     return nn.Linear(shape.items.width, width)
+
+
+def _gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:
+    """(their name, our name, is it stored transposed) of every tensor that both models have."""
+    inside = {
+        "ln_1": "attention_norm",
+        "attn.c_attn": "attention.query_key_value",
+        "attn.c_proj": "attention.project",
+        "ln_2": "mlp_norm",
+        "mlp.c_fc": "expand",
+        "mlp.c_proj": "contract",
+    }
+    names = [("wpe.weight", "position_embedding.weight", False)]
+    modules = {"ln_f": "final_norm"}
+    for layer in range(n_layers):
+        modules |= {f"h.{layer}.{theirs}": f"blocks.{layer}.{ours}" for theirs, ours in inside.items()}
+    for theirs, ours in modules.items():
+        names.append((f"{theirs}.weight", f"{ours}.weight", ".c_" in theirs))
+        names.append((f"{theirs}.bias", f"{ours}.bias", False))
+    return names

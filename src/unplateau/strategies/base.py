@@ -118,7 +118,7 @@ class Host(Protocol):
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Each :data:`Read`, :data:`Ask`, ``<ask> from <read>`` and cut that means nothing here, with the reason."""
+        """Each :data:`Read`, :data:`Ask`, ``<ask> from <read>`` and ``cut <cut>`` that means nothing here, and why."""
 
     def read_out(self, ask: Ask) -> nn.Module:
         """A head for what is asked, with ``loss(states, classes)``: mean cross-entropy in nats."""

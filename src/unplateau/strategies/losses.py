@@ -69,8 +69,8 @@ class ComponentLoss(_FactorLoss):
         super().check_host(host)
         if self.layer > host.n_layers:
             raise ValueError(f"ComponentLoss: layer {self.layer} is beyond the model's {host.n_layers} layers")
-        if self.cut in host.refused:
-            raise ValueError(host.refused[self.cut])
+        if f"cut {self.cut}" in host.refused:
+            raise ValueError(host.refused[f"cut {self.cut}"])
 
     def value(self, view: View) -> Tensor:
         """Cross-entropy of the read-out from the normalised weights component."""

@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 from transformers import GPT2Config, GPT2Model
 
+from unplateau.errors import CheckpointError
 from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.selection import WordSelection
@@ -23,32 +24,11 @@ def gpt2(seed: int) -> GPT2Model:
     return model
 
 
-def load_gpt2(model: Transformer, state: dict[str, torch.Tensor]) -> None:
-    """Blocks, positions and final norm; GPT-2 stores linear layers transposed (``Conv1D``)."""
-    inside = {
-        "ln_1": "attention_norm",
-        "attn.c_attn": "attention.query_key_value",
-        "attn.c_proj": "attention.project",
-        "ln_2": "mlp_norm",
-        "mlp.c_fc": "expand",
-        "mlp.c_proj": "contract",
-    }
-    modules = {"ln_f": "final_norm"}
-    for layer in range(model.n_layers):
-        modules |= {f"h.{layer}.{theirs}": f"blocks.{layer}.{ours}" for theirs, ours in inside.items()}
-    with torch.no_grad():
-        model.position_embedding.weight.copy_(state["wpe.weight"][: len(model.position_embedding.weight)])
-        for theirs, ours in modules.items():
-            weight = state[f"{theirs}.weight"]
-            model.get_parameter(f"{ours}.weight").copy_(weight.T if ".c_" in theirs else weight)
-            model.get_parameter(f"{ours}.bias").copy_(state[f"{theirs}.bias"])
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_hidden_states_equal_those_of_gpt2_in_every_layer(seed: int) -> None:
     theirs = gpt2(seed)
     ours = Transformer(ModelConfig(n_layers=3, width=32, n_heads=4), SHAPE)
-    load_gpt2(ours, theirs.state_dict())
+    ours.load_gpt2(theirs.state_dict())
     tokens = torch.randn(5, 12, 32)
     with torch.no_grad():
         wanted = theirs(inputs_embeds=tokens, output_hidden_states=True).hidden_states
@@ -56,6 +36,14 @@ def test_hidden_states_equal_those_of_gpt2_in_every_layer(seed: int) -> None:
         found = [*states[:-1], ours.normalise(states[-1])]  # GPT-2 shows its last state normalised
     for layer, (one, other) in enumerate(zip(found, wanted, strict=True)):
         assert (one - other).abs().max() <= 1e-5, f"layer {layer}"
+
+
+def test_foreign_state_dict_is_refused() -> None:
+    state = gpt2(0).state_dict()
+    with pytest.raises(CheckpointError, match="has shape"):
+        Transformer(ModelConfig(n_layers=3, width=16, n_heads=4), SHAPE).load_gpt2(state)
+    with pytest.raises(CheckpointError, match="is missing"):
+        Transformer(ModelConfig(n_layers=4, width=32, n_heads=4), SHAPE).load_gpt2(state)
 
 
 def test_weights_are_a_function_of_the_seed_alone() -> None:

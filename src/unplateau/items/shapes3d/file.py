@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,16 @@ class Shapes3DFile(ImageSource):
     """
 
     path: Path = Field(description="path of 3dshapes.h5, which you supply")
+
+    def verify(self) -> None:
+        """Reads the whole file and raises :class:`DataError` unless it is DeepMind's, byte for byte."""
+        try:
+            with self.path.open("rb") as file:
+                found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+        if found != MD5:
+            raise DataError(f"{self.path}: MD5 is {found}, that of the published 3dshapes.h5 is {MD5}")
 
     @property
     def _sizes_and_pixels(self) -> tuple[tuple[int, ...], int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from unplateau.errors import DataError, MissingExtraError
 from unplateau.items.base import ItemSource
+from unplateau.items.shapes3d import file as file_module
 from unplateau.items.shapes3d.file import Shapes3DFile
 from unplateau.items.shapes3d.images import Grid
 from unplateau.items.shapes3d.rendered import Shapes3D
@@ -154,6 +156,15 @@ def test_a_truncated_a_foreign_and_a_missing_file(path: Path, tmp_path: Path) ->
             Shapes3DFile(path=tmp_path / name).factors()
     with pytest.raises(DataError, match=r"gone\.h5: cannot be read \(No such file"):
         Shapes3DFile(path=tmp_path / "gone.h5").factors()
+
+
+def test_verify_reads_the_whole_file(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="MD5 is"):
+        Shapes3DFile(path=path).verify()
+    with pytest.raises(DataError, match="cannot be read"):
+        Shapes3DFile(path=tmp_path / "gone.h5").verify()
+    monkeypatch.setattr(file_module, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    Shapes3DFile(path=path).verify()
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

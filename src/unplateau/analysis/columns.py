@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -16,7 +16,6 @@ from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.analysis.survival import Bounded, median_time
 
 UNKNOWN = "–"  # noqa: RUF001
-_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ class Column:
 
     def cell(self, runs: Sequence[RunSummary]) -> Cell:
         """Over seeds: the Kaplan-Meier median of times, and how many got there; else the median, and the range."""
-        known = [value for run in runs if (value := self.value(run)) is not None]
-        times = [value for value in known if isinstance(value, Bounded)]
-        if times:
+        values = [self.value(run) for run in runs]
+        if times := [value for value in values if isinstance(value, Bounded)]:
             return Cell(median_time(times).shown(), f"{sum(time.exact for time in times)} of {len(runs)}")
-        numbers = [value for value in known if not isinstance(value, Bounded)]
+        numbers = [value for value in values if value is not None and not isinstance(value, Bounded)]
         if not numbers:
             return Cell(UNKNOWN)
         if self.unit:
@@ -57,14 +55,13 @@ class Column:
         return Cell(middle, f"{low} to {high}" if low != high else "")
 
 
-def with_unit(value: float | None, unit: str) -> str:
-    """``5.00 TFLOP``, ``900 J``; a dash where there is no value."""
-    if value is None:
-        return UNKNOWN
-    power = 0 if value < 1000 else min(len(_PREFIXES) - 1, int(math.log10(value) // 3))
+def with_unit(value: float, unit: str) -> str:
+    """``5.00 TFLOP``, ``900 J``."""
+    prefixes = ("", "k", "M", "G", "T", "P", "E", "Z")
+    power = 0 if value < 1000 else min(len(prefixes) - 1, int(math.log10(value) // 3))
     scaled = value / 1000**power
     digits = 0 if scaled >= 99.5 else 1 if scaled >= 9.95 else 2
-    return f"{scaled:,.{digits}f} {_PREFIXES[power]}{unit}"
+    return f"{scaled:,.{digits}f} {prefixes[power]}{unit}"
 
 
 def which_score(runs: Sequence[RunSummary]) -> str:
@@ -105,12 +102,17 @@ def results_caption(groups: Groups) -> str:
 
 def results_csv(runs: Sequence[RunSummary]) -> str:
     """One row a run; empty where a value is not known, as an escape of a run that ended before it, after ``steps``."""
-    text = io.StringIO()
     columns = [f"{column.name} ({column.unit})" if column.unit else column.name for column in RESULTS]
-    writer = csv.writer(text)
-    writer.writerow(["recipe", "strategy", "seed", "steps", "cut", *columns])
+    rows: list[list[object]] = [["recipe", "strategy", "seed", "steps", "cut", *columns]]
     for run in runs:
         values = [column.value(run) for column in RESULTS]
-        cells = [(value.low if value.exact else None) if isinstance(value, Bounded) else value for value in values]
-        writer.writerow([run.recipe, run.strategy, run.seed, run.steps, run.cut, *cells])
+        cells = [value.value if isinstance(value, Bounded) else value for value in values]
+        rows.append([run.recipe, run.strategy, run.seed, run.steps, run.cut, *cells])
+    return csv_text(rows)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
     return text.getvalue()

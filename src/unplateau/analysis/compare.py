@@ -8,20 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 from unplateau.analysis.columns import Cell, mark
 from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, summaries
-from unplateau.analysis.survival import Bounded, known, logrank_p, median_ratio, median_time, range_of
+from unplateau.analysis.survival import Bounded, logrank_p, median_time, pooled
 from unplateau.errors import SpecError, suggest
 
 BASELINE = "plain"
 """The strategy that others are compared with unless another is named."""
 Measure = Literal["steps", "train_flops", "seconds", "joules"]
 MEASURES: dict[Measure, str] = {"steps": "steps", "train_flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
-
-SAME_FOR_ALL = ("recipe", "task", "model", "cut")
-SAME_IN_TRAINING = ("batch_size", "lr")
 
 
 @dataclass(frozen=True)
@@ -113,12 +111,14 @@ class Comparison:
         return {"recipe": self.recipe, "baseline": self.baseline, "strategies": strategies}
 
     def __str__(self) -> str:
-        notes = [f"x: cost of {self.baseline} / cost of the strategy, median over seeds in common; > and <: bounds"]
         methods = sorted({run.energy_method for one in self.strategies for run in one.runs})
-        notes.append(f"joules: {'; '.join(methods)}")
+        notes = (
+            f"x: cost of {self.baseline} / cost of the strategy, median over seeds in common; > and <: bounds\n"
+            f"joules: {'; '.join(methods)}"
+        )
         if any(one.unfinished for one in self.strategies):
-            notes.append("*: unfinished runs, censored where they stopped")
-        return "\n\n".join([*(_text_table(self, milestone) for milestone in MILESTONES), "\n".join(notes)])
+            notes += "\n*: unfinished runs, censored where they stopped"
+        return "\n\n".join([*(_text_table(self, milestone) for milestone in MILESTONES), notes])
 
 
 def compare(runs: Runs, baseline: str = BASELINE) -> Comparison:
@@ -160,18 +160,9 @@ def by_strategy(runs: Sequence[RunSummary], first: str = BASELINE) -> dict[str, 
 def experiment(run: RunSummary) -> dict[str, str]:
     """What two runs must share to be comparable, as JSON texts by name."""
     spec = run.record.spec
-    shared = {name: spec.get(name) for name in SAME_FOR_ALL}
-    shared |= {f"train.{name}": spec.get("train", {}).get(name) for name in SAME_IN_TRAINING}
+    shared = {name: spec.get(name) for name in ("recipe", "task", "model", "cut")}
+    shared |= {f"train.{name}": spec.get("train", {}).get(name) for name in ("batch_size", "lr")}
     return {name: json.dumps(value, sort_keys=True) for name, value in shared.items()}
-
-
-def cost_of(run: RunSummary, milestone: Milestone, measure: Measure) -> Bounded | None:
-    """Cost to reach the milestone; more than all that was spent for a censored run; None if it was not recorded."""
-    to_there = run.costs_to[milestone]
-    value = getattr(run.costs if to_there is None else to_there, measure)
-    if value is None:
-        return None
-    return Bounded.above(value) if to_there is None else Bounded.exactly(value)
 
 
 def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
@@ -185,26 +176,35 @@ def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
 
 
 def _strategy(name: str, runs: tuple[RunSummary, ...], baseline: tuple[RunSummary, ...]) -> StrategyComparison:
-    times = {there: median_time([run.time_of(there) for run in runs]) for there in MILESTONES}
+    times = {there: [run.time_of(there) for run in runs] for there in MILESTONES}
+    medians = {there: median_time(times[there]) for there in MILESTONES}
     if runs is baseline:
-        return StrategyComparison(name, runs, times, {}, {})
+        return StrategyComparison(name, runs, medians, {}, {})
     savings = {there: {what: _saving(runs, baseline, there, what) for what in MEASURES} for there in MILESTONES}
-    p = {
-        there: logrank_p([run.time_of(there) for run in runs], [run.time_of(there) for run in baseline])
-        for there in MILESTONES
-    }
-    return StrategyComparison(name, runs, times, savings, p)
+    p = {there: logrank_p(times[there], [run.time_of(there) for run in baseline]) for there in MILESTONES}
+    return StrategyComparison(name, runs, medians, savings, p)
 
 
 def _saving(
     runs: Sequence[RunSummary], baseline: Sequence[RunSummary], milestone: Milestone, measure: Measure
 ) -> Saving:
-    ours = {run.seed: cost for run in runs if (cost := cost_of(run, milestone, measure)) is not None}
-    theirs = {run.seed: cost for run in baseline if (cost := cost_of(run, milestone, measure)) is not None}
+    ours, theirs = (_costs_by_seed(members, milestone, measure) for members in (runs, baseline))
     ratios = [theirs[seed].over(ours[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     if ratios or not ours or not theirs:
-        return Saving(median_ratio(ratios), range_of(ratios), len(ratios))
-    return Saving(known(median_time([*theirs.values()]).over(median_time([*ours.values()]))), None, 0)
+        return Saving(pooled(ratios, median, median), pooled(ratios, min, max), len(ratios))
+    unpaired = median_time([*theirs.values()]).over(median_time([*ours.values()]))
+    return Saving(pooled([unpaired], median, median), None, 0)
+
+
+def _costs_by_seed(runs: Sequence[RunSummary], milestone: Milestone, measure: Measure) -> dict[int, Bounded]:
+    """Costs to reach the milestone, more than all that was spent for a censored run; where they were recorded."""
+    costs = {}
+    for run in runs:
+        to_there = run.costs_to[milestone]
+        value = getattr(to_there or run.costs, measure)
+        if value is not None:
+            costs[run.seed] = Bounded.exactly(value) if to_there else Bounded.above(value)
+    return costs
 
 
 def _order(runs: Sequence[RunSummary]) -> tuple[tuple[bool, float], ...]:
@@ -216,18 +216,17 @@ def _order(runs: Sequence[RunSummary]) -> tuple[tuple[bool, float], ...]:
 def _text_table(comparison: Comparison, milestone: Milestone) -> str:
     head = [milestone, "reached", "step", *(f"{unit} x" for unit in MEASURES.values()), "p"]
     rows = [head, *(_text_row(one, milestone) for one in comparison.strategies)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _text_row(one: StrategyComparison, milestone: Milestone) -> list[str]:
-    name = one.strategy + mark(one.runs)
-    ratios = [saving.cell.text for saving in one.savings.get(milestone, {}).values()]
-    p = one.p.get(milestone)
     reached = f"{one.n_reached(milestone)} of {len(one.runs)}"
-    cells = [name, reached, one.times[milestone].shown(), *(ratios or ["" for _ in MEASURES])]
-    return [*cells, "" if p is None else f"{p:.2g}"]
+    ratios = [saving.cell.text for saving in one.savings.get(milestone, {}).values()] or [""] * len(MEASURES)
+    p = one.p.get(milestone)
+    shown = "" if p is None else f"{p:.2g}"
+    return [one.strategy + mark(one.runs), reached, one.times[milestone].shown(), *ratios, shown]
 
 
 @dataclass(frozen=True)
@@ -240,8 +239,8 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """The content of ``summary.json``: plain JSON values, unknown ones are null."""
         return {
-            "runs": [run.as_dict() for run in self.runs],
-            "comparisons": [comparison.as_dict() for comparison in self.comparisons],
+            "runs": [one.as_dict() for one in self.runs],
+            "comparisons": [one.as_dict() for one in self.comparisons],
         }
 
 

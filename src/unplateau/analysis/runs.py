@@ -103,7 +103,6 @@ _PLAIN = (
     *("final_progress", "final_accuracy", "final_on", "bayes_accuracy", "energy_method"),
 )
 
-
 Runs = RunRecord | str | Path | Sequence[RunRecord | str | Path]
 """Run records, run directories, or folders of these."""
 Groups = Mapping[str, tuple[RunSummary, ...]]
@@ -117,9 +116,8 @@ def summaries(runs: Runs) -> list[RunSummary]:
 
 def records(runs: Runs) -> list[RunRecord]:
     """The records of these runs, each once. Raises SpecError if there is none."""
-    given = [runs] if isinstance(runs, RunRecord | str | Path) else list(runs)
     found: dict[Path, RunRecord] = {}
-    for one in given:
+    for one in [runs] if isinstance(runs, RunRecord | str | Path) else runs:
         for record in [one] if isinstance(one, RunRecord) else map(load_run, find_runs(one)):
             found.setdefault(record.path.resolve(), record)
     if not found:
@@ -129,11 +127,10 @@ def records(runs: Runs) -> list[RunRecord]:
 
 def summarise_run(record: RunRecord) -> RunSummary:
     """One run in numbers; definitions of escape and completion in ``unplateau.plateau``."""
-    steps, progress = record.history.column("progress")
-    where: dict[Milestone, int | None] = {
-        "escape": _whole(escape_step(steps, progress)),
-        "completion": _whole(completion_step(steps, progress)),
-    }
+    last_step = int(record.history.last("step", 0))  # 0 before the first row
+    progress = record.history.column("progress")
+    found = {"escape": escape_step(*progress), "completion": completion_step(*progress)}
+    reached = {name: None if step is None else round(step) for name, step in found.items()}
     return RunSummary(
         record=record,
         recipe=record.recipe,
@@ -141,29 +138,20 @@ def summarise_run(record: RunRecord) -> RunSummary:
         seed=record.seed,
         cut=record.cut,
         finished=record.done is not None,
-        steps=_last_step(record),
-        escape_step=where["escape"],
-        completion_step=where["completion"],
+        steps=last_step,
+        escape_step=reached["escape"],
+        completion_step=reached["completion"],
         final_progress=_final(record, "progress"),
         final_accuracy=_final(record, "accuracy"),
         final_on="held-out" if record.done is not None else "training",
         bayes_accuracy=fmean(record.floors.bayes_accuracy),
         weights_score=tuple(record.history.last("weights_score", ())),
-        plateau_weights_score=_score_before(record, where["escape"]),
+        plateau_weights_score=_score_before(record, reached["escape"]),
         plateaus=_plateaus(record),
-        costs=_costs_at(record, _last_step(record)),
-        costs_to={name: None if step is None else _costs_at(record, step) for name, step in where.items()},
+        costs=_costs_at(record, last_step),
+        costs_to={name: None if (step := reached[name]) is None else _costs_at(record, step) for name in MILESTONES},
         energy_method=str(record.history.last("energy_method", "none")),
     )
-
-
-def _last_step(record: RunRecord) -> int:
-    """The newest logged step, 0 before the first row."""
-    return int(record.history.last("step", 0))
-
-
-def _whole(step: float | None) -> int | None:
-    return None if step is None else round(step)
 
 
 def _final(record: RunRecord, name: str) -> float | None:

@@ -1,22 +1,20 @@
 """Times and ratios that are known only as a bound, because a run ended before it got there.
 
-What enters: times, some of them right-censored. What leaves: medians (Kaplan and Meier 1958) and p values (log-rank
-test, Mantel 1966) that neither drop such a run nor count it as if it had got there.
+Medians (Kaplan and Meier 1958) and p values (log-rank test, Mantel 1966) neither drop such a run nor count it as if it
+had got there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-FEWEST_FOR_TEST = 3
-"""Runs a side below which a log-rank p value would say nothing."""
+Pool = Callable[[Iterable[float]], float]
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,11 @@ class Bounded:
         """Whether the value itself is known."""
         return self.low == self.high
 
+    @property
+    def value(self) -> float | None:
+        """The value itself, None for a mere bound."""
+        return self.low if self.exact else None
+
     def over(self, other: Bounded) -> Bounded:
         """This quantity divided by another."""
         low = self.low / other.high if other.high else math.inf
@@ -57,17 +60,7 @@ class Bounded:
 
     def as_dict(self) -> dict[str, Any]:
         """``value`` (null for a mere bound), ``low``, and ``high`` (null for no upper bound)."""
-        return {
-            "value": self.low if self.exact else None,
-            "low": self.low,
-            "high": None if math.isinf(self.high) else self.high,
-        }
-
-
-def known(quantity: Bounded) -> Bounded | None:
-    """The quantity, or None where nothing is known about it."""
-    unbounded = quantity.low == 0 and math.isinf(quantity.high)
-    return None if unbounded or math.isinf(quantity.low) else quantity
+        return {"value": self.value, "low": self.low, "high": None if math.isinf(self.high) else self.high}
 
 
 def median_time(times: Sequence[Bounded]) -> Bounded:
@@ -86,23 +79,18 @@ def median_time(times: Sequence[Bounded]) -> Bounded:
     return Bounded.exactly(float(before[0])) if before.size else Bounded.above(last)
 
 
-def median_ratio(ratios: Sequence[Bounded]) -> Bounded | None:
-    """The median of ratios of which some are bounds; None where it is not known at all."""
+def pooled(ratios: Sequence[Bounded], low: Pool, high: Pool) -> Bounded | None:
+    """Their lower ends in one, and their upper ends, such as by ``median``; None where nothing is known about them."""
     if not ratios:
         return None
-    return known(Bounded(median(ratio.low for ratio in ratios), median(ratio.high for ratio in ratios)))
-
-
-def range_of(ratios: Sequence[Bounded]) -> Bounded | None:
-    """From the least that any of these can be to the most; None where nothing is known."""
-    if not ratios:
-        return None
-    return known(Bounded(min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)))
+    both = Bounded(low(ratio.low for ratio in ratios), high(ratio.high for ratio in ratios))
+    unbounded = both.low == 0 and math.isinf(both.high)
+    return None if unbounded or math.isinf(both.low) else both
 
 
 def logrank_p(some: Sequence[Bounded], others: Sequence[Bounded]) -> float | None:
     """Two-sided p of the log-rank test; None below three runs a side, or if no run got there."""
-    if min(len(some), len(others)) < FEWEST_FOR_TEST or not any(time.exact for time in (*some, *others)):
+    if min(len(some), len(others)) < 3 or not any(time.exact for time in (*some, *others)):
         return None
     p = float(stats.logrank(_censored(some), _censored(others)).pvalue)
     return None if math.isnan(p) else p

@@ -9,27 +9,25 @@ from typing import Literal
 import numpy as np
 
 from unplateau.analysis.runs import Groups, RunSummary
-from unplateau.plateau.progress import Floats, trailing_means
-from unplateau.report.panels import (
-    MOST_COLUMNS,
-    AnyPanel,
-    CurvePanel,
-    HeatPanel,
-    Line,
-    OverviewPanel,
-    merged,
-)
+from unplateau.plateau.progress import COMPLETION, ESCAPE, Floats, trailing_means
+from unplateau.report.panels import MOST_COLUMNS, AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel, merged
 from unplateau.report.style import Look, looks, printable
 
 
-def all_panels(groups: Groups) -> list[AnyPanel]:
-    """The panels of a report; those of scores are left out for strategies without probes."""
+def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
+    """The panels of each figure of a report by its name; those of scores are left out for strategies without probes."""
     look = looks(list(groups))
-    with_probes = [name for name in groups if any(run.weights_score for run in groups[name])]
-    panels: list[AnyPanel] = [_overview(groups, look, by) for by in ("step", "compute")]
-    panels += [_curves(groups, name, look[name], measure) for measure in ("loss", "accuracy") for name in groups]
-    panels += [_scores(groups, name, look[name], part) for part in ("weights", "context") for name in with_probes]
-    return [*panels, *(_layers(groups, name, look[name]) for name in with_probes)]
+    panels: dict[str, list[AnyPanel]] = {
+        "progress-by-step": [_overview(groups, look, "step")],
+        "progress-by-compute": [_overview(groups, look, "compute")],
+        "loss": [_curves(groups, name, look[name], "loss") for name in groups],
+        "accuracy": [_curves(groups, name, look[name], "accuracy") for name in groups],
+    }
+    if with_probes := [name for name in groups if any(run.weights_score for run in groups[name])]:
+        panels["weights-score"] = [_scores(groups, name, look[name], "weights") for name in with_probes]
+        panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
+        panels["layers"] = [_layers(groups, name) for name in with_probes]
+    return panels
 
 
 def layer_name(layer: int) -> str:
@@ -39,26 +37,19 @@ def layer_name(layer: int) -> str:
 
 def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "compute"]) -> OverviewPanel:
     column, unit, label = ("step", 1.0, "step") if by == "step" else ("train_flops", 1e12, "training compute (TFLOP)")
-    drawn = [
+    drawn = tuple(
         (name, look[name], tuple(_progress_line(run, column, unit) for run in runs)) for name, runs in groups.items()
-    ]
+    )
     words = " ".join(_progress_words(name, runs, by) for name, runs in groups.items())
+    ends = [line.x[-1] for _, _, lines in drawn for line in lines if line.x.size]
     return OverviewPanel(
-        kind=f"progress-by-{by}",
-        strategy="",
         title="by step" if by == "step" else "by training compute",
         alt=f"Progress of all strategies against {label}. {words}",
         x_label=label,
         y_label="progress",
-        limits=(
-            0.0,
-            max([line.x[-1] for _, _, lines in drawn for line in lines if line.x.size], default=0) or 1.0,
-            -0.12,
-            1.12,
-        ),
-        look=look["plain"],
-        levels={"completion": 0.9, "escape": 0.2},
-        groups=tuple(drawn),
+        limits=(0.0, max(ends, default=0) or 1.0, -0.12, 1.12),
+        levels={"completion": COMPLETION, "escape": ESCAPE},
+        groups=drawn,
     )
 
 
@@ -85,10 +76,14 @@ def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
         "no context": fmean(getattr(floors, f"no_context_{measure}")),
         "Bayes-optimal": fmean(getattr(floors, f"bayes_{measure}")),
     }
-    lines = tuple(_curve(run, measure) for run in groups[name])
+    lines = tuple(
+        _line(
+            run, *run.record.history.column(measure), tuple((float(one.start), float(one.end)) for one in run.plateaus)
+        )
+        for run in groups[name]
+    )
     words = f"{_levels_words(levels)} {' '.join(map(_curve_words, lines))}"
     return CurvePanel(
-        kind=measure,
         strategy=name,
         title=printable(name),
         alt=f"{measure.capitalize()} of {printable(name)} against step. {words}",
@@ -99,11 +94,6 @@ def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
         levels=levels,
         lines=lines,
     )
-
-
-def _curve(run: RunSummary, measure: str) -> Line:
-    plateaus = tuple((float(plateau.start), float(plateau.end)) for plateau in run.plateaus)
-    return _line(run, *run.record.history.column(measure), plateaus=plateaus)
 
 
 def _line(
@@ -157,7 +147,6 @@ def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "con
     )
     what = f"{part.capitalize()} score of {layer_name(block)} of {printable(name)} under cut {runs[0].cut} against step"
     return CurvePanel(
-        kind=f"{part}-score",
         strategy=name,
         title=printable(name),
         alt=f"{what}. {_levels_words(levels)} {ends.capitalize()}.",
@@ -176,7 +165,7 @@ def _score_line(run: RunSummary, column: str, block: int) -> Line:
     return _line(run, steps, [score[block] for score in scores])
 
 
-def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
+def _layers(groups: Groups, name: str) -> HeatPanel:
     runs = [run for run in groups[name] if run.weights_score]
     steps, values = _mean_scores(runs)
     ends = f"from step {steps[0]:,.0f} to step {steps[-1]:,.0f}"
@@ -185,7 +174,6 @@ def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
     edges, columns = _columns(steps, values)
     return HeatPanel(
-        kind="layers",
         strategy=name,
         title=printable(name),
         alt=f"Weights score of every layer of {printable(name)} {ends}, cut {runs[0].cut}, {seeds}, "
@@ -193,7 +181,6 @@ def _layers(groups: Groups, name: str, look: Look) -> HeatPanel:
         x_label="step",
         y_label="block",
         limits=(0.0, _last_step(groups), -0.5, len(values) - 0.5),
-        look=look,
         edges=edges,
         values=columns,
         colours=(chance, 1.0),

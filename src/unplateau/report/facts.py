@@ -47,7 +47,7 @@ def savings_table(comparison: Comparison) -> Table | None:
     if not others:
         return None
     tested = any(p is not None for one in others for p in one.p.values())
-    columns = (*MEASURES.values(), *(("log-rank p",) if tested else ()))
+    columns = (*MEASURES.values(), "log-rank p") if tested else (*MEASURES.values(),)
     return Table(
         name=f"Savings against {printable(baseline.strategy)}",
         caption=f"Cost of {printable(baseline.strategy)} divided by cost of the strategy, up to the event: above 1 the "
@@ -62,18 +62,19 @@ def savings_table(comparison: Comparison) -> Table | None:
 def facts(groups: Groups) -> list[tuple[str, str]]:
     """What was run: task, model, training, strategies."""
     runs = [run for members in groups.values() for run in members]
-    spec, task = runs[0].record.spec, runs[0].record.task
-    training = spec.get("train", {})
-    factors = zip(task["factor_names"], task["factor_sizes"], strict=True)
-    source = spec.get("task", {}).get("source", {})
+    spec, sizes = runs[0].record.spec, runs[0].record.task
+    task, training = spec.get("task", {}), spec.get("train", {})
+    kinds = filter(None, [task.get("kind", ""), task.get("source", {}).get("kind", "")])
+    factors = zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
+    n_mappings = task.get("n_mappings", "not recorded")
     steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
     return [
-        ("Task", " over ".join(filter(None, [_kind(spec.get("task", {})), _kind(source)]))),
-        ("Prompt", f"{task['n_pairs']} pairs of an item and one of {task['n_labels']} labels"),
-        ("Hidden factor", f"one of {', '.join(map(spoken, task['hidden_factors']))}"),
+        ("Task", " over ".join(kinds)),
+        ("Prompt", f"{sizes['n_pairs']} pairs of an item and one of {sizes['n_labels']} labels"),
+        ("Hidden factor", f"one of {', '.join(map(spoken, sizes['hidden_factors']))}"),
         ("Factors and their sizes", ", ".join(f"{spoken(name)} {size}" for name, size in factors)),
-        ("Mappings", _mappings(spec.get("task", {}))),
-        ("Model", f"{_model(spec.get('model', {}))}; {task['parameters']:,} parameters"),
+        ("Mappings", "a fresh one for each prompt" if n_mappings is None else f"{n_mappings} for each factor"),
+        ("Model", f"{_model(spec.get('model', {}))}; {sizes['parameters']:,} parameters"),
         (
             "Training",
             f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
@@ -88,18 +89,16 @@ def provenance(groups: Groups) -> list[tuple[str, list[str]]]:
     """Commands, versions and machines, each once."""
     runs = [run for members in groups.values() for run in members]
     environments = [run.record.env for run in runs]
-    return [
-        ("Commands", _once(str(env["run"].get("command", "not recorded")) for env in environments)),
-        ("Versions", _once(_settings(env.get("versions", {})) for env in environments)),
-        ("Machine", _once(_settings(env.get("machine", {})) for env in environments)),
-        (
-            "Seeds",
-            _once(
-                f"{printable(name)}: {', '.join(str(run.seed) for run in members)}" for name, members in groups.items()
-            ),
-        ),
-        ("Run directories", [str(run.record.path) for run in runs]),
-    ]
+    told = {
+        "Commands": [str(env["run"].get("command", "not recorded")) for env in environments],
+        "Versions": [_settings(env.get("versions", {})) for env in environments],
+        "Machine": [_settings(env.get("machine", {})) for env in environments],
+        "Seeds": [
+            f"{printable(name)}: {', '.join(str(run.seed) for run in members)}" for name, members in groups.items()
+        ],
+        "Run directories": [str(run.record.path) for run in runs],
+    }
+    return [(name, list(dict.fromkeys(texts))) for name, texts in told.items()]
 
 
 def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
@@ -111,15 +110,6 @@ def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _kind(config: Mapping[str, Any]) -> str:
-    return str(config.get("kind", ""))
-
-
-def _mappings(task: Mapping[str, Any]) -> str:
-    count = task.get("n_mappings", "not recorded")
-    return "a fresh one for each prompt" if count is None else f"{count} for each factor"
-
-
 def _model(config: Mapping[str, Any]) -> str:
     named = {"n_layers": "blocks", "width": "wide", "n_heads": "heads"}
     known = [f"{config[key]} {word}" for key, word in named.items() if key in config]
@@ -129,7 +119,3 @@ def _model(config: Mapping[str, Any]) -> str:
 
 def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-
-
-def _once(texts: Any) -> list[str]:
-    return list(dict.fromkeys(texts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import BASELINE, by_strategy, compare_summaries
-from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
+from unplateau.analysis.runs import Groups, Runs, summaries
 from unplateau.files import write_whole
 from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import all_panels
@@ -27,14 +27,6 @@ from unplateau.report.panels import AnyPanel
 from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
 from unplateau.report.style import INK, LINE, MUTED, printable
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One panel as the page shows it."""
-
-    title: str
-    svg: Markup
 
 
 def write_report(runs: Runs, path: str | Path) -> Path:
@@ -64,16 +56,22 @@ def page(groups: Groups) -> str:
     runs = [run for members in groups.values() for run in members]
     comparison = compare_summaries(runs) if BASELINE in groups else None
     scored = [run for run in runs if run.weights_score]
+    numbers = count()
     return _template().render(
         title=f"Learning plateaus: {printable(runs[0].recipe)}",
         finding=finding(groups, comparison),
         tables=[table for table in (results_table(groups), comparison and savings_table(comparison)) if table],
-        pictures=_pictures(all_panels(groups)),
+        pictures={
+            kind: [(panel.title, inline_svg(panel, f"p{next(numbers)}")) for panel in panels]
+            for kind, panels in all_panels(groups).items()
+        },
         prompts=shown_prompts(groups),
         held_out=all(run.record.task.get("holds_out_items", True) for run in runs),
         facts=facts(groups),
         provenance=provenance(groups),
-        specs=[(printable(name), _json(members[0])) for name, members in groups.items()],
+        specs=[
+            (printable(name), json.dumps(dict(members[0].record.spec), indent=2)) for name, members in groups.items()
+        ],
         block=scored[0].block if scored else None,
         cut=runs[0].cut,
         cuts={cut: HOW_CUT[cut] for cut in CUTS if cut != "item" or cut == runs[0].cut},
@@ -97,20 +95,12 @@ def inline_svg(panel: AnyPanel, prefix: str) -> Markup:
     return Markup(re.sub(r"<svg[^>]*", lambda _: f'{start} xmlns:xlink="http://www.w3.org/1999/xlink"', text, count=1))
 
 
-def _pictures(panels: list[AnyPanel]) -> dict[str, list[Picture]]:
-    kinds: dict[str, list[Picture]] = {}
-    for number, panel in enumerate(panels):
-        kinds.setdefault(panel.kind, []).append(Picture(panel.title, inline_svg(panel, f"p{number}")))
-    return kinds
-
-
-def _json(run: RunSummary) -> str:
-    return json.dumps(dict(run.record.spec), indent=2)
-
-
 def _template() -> Any:
-    loader = PackageLoader("unplateau.report", "templates")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("unplateau.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("page.html.jinja")

@@ -6,7 +6,7 @@ A panel is one small multiple; ``curves`` makes them and ``plots`` draws them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,84 +15,8 @@ from numpy.typing import ArrayLike
 from unplateau.plateau.progress import Floats
 from unplateau.report.style import Look
 
-Table = tuple[list[str], list[list[Any]]]
-"""Header and rows in long form."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One small multiple: ``kind`` names the figure it belongs to, ``alt`` states its numbers in words.
-
-    ``limits``: (x low, x high, y low, y high). ``levels``: named horizontal lines.
-    """
-
-    kind: str
-    strategy: str
-    title: str
-    alt: str
-    x_label: str
-    y_label: str
-    limits: tuple[float, float, float, float]
-    look: Look
-    levels: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CurvePanel(Panel):
-    """Lines of all seeds of one strategy; ``controls`` are drawn faintly below them."""
-
-    lines: tuple[Line, ...] = ()
-    controls: tuple[Line, ...] = ()
-
-    def table(self) -> Table:
-        """One row for each point."""
-        named = [("value", line) for line in self.lines] + [("control", line) for line in self.controls]
-        rows = [[self.strategy, line.seed, name, *point] for name, line in named for point in _points(line)]
-        return ["strategy", "seed", "curve", self.x_label, self.y_label], rows
-
-
-@dataclass(frozen=True)
-class OverviewPanel(Panel):
-    """One line a run, all strategies in one panel: their names, looks and lines."""
-
-    groups: tuple[tuple[str, Look, tuple[Line, ...]], ...] = ()
-
-    def table(self) -> Table:
-        """One row for each point."""
-        rows = [
-            [name, line.seed, *point] for name, _, lines in self.groups for line in lines for point in _points(line)
-        ]
-        return ["strategy", "seed", self.x_label, self.y_label], rows
-
-
-@dataclass(frozen=True)
-class HeatPanel(Panel):
-    """``values`` (L + 1, columns): the mean score over seeds; ``edges`` (columns + 1): where columns begin and end.
-
-    ``colours``: scores at the ends of the colour scale. ``marks``: steps of the escapes.
-    """
-
-    edges: Floats = field(default_factory=lambda: np.zeros(1))
-    values: Floats = field(default_factory=lambda: np.zeros((1, 0)))
-    colours: tuple[float, float] = (0.0, 1.0)
-    marks: tuple[float, ...] = ()
-
-    def table(self) -> Table:
-        """One row for each cell; the embedding is layer 0."""
-        rows = [
-            [self.strategy, layer, float(step), float(value)]
-            for step, column in zip(self.edges, self.values.T, strict=False)
-            for layer, value in enumerate(column)
-        ]
-        return ["strategy", "layer", "step", "weights score"], rows
-
-
-AnyPanel = CurvePanel | OverviewPanel | HeatPanel
-
-
-def _points(line: Line) -> Iterator[tuple[float, float]]:
-    return zip(line.x.tolist(), line.y.tolist(), strict=True)
-
+Table = list[list[Any]]
+"""A header and rows in long form."""
 
 MOST_POINTS, MOST_COLUMNS = 320, 100
 """Points of a line and columns of a heat map beyond which neighbours are averaged."""
@@ -107,6 +31,81 @@ class Line:
     y: Floats
     plateaus: tuple[tuple[float, float], ...] = ()
     mark: tuple[float, float] | None = None
+
+    @property
+    def points(self) -> Iterator[tuple[float, float]]:
+        """(x, y) of each point."""
+        return zip(self.x.tolist(), self.y.tolist(), strict=True)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small multiple: ``alt`` states its numbers in words.
+
+    ``limits``: (x low, x high, y low, y high).
+    """
+
+    title: str
+    alt: str
+    x_label: str
+    y_label: str
+    limits: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class CurvePanel(Panel):
+    """Lines of all seeds of one strategy, ``controls`` faintly below them; ``levels``: named horizontal lines."""
+
+    strategy: str
+    look: Look
+    levels: dict[str, float]
+    lines: tuple[Line, ...]
+    controls: tuple[Line, ...] = ()
+
+    def table(self) -> Table:
+        """One row for each point."""
+        named = [("value", line) for line in self.lines] + [("control", line) for line in self.controls]
+        rows = [[self.strategy, line.seed, name, *point] for name, line in named for point in line.points]
+        return [["strategy", "seed", "curve", self.x_label, self.y_label], *rows]
+
+
+@dataclass(frozen=True)
+class OverviewPanel(Panel):
+    """One line a run, all strategies in one panel: their names, looks and lines."""
+
+    levels: dict[str, float]
+    groups: tuple[tuple[str, Look, tuple[Line, ...]], ...]
+
+    def table(self) -> Table:
+        """One row for each point."""
+        rows = [[name, line.seed, *point] for name, _, lines in self.groups for line in lines for point in line.points]
+        return [["strategy", "seed", self.x_label, self.y_label], *rows]
+
+
+@dataclass(frozen=True)
+class HeatPanel(Panel):
+    """``values`` (L + 1, columns): the mean score over seeds; ``edges`` (columns + 1): where columns begin and end.
+
+    ``colours``: scores at the ends of the colour scale. ``marks``: steps of the escapes.
+    """
+
+    strategy: str
+    edges: Floats
+    values: Floats
+    colours: tuple[float, float]
+    marks: tuple[float, ...]
+
+    def table(self) -> Table:
+        """One row for each cell; the embedding is layer 0."""
+        rows = [
+            [self.strategy, layer, float(step), float(value)]
+            for step, column in zip(self.edges, self.values.T, strict=False)
+            for layer, value in enumerate(column)
+        ]
+        return [["strategy", "layer", "step", "weights score"], *rows]
+
+
+AnyPanel = CurvePanel | OverviewPanel | HeatPanel
 
 
 def merged(x: ArrayLike, y: ArrayLike, most: int = MOST_POINTS) -> tuple[Floats, Floats]:

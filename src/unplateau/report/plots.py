@@ -5,29 +5,29 @@ The same runs give the same bytes each time.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
+from unplateau.analysis.columns import csv_text
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import Runs, summaries
 from unplateau.errors import SpecError, suggest
 from unplateau.files import write_whole
 from unplateau.report.curves import all_panels
-from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel
+from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
 
 FORMATS = ("png", "svg", "pdf", "csv")
 _NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
-MOST_ACROSS = 3
 _ESCAPE: dict[str, Any] = {"marker": "v", "markersize": 8, "color": INK, "linestyle": "none", "zorder": 5}
 
 
@@ -37,7 +37,7 @@ def figures(runs: Runs) -> dict[str, Figure]:
     ``runs``: as for :func:`unplateau.analysis.compare.compare`. Names: ``progress-by-step``, ``progress-by-compute``,
     ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``.
     """
-    return {kind: compose(panels) for kind, panels in _by_kind(runs).items()}
+    return {kind: compose(panels) for kind, panels in all_panels(by_strategy(summaries(runs))).items()}
 
 
 def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
@@ -49,7 +49,7 @@ def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png"
         if name not in FORMATS:
             raise SpecError(f"figures: unknown format '{name}'{suggest(name, FORMATS)}")
     written = []
-    for kind, panels in _by_kind(runs).items():
+    for kind, panels in all_panels(by_strategy(summaries(runs))).items():
         figure = compose(panels) if set(formats) - {"csv"} else None
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
@@ -60,7 +60,7 @@ def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png"
 
 def compose(panels: Sequence[AnyPanel]) -> Figure:
     """Panels of one kind side by side, at most three in a row, on white."""
-    down = math.ceil(len(panels) / MOST_ACROSS)
+    down = math.ceil(len(panels) / 3)
     across = math.ceil(len(panels) / down)
     extra = legend_height(panels[0])
     with house_style():
@@ -96,28 +96,21 @@ def rendered(figure: Figure, form: str, **settings: object) -> bytes:
 
 def csv_bytes(panels: Sequence[AnyPanel]) -> bytes:
     """The numbers that these panels draw, in long form."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    for index, panel in enumerate(panels):
-        header, rows = panel.table()
-        writer.writerows([header, *rows] if index == 0 else rows)
-    return buffer.getvalue().encode()
+    first, *others = (panel.table() for panel in panels)
+    return csv_text(chain(first, *(rows for _, *rows in others))).encode()
 
 
 def draw(panel: AnyPanel, ax: Axes) -> None:
     """Draws one panel into these axes."""
-    left, right, low, high = panel.limits
     if isinstance(panel, HeatPanel):
         _draw_heat(panel, ax)
     elif isinstance(panel, OverviewPanel):
         _draw_overview(panel, ax)
     else:
         _draw_curves(panel, ax)
-    ax.set(xlim=(left, right), ylim=(low, high), xlabel=panel.x_label, ylabel=panel.y_label)
+    ax.set(xlim=panel.limits[:2], ylim=panel.limits[2:], xlabel=panel.x_label, ylabel=panel.y_label)
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.3g}")
-    )
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.3g}")
 
 
 def legend_height(panel: AnyPanel) -> float:
@@ -139,7 +132,6 @@ def _draw_overview(panel: OverviewPanel, ax: Axes) -> None:
                 marker=look.marker,
                 markersize=4,
                 markevery=(every // 2, every),
-                clip_on=True,
             )
     handles = [
         Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4, label=f"line {i}")
@@ -167,46 +159,30 @@ def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
     for line in panel.controls:
         ax.plot(line.x, line.y, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)))
     if panel.controls and panel.controls[0].y.size:
-        _note(ax, panel.controls[0], "control")
+        first = panel.controls[0]
+        _note(ax, "control", (first.x[0], float(first.y.min())), (3, -3), ha="left", color=MUTED)
     for line in panel.lines:
         for start, end in line.plateaus:
             ax.axvspan(start, end, color=panel.look.colour, alpha=0.22 / len(panel.lines), linewidth=0)
         ax.plot(line.x, line.y, color=panel.look.colour, linewidth=1.2)
     for line in panel.lines:
         if line.mark:
-            ax.plot(
-                *line.mark, marker="v", markersize=8, color=INK, markeredgecolor="white", linestyle="none", zorder=5
-            )
+            ax.plot(*line.mark, **_ESCAPE, markeredgecolor="white")
 
 
-def _draw_levels(panel: AnyPanel, ax: Axes) -> None:
+def _draw_levels(panel: CurvePanel | OverviewPanel, ax: Axes) -> None:
     """Dashed lines with their names at the right end, on the side where the curves are not."""
     upper = max(panel.levels.values(), default=0.0)
     for name, value in panel.levels.items():
-        above = (value == upper) != (panel.kind.startswith("progress"))  # there the curves end above the upper line
+        above = (value == upper) != isinstance(panel, OverviewPanel)  # there the curves end above the upper line
         ax.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=1)
-        ax.annotate(
-            name,
-            (panel.limits[1], value),
-            xytext=(0, 3 if above else -3),
-            textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
-            fontsize=9.5,
-        )
+        _note(ax, name, (panel.limits[1], value), (0, 3 if above else -3), ha="right")
 
 
-def _note(ax: Axes, line: Line, text: str) -> None:
-    ax.annotate(
-        text,
-        (line.x[0], float(line.y.min())),
-        xytext=(3, -3),
-        textcoords="offset points",
-        ha="left",
-        va="top",
-        fontsize=9.5,
-        color=MUTED,
-    )
+def _note(ax: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **settings: Any) -> None:
+    """A small text above or below a point, ``offset`` points away from it."""
+    va = "bottom" if offset[1] > 0 else "top"
+    ax.annotate(text, at, xytext=offset, textcoords="offset points", va=va, fontsize=9.5, **settings)
 
 
 def _draw_heat(panel: HeatPanel, ax: Axes) -> None:
@@ -224,10 +200,3 @@ def _draw_heat(panel: HeatPanel, ax: Axes) -> None:
     bar.outline.set_visible(False)
     ticks = [tick for tick in (0.2, 0.4, 0.6, 0.8, 1.0) if tick - low > 0.08]
     bar.set_ticks([low, *ticks], labels=["chance", *(f"{tick:.1f}" for tick in ticks)])
-
-
-def _by_kind(runs: Runs) -> dict[str, list[AnyPanel]]:
-    kinds: dict[str, list[AnyPanel]] = {}
-    for panel in all_panels(by_strategy(summaries(runs))):
-        kinds.setdefault(panel.kind, []).append(panel)
-    return kinds

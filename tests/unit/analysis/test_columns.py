@@ -91,7 +91,3 @@ def test_a_bound_is_no_number(folder):
 )
 def test_units(value, text):
     assert with_unit(value, "J") == text
-
-
-def test_no_value_is_a_dash():
-    assert not any(letter.isalnum() for letter in with_unit(None, "J"))

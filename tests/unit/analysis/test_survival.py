@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unplateau.analysis.survival import Bounded, known, logrank_p, median_ratio, median_time, range_of
+from unplateau.analysis.survival import Bounded, logrank_p, median_time, pooled
 
 times = st.integers(1, 10_000)
 exact = times.map(Bounded.exactly)
@@ -48,7 +48,7 @@ def test_a_short_unfinished_run_says_little():
 
 @given(exact | censored, exact | censored)
 def test_a_ratio_is_a_value_or_a_bound(cost, other):
-    ratio = known(cost.over(other))
+    ratio = pooled([cost.over(other)], median, median)
     if not cost.exact and not other.exact:
         assert ratio is None
     elif cost.exact and other.exact:
@@ -60,9 +60,9 @@ def test_a_ratio_is_a_value_or_a_bound(cost, other):
 
 
 def test_nothing_is_known_of_a_ratio_to_nothing():
-    assert known(Bounded.exactly(5).over(Bounded.exactly(0))) is None
-    assert median_ratio([]) is None
-    assert range_of([]) is None
+    for low, high in ((median, median), (min, max)):
+        assert pooled([Bounded.exactly(5).over(Bounded.exactly(0))], low, high) is None
+        assert pooled([], low, high) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_bounds_are_shown_rounded_outwards(quantity, digits, text):
 @given(st.lists(st.tuples(times, times, st.booleans()), min_size=1, max_size=7))
 def test_the_median_of_ratios_lies_in_their_range(pairs):
     ratios = [(Bounded.above(a) if cut else Bounded.exactly(a)).over(Bounded.exactly(b)) for a, b, cut in pairs]
-    middle, spread = median_ratio(ratios), range_of(ratios)
+    middle, spread = pooled(ratios, median, median), pooled(ratios, min, max)
     assert middle is not None
     assert spread is not None
     assert spread.low <= middle.low <= middle.high <= spread.high

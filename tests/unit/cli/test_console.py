@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
-from unplateau.sweep.watch import RunState
 
 from unplateau.cli.console import Bars, Lines, Pace, display, duration, number, print_facts, print_table, size
+from unplateau.store import RunState
 
 WAITING = RunState("mixed[fraction=0.25], seed 0", Path("r"), total=100)
 RUNNING = replace(WAITING, state="running")

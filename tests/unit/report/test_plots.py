@@ -70,21 +70,22 @@ def test_every_format_is_written(runs, tmp_path):
 
 
 def test_alt_texts_state_the_numbers(runs):
-    loss = next(panel for panel in panels_of(runs) if (panel.kind, panel.strategy) == ("loss", "mixed"))
+    panels = panels_of(runs)
+    loss = next(panel for panel in panels["loss"] if panel.strategy == "mixed")
     escape = summarise_run(runs[1]).escape_step
     assert f"escape at step {escape:,}" in loss.alt
     assert "Bayes-optimal" in loss.alt or "bayes-optimal" in loss.alt
-    assert all(panel.alt for panel in panels_of(runs))
+    assert all(panel.alt for kind in panels.values() for panel in kind)
 
 
 def test_without_probes_there_are_no_scores(tmp_path):
     record = make_run(tmp_path, MadeRun(probes=False))
-    assert [panel.kind for panel in panels_of([record])] == KINDS[:4]
+    assert [*panels_of([record])] == KINDS[:4]
 
 
 def test_long_runs_are_drawn_with_few_points(tmp_path):
     record = make_run(tmp_path, MadeRun(falls=9000, steps=15_000))
-    panels = {panel.kind: panel for panel in panels_of([record])}
+    panels = {kind: panel for kind, (panel,) in panels_of([record]).items()}
     assert len(panels["loss"].lines[0].x) == MOST_POINTS
     assert panels["layers"].values.shape == (LAYERS + 1, MOST_COLUMNS)
     assert len(panels["layers"].edges) == MOST_COLUMNS + 1

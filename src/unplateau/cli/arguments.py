@@ -98,12 +98,9 @@ def _not_understood(argument: str, command: Command) -> str:
     if not argument.startswith("-"):
         return f"unexpected argument '{argument}'"
     option = argument.split("=", maxsplit=1)[0]
-    return f"unknown option '{option}'{suggest(option, _options(command))}"
-
-
-def _options(command: Command) -> list[str]:
     names = [name for name, one in inspect.signature(command).parameters.items() if one.kind is one.KEYWORD_ONLY]
-    return [f"--{name.strip('_').replace('_', '-')}" for name in names]
+    known = [f"--{name.strip('_').replace('_', '-')}" for name in names]
+    return f"unknown option '{option}'{suggest(option, known)}"
 
 
 def unboxed(text: str) -> str:

@@ -9,10 +9,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from unplateau.store import RunState
     from unplateau.train.observers import Event
 
-WIDTH_OF_PIPES = 240
-"""Characters; a table in a pipe is read by programs and should not be folded."""
-MOST_BARS = 20
-"""Runs that are all shown; of more, only those that are running."""
+Display = Callable[[int, "RunState"], None]
+"""Shows the new state of one run, of several that are told apart by number."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -32,7 +30,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDTH_OF_PIPES
+    width = None if stream.isatty() else 240  # a table in a pipe is read by programs and should not be folded
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
 
 
@@ -96,13 +94,6 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-class Display(Protocol):
-    """Shows the state of runs, told apart by number."""
-
-    def __call__(self, number: int, state: RunState) -> None:
-        """Shows the new state of one run."""
-
-
 @contextmanager
 def display(n_runs: int = 1) -> Iterator[Display]:
     """Bars at a terminal, sparse lines elsewhere."""
@@ -117,7 +108,7 @@ def display(n_runs: int = 1) -> Iterator[Display]:
         TextColumn("{task.fields[facts]}", markup=False),
     )
     with Progress(*columns, console=console(stderr=True), refresh_per_second=4) as progress:
-        yield Bars(progress, few=n_runs <= MOST_BARS)
+        yield Bars(progress, few=n_runs <= 20)
 
 
 class Pace:
@@ -141,7 +132,7 @@ class Pace:
 
 
 class Bars:
-    """One bar for each run."""
+    """One bar for each run; of more than a few, only for those that are running."""
 
     def __init__(self, progress: Progress, *, few: bool) -> None:
         self._progress, self._few = progress, few

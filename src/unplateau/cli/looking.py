@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from unplateau.integrations.huggingface import TokenTask
     from unplateau.integrations.scores import InContextAccuracy
     from unplateau.integrations.trajectory import MarkedPlateau
-    from unplateau.layout import Cut
     from unplateau.scores import ProbeScore
     from unplateau.tasks.base import Sampler
 
@@ -62,89 +62,87 @@ def probe(
         json: print JSON instead of a table
     """
     from unplateau.probe import probe_components  # noqa: PLC0415 (torch)
+    from unplateau.train.checkpoint import load_model  # noqa: PLC0415
 
     if task is None and wording != ASKED_PLAINLY:
         raise SpecError("probe: --template and --labels are for language models, and need --task")
-    trained, sampler, measured, own = _ours(model) if task is None else _language_model(model, task, wording, seed)
-    cut = cut or own
+    trained: Decomposable
+    sampler: Sampler
+    if task is None:
+        spec, trained = load_model(model)
+        sampler, cut, measured = spec.task, cut or spec.cut, None
+    else:
+        trained, tokens, accuracy = _language_model(model, task, wording, seed)
+        sampler, cut, measured = tokens, cut or "self", (accuracy, tokens)
     scores = probe_components(
         trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
     )
     if json:
         listed = [asdict(score) for score in scores]
-        print_json(listed if measured is None else {**measured.as_dict(), "scores": listed})
+        print_json({**_facts(*measured), "scores": listed} if measured else listed)
         return
     print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
     print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
     print_scores(scores)
-    if measured is not None:
-        print("\n".join(measured.lines()))
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What is known of a language model on a task beside its probes."""
-
-    accuracy: InContextAccuracy
-    tokens: TokenTask
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "icl": asdict(self.accuracy),
-            "labels": list(self.tokens.labels),
-            "split_items": list(self.tokens.split_items),
-            "items_seen": self.tokens.n_items_seen,
-        }
-
-    def lines(self) -> list[str]:
-        found, n_split, n_seen = self.accuracy, len(self.tokens.split_items), self.tokens.n_items_seen
-        told = (
-            f"{n_split} of the {n_seen} words of items that were seen are several tokens: under cut self the weights "
-            "component is that of the last token, cut item has the whole word"
-        )
-        return [
-            f"in-context accuracy {number(found.accuracy)}, at the last pair {number(found.accuracy_by_position[-1])} "
-            f"({found.n_prompts} prompts); without context {number(found.no_context_accuracy)}, "
-            f"Bayes-optimal {number(found.bayes_accuracy)}",
-            told if n_split else f"each of the {n_seen} words of items that were seen is one token",
-        ]
-
-
-def _ours(model: str) -> tuple[Decomposable, Sampler, None, Cut]:
-    from unplateau.train.checkpoint import load_model  # noqa: PLC0415
-
-    spec, trained = load_model(model)
-    return trained, spec.task, None, spec.cut
+    if measured:
+        _print_facts(*measured)
 
 
 def _language_model(
     model: str, task: Path, wording: PromptOptions, seed: int
-) -> tuple[Decomposable, Sampler, _Measured, Cut]:
+) -> tuple[Decomposable, TokenTask, InContextAccuracy]:
     from unplateau.integrations.huggingface import load_decoder  # noqa: PLC0415 (transformers)
     from unplateau.integrations.scores import icl_accuracy  # noqa: PLC0415
     from unplateau.train.spec import read_task  # noqa: PLC0415
 
     decoder, tokens = load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
-    return decoder, tokens, _Measured(icl_accuracy(decoder, tokens, seed=seed), tokens), "self"
+    return decoder, tokens, icl_accuracy(decoder, tokens, seed=seed)
+
+
+def _facts(found: InContextAccuracy, tokens: TokenTask) -> dict[str, Any]:
+    """What is known of a language model on a task beside its probes."""
+    return {
+        "icl": asdict(found),
+        "labels": list(tokens.labels),
+        "split_items": list(tokens.split_items),
+        "items_seen": tokens.n_items_seen,
+    }
+
+
+def _print_facts(found: InContextAccuracy, tokens: TokenTask) -> None:
+    n_split, n_seen = len(tokens.split_items), tokens.n_items_seen
+    print(
+        f"in-context accuracy {number(found.accuracy)}, at the last pair {number(found.accuracy_by_position[-1])} "
+        f"({found.n_prompts} prompts); without context {number(found.no_context_accuracy)}, "
+        f"Bayes-optimal {number(found.bayes_accuracy)}"
+    )
+    if n_split:
+        print(
+            f"{n_split} of the {n_seen} words of items that were seen are several tokens: under cut self the weights "
+            "component is that of the last token, cut item has the whole word"
+        )
+    else:
+        print(f"each of the {n_seen} words of items that were seen is one token")
 
 
 def print_scores(scores: list[ProbeScore]) -> None:
     """A row for each layer, a column for each factor, chance in the last row."""
-    factors = list(dict.fromkeys(score.factor for score in scores))
-    cells = {(score.layer, score.factor): score for score in scores}
-    layers = list(dict.fromkeys(score.layer for score in scores))
+    by_layer = [list(of_layer) for _, of_layer in groupby(scores, key=lambda score: score.layer)]
+    rows = []
+    for of_layer in by_layer:
+        cells = [_with_control(score.accuracy, score.control_accuracy) for score in of_layer]
+        rows.append([f"layer {of_layer[0].layer}", *cells, _mean([score.accuracy for score in of_layer])])
+    chances = [score.chance for score in by_layer[0]]
+    rows.append(["chance", *map(number, chances), _mean(chances)])
+    print_table(["", *(score.factor for score in by_layer[0]), "mean"], rows)
 
-    def shown(layer: int, factor: str) -> str:
-        score = cells[layer, factor]
-        return f"{number(score.accuracy)} ({number(score.control_accuracy)})"
 
-    def mean(layer: int) -> str:
-        return number(sum(cells[layer, factor].accuracy for factor in factors) / len(factors))
+def _mean(values: Sequence[float]) -> str:
+    return number(sum(values) / len(values))
 
-    chances = [cells[layers[0], factor].chance for factor in factors]
-    rows = [(f"layer {layer}", *(shown(layer, factor) for factor in factors), mean(layer)) for layer in layers]
-    rows.append(("chance", *map(number, chances), number(sum(chances) / len(chances))))
-    print_table(("", *factors, "mean"), rows)
+
+def _with_control(score: float, control: float) -> str:
+    return f"{number(score)} ({number(control)})"
 
 
 def trajectory(
@@ -183,13 +181,7 @@ def trajectory(
     from unplateau.train.spec import read_task  # noqa: PLC0415
 
     measurement = along.Measurement(
-        task=read_task(task),
-        template=wording.pair,
-        labels=wording.label_words,
-        cut=cut,
-        layer=_layer(layer),
-        n_train=n_test,
-        n_test=n_test,
+        read_task(task), wording.pair, wording.label_words, cut=cut, layer=_layer(layer), n_train=n_test, n_test=n_test
     )
     chosen = along.find_revisions(model, [name.strip() for name in revisions.split(",") if name.strip()])
     device = str(choose_device(device))
@@ -233,7 +225,7 @@ def _print_rows(rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau
 
 def _row(row: dict[str, Any], weights: int, context: int) -> list[str]:
     scores = [
-        f"{number(row[f'{component}_score'][layer])} ({number(row[f'{component}_control'][layer])})"
+        _with_control(row[f"{component}_score"][layer], row[f"{component}_control"][layer])
         for component, layer in (("weights", weights), ("context", context))
     ]
     return [str(row["step"]), number(row["icl"]["accuracy"]), *scores]

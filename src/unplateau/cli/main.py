@@ -92,20 +92,17 @@ def run(arguments: list[str]) -> int:
 def overview() -> str:
     """The help text of the whole program."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: unplateau COMMAND [OPTIONS]",
-            "",
-            "Shows, explains and shortens the learning plateaus of in-context learning in Transformers.",
-            "",
-            *lines,
-            "",
-            "unplateau COMMAND --help explains one command; --debug, anywhere, shows the traceback of an error;",
-            "--no-import, anywhere, refuses specs that name code outside unplateau; --version names the version.",
-            "Exit codes: 0 done, 2 wrong input, 1 anything else.",
-        ]
-    )
+    commands = "\n".join(f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
+    return f"""\
+usage: unplateau COMMAND [OPTIONS]
+
+Shows, explains and shortens the learning plateaus of in-context learning in Transformers.
+
+{commands}
+
+unplateau COMMAND --help explains one command; --debug, anywhere, shows the traceback of an error;
+--no-import, anywhere, refuses specs that name code outside unplateau; --version names the version.
+Exit codes: 0 done, 2 wrong input, 1 anything else."""
 
 
 def explain(error: BaseException) -> Failure:
@@ -123,8 +120,7 @@ def explain(error: BaseException) -> Failure:
         from unplateau import config  # noqa: PLC0415 (pydantic is loaded already)
 
         return Failure(config.one_line(error), 2, "spec")  # type: ignore[arg-type]
-    kind = type(error).__name__
-    return Failure(one_line(f"unexpected {kind}: {error} (--debug shows where)"), 1)
+    return Failure(one_line(f"unexpected {type(error).__name__}: {error} (--debug shows where)"), 1)
 
 
 def tell(failure: Failure) -> None:

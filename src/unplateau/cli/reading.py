@@ -57,11 +57,8 @@ def plateaus(
     found = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=direction)
     if json:
         print_json([plateau.as_dict() for plateau in found])
-        return
-    for plateau in found:
-        print(plateau)
-    if not found:
-        print("no plateau found")
+    else:
+        print("\n".join(map(str, found)) or "no plateau found")
 
 
 def compare(
@@ -167,8 +164,12 @@ def show(run: Run, /) -> None:
     from unplateau.analysis.runs import summarise_run  # noqa: PLC0415 (scipy)
 
     record = load_run(run)
-    summary = summarise_run(record)
-    print_facts([*_identity(record), *_results(summary), *_costs(summary)])
+    identity = [
+        ("run", f"{record.recipe}, {record.strategy}, seed {record.seed}"),
+        ("state", f"{state_of(record)}, step {record.history.last('step', 0)} of {record.spec['train']['steps']}"),
+        ("command", str(record.env["run"].get("command", "-"))),
+    ]
+    print_facts([*identity, *_results(summarise_run(record))])
     for title in ("versions", "machine"):
         print(f"\n{title}")
         facts = record.env.get(title) or {}
@@ -177,18 +178,11 @@ def show(run: Run, /) -> None:
     print("\n".join(["", "spec", *(f"  {line}" for line in spec.splitlines())]))
 
 
-def _identity(record: RunRecord) -> list[tuple[str, str]]:
-    """Which run this is and how far."""
-    return [
-        ("run", f"{record.recipe}, {record.strategy}, seed {record.seed}"),
-        ("state", f"{state_of(record)}, step {record.history.last('step', 0)} of {record.spec['train']['steps']}"),
-        ("command", str(record.env["run"].get("command", "-"))),
-    ]
-
-
 def _results(run: RunSummary) -> list[tuple[str, str]]:
-    """What it has learned and when. Scores are under the cut that is named."""
+    """What it has learned and when, scores under the cut that is named; what its training has cost, without probes."""
     scores = " ".join(number(score) for score in run.weights_score) or "-"
+    spent = run.costs
+    joules = "-" if spent.joules is None else f"{spent.joules:.4g} J"
     return [
         ("escape", _when(run.escape_step, run.steps)),
         ("completion", _when(run.completion_step, run.steps)),
@@ -196,14 +190,6 @@ def _results(run: RunSummary) -> list[tuple[str, str]]:
         ("progress", f"{number(run.final_progress)} on {run.final_on} items"),
         ("accuracy", f"{number(run.final_accuracy)}; Bayes-optimal {number(run.bayes_accuracy)}"),
         ("weights score", f"{scores} (layers 0 to {max(0, len(run.weights_score) - 1)}, cut {run.cut})"),
-    ]
-
-
-def _costs(run: RunSummary) -> list[tuple[str, str]]:
-    """What its training has taken, probes excluded."""
-    spent = run.costs
-    joules = "-" if spent.joules is None else f"{spent.joules:.4g} J"
-    return [
         ("training FLOPs", "-" if spent.train_flops is None else f"{spent.train_flops:.3g}"),
         ("training time", "-" if spent.seconds is None else duration(spent.seconds)),
         ("energy", f"{joules} ({run.energy_method})"),
@@ -211,5 +197,4 @@ def _costs(run: RunSummary) -> list[tuple[str, str]]:
 
 
 def _when(step: int | None, last: int) -> str:
-    """``step 1600``, or ``not by step 2000`` for a run that never got there."""
     return f"not by step {last}" if step is None else f"step {step}"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
-ENGINES = ("local",)
 Card = Annotated[Literal["language"], Positional, arg(metavar="CARD")]
 Axes = Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction]
 
@@ -116,9 +115,7 @@ def train(
     import torch  # noqa: PLC0415
 
     from unplateau import store  # noqa: PLC0415
-    from unplateau.store import RunState  # noqa: PLC0415
-    from unplateau.train.loop import choose_device  # noqa: PLC0415
-    from unplateau.train.loop import train as train_run  # noqa: PLC0415
+    from unplateau.train import loop  # noqa: PLC0415
     from unplateau.train.observers import default_observers  # noqa: PLC0415
 
     run = given_spec(spec, set_, seed)
@@ -126,20 +123,21 @@ def train(
         if threads < 1:
             raise SpecError(f"--threads: must be at least 1 (got {threads})")
         torch.set_num_threads(threads)
-    choose_device(device)  # a wrong name is refused before anything is begun
+    loop.choose_device(device)  # a wrong name is refused before anything is begun
     folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
     if resume and not check and (folder / store.DONE).exists():
         print(f"finished before: {_how_it_ended(store.load_run(folder))}")
         return
-    run.check(where=_origin(spec, set_))
+    written_so = spec.endswith(SUFFIXES) and not set_
+    run.check(where=spec if written_so else "")  # a fault is in the file, unless settings changed what is there
     if check:
         print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
         return
     with display() as show:
-        state = RunState(name, folder, run.train.steps)
+        state = store.RunState(name, folder, run.train.steps)
         show(0, state)
         observers = (*default_observers(run), ProgressDisplay(show, state, run.train.eval_every))
-        record = train_run(run, out=out, device=device, resume=resume, observers=observers)
+        record = loop.train(run, out=out, device=device, resume=resume, observers=observers)
     print(f"done: {_how_it_ended(record)}")
 
 
@@ -173,8 +171,8 @@ def sweep(
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
         out: folder that run directories are made in
     """
-    if engine not in ENGINES:
-        raise SpecError(f"--engine: '{engine}' is not available in this version{suggest(engine, ENGINES)}")
+    if engine != "local":
+        raise SpecError(f"--engine: '{engine}' is not available in this version{suggest(engine, ('local',))}")
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
     from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
 
@@ -189,14 +187,9 @@ def given_spec(name: str, settings: Sequence[str], seed: int | None = None) -> R
     from unplateau import recipes  # noqa: PLC0415 (torch)
     from unplateau.train.spec import read_spec, spec_of, with_settings  # noqa: PLC0415
 
-    is_file = name.endswith(SUFFIXES)
-    spec = with_given(read_spec(Path(name)) if is_file else spec_of(recipes.recipe(name)), settings)
+    spec = read_spec(name) if name.endswith(SUFFIXES) else spec_of(recipes.recipe(name))
+    spec = with_given(spec, settings)
     return spec if seed is None else with_settings(spec, [("seed", seed)])
-
-
-def _origin(name: str, settings: Sequence[str]) -> str:
-    """Where a fault of a spec is: in its file, unless settings changed what is written there."""
-    return name if name.endswith(SUFFIXES) and not settings else ""
 
 
 def with_given(spec: RunSpec, settings: Sequence[str]) -> RunSpec:
@@ -270,21 +263,18 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
 
     summary = summarise(runs)
     groups = by_strategy(summary.runs)
-    compared = [one for comparison in summary.comparisons for one in comparison.strategies]
     ratios: dict[tuple[str, str], str] = {
-        (one.strategy, there): saving["steps"].cell.text for one in compared for there, saving in one.savings.items()
+        (one.strategy, milestone): saving["steps"].cell.text
+        for comparison in summary.comparisons
+        for one in comparison.strategies
+        for milestone, saving in one.savings.items()
     }
-    head = ["strategy"]
-    rows = {name: [printable(name) + mark(members)] for name, members in groups.items()}
+    columns = [("strategy", [printable(name) + mark(members) for name, members in groups.items()])]
     for column in RESULTS:
-        head.append(column.name)
-        for name, row in rows.items():
-            row.append(column.cell(groups[name]).text)
+        columns.append((column.name, [column.cell(members).text for members in groups.values()]))
         if column.name in MILESTONES:  # beside a step, how many times sooner it is than that of the baseline
-            head.append("x")
-            for name, row in rows.items():
-                row.append(ratios.get((name, column.name), ""))
-    print_table(head, rows.values())
+            columns.append(("x", [ratios.get((name, column.name), "") for name in groups]))
+    print_table([head for head, _ in columns], zip(*(cells for _, cells in columns), strict=True))
     print(f"\n{results_caption(groups)}")
     print(f"Score: {which_score(summary.runs)}. x: steps of plain training / steps of the strategy.")
     write_json(out / "summary.json", summary.as_dict())
@@ -292,7 +282,6 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
 
 
 def _how_it_ended(record: RunRecord) -> str:
-    """Where a finished run is and how it ended, on one line."""
     done = record.done or {}
     return (
         f"{record.path}: {done['step']} steps, held-out accuracy {done['test_accuracy']:.2f}, "

@@ -30,7 +30,6 @@ Settings = Annotated[tuple[str, ...], arg(name="set", metavar="A.B=VALUE"), UseA
 Folder = Annotated[Path, arg(metavar="DIR")]
 PositionalFolder = Annotated[Path, Positional, arg(metavar="DIR")]
 TaskFile = Annotated[Path, arg(metavar="TASK.(yaml|json)")]
-LabelWords = Annotated[str | None, arg(metavar="A,B,...")]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class PromptOptions:
     """
 
     template: str = r"{item} {label}\n"
-    labels: LabelWords = None
+    labels: Annotated[str | None, arg(metavar="A,B,...")] = None
 
     @property
     def pair(self) -> str:

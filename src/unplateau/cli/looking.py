@@ -22,14 +22,9 @@ if TYPE_CHECKING:
     from unplateau.scores import ProbeScore
     from unplateau.tasks.base import Sampler
 
-Trained = Annotated[str, Positional, arg(metavar="RUN|MODEL")]
-Model = Annotated[str, Positional, arg(metavar="MODEL")]
-Revisions = Annotated[str, arg(metavar="STEP0,STEP512,...|all")]
-Layer = Annotated[str, arg(metavar="N|all")]
-
 
 def probe(
-    model: Trained,
+    model: Annotated[str, Positional, arg(metavar="RUN|MODEL")],
     /,
     *,
     task: TaskFile | None = None,
@@ -146,14 +141,14 @@ def _with_control(score: float, control: float) -> str:
 
 
 def trajectory(
-    model: Model,
+    model: Annotated[str, Positional, arg(metavar="MODEL")],
     /,
     *,
-    revisions: Revisions,
+    revisions: Annotated[str, arg(metavar="STEP0,STEP512,...|all")],
     task: TaskFile,
     wording: Worded = ASKED_PLAINLY,
     cut: Literal["self", "item", "identity", "zero"] = "self",
-    layer: Layer = "all",
+    layer: Annotated[str, arg(metavar="N|all")] = "all",
     n_test: int = 4096,
     out: Annotated[Path, arg(metavar="FILE.jsonl")] = Path("trajectory.jsonl"),
     device: str = "cpu",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Action = Annotated[Literal["list", "get", "verify"], Positional]
 Names = Annotated[tuple[str, ...], Positional, arg(metavar="NAME")]
-What = Annotated[Literal["shapes3d"], Positional]
 Finding = tuple[str, str, str]
 
 
@@ -128,7 +127,7 @@ def _verify(packages: tuple[Package, ...], named: bool) -> None:
 
 
 def prepare(
-    what: What,
+    what: Annotated[Literal["shapes3d"], Positional],
     /,
     *,
     encoder: Literal["pca", "vae"] = "pca",

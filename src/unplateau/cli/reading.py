@@ -18,13 +18,9 @@ from unplateau.store import LOCK, RunRecord, find_runs, load_run
 if TYPE_CHECKING:
     from unplateau.analysis.runs import RunSummary
 
-Log = Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")]
-Folders = Annotated[tuple[Path, ...], Positional, arg(metavar="DIR [DIR ...]")]
-Run = Annotated[Path, Positional, arg(metavar="RUN")]
-
 
 def plateaus(
-    file: Log,
+    file: Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")],
     /,
     *,
     value: Annotated[str, arg(metavar="COL")],
@@ -84,7 +80,7 @@ def compare(
 
 
 def report(
-    folders: Folders,
+    folders: Annotated[tuple[Path, ...], Positional, arg(metavar="DIR [DIR ...]")],
     /,
     *,
     out: Annotated[Path, arg(metavar="FILE")] = Path("report.html"),
@@ -151,7 +147,7 @@ def state_of(record: RunRecord) -> str:
     return "running" if is_held(record.path / LOCK) else "interrupted"
 
 
-def show(run: Run, /) -> None:
+def show(run: Annotated[Path, Positional, arg(metavar="RUN")], /) -> None:
     """Shows one run: spec, versions, machine, plateaus, escape, completion and costs.
 
     Escape is the first step from which the 100-step mean of progress stays at 0.2 or above, completion the same at 0.9.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
-Card = Annotated[Literal["language"], Positional, arg(metavar="CARD")]
-Axes = Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction]
 
 
 def demo(
@@ -50,7 +48,7 @@ def demo(
 
 
 def reproduce(
-    card: Card,
+    card: Annotated[Literal["language"], Positional, arg(metavar="CARD")],
     /,
     *,
     scale: Literal["cpu", "paper"] = "cpu",
@@ -128,8 +126,8 @@ def train(
     if resume and not check and (folder / store.DONE).exists():
         print(f"finished before: {_how_it_ended(store.load_run(folder))}")
         return
-    written_so = spec.endswith(SUFFIXES) and not set_
-    run.check(where=spec if written_so else "")  # a fault is in the file, unless settings changed what is there
+    from_file = spec.endswith(SUFFIXES) and not set_  # settings may have changed what is written there
+    run.check(where=spec if from_file else "")
     if check:
         print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
         return
@@ -145,7 +143,7 @@ def sweep(
     spec: RecipeOrFile,
     /,
     *,
-    axis: Axes = (),
+    axis: Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction] = (),
     set_: Settings = (),
     seeds: int = 1,
     first_seed: int = 0,
@@ -240,11 +238,10 @@ def run_all(
     """The finished runs, and 1 if any failed: each is named on standard error, after the progress."""
     from unplateau.store import RunRecord  # noqa: PLC0415
     from unplateau.sweep.local import run_many  # noqa: PLC0415 (torch)
-    from unplateau.sweep.process import RunFailure  # noqa: PLC0415
 
     with display(len(specs)) as show:
         results = run_many(specs, out=out, workers=workers, threads=threads, device=device, on_change=show)
-    failures = [one for one in results if isinstance(one, RunFailure)]
+    failures = [one for one in results if not isinstance(one, RunRecord)]
     for failure in failures:
         print(f"unplateau: {failure.name}: {one_line(failure.message)}", file=sys.stderr)
     if failures:

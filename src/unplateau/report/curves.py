@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from unplateau.analysis.runs import Groups, RunSummary
+from unplateau.plateau.detect import Plateau
 from unplateau.plateau.progress import COMPLETION, ESCAPE, Floats, trailing_means
 from unplateau.report.panels import MOST_COLUMNS, AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel, merged
 from unplateau.report.style import Look, looks, printable
@@ -76,12 +77,7 @@ def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
         "no context": fmean(getattr(floors, f"no_context_{measure}")),
         "Bayes-optimal": fmean(getattr(floors, f"bayes_{measure}")),
     }
-    lines = tuple(
-        _line(
-            run, *run.record.history.column(measure), tuple((float(one.start), float(one.end)) for one in run.plateaus)
-        )
-        for run in groups[name]
-    )
+    lines = tuple(_line(run, *run.record.history.column(measure), run.plateaus) for run in groups[name])
     words = f"{_levels_words(levels)} {' '.join(map(_curve_words, lines))}"
     return CurvePanel(
         strategy=name,
@@ -96,14 +92,12 @@ def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
     )
 
 
-def _line(
-    run: RunSummary, steps: Sequence[int], values: Sequence[float], plateaus: tuple[tuple[float, float], ...] = ()
-) -> Line:
-    """A curve over steps with the point of escape on it."""
+def _line(run: RunSummary, steps: Sequence[int], values: Sequence[float], plateaus: Sequence[Plateau] = ()) -> Line:
+    """A curve over steps with its plateaus and the point of escape on it."""
     x, y = merged(steps, values)
     escape = run.escape_step
     mark = None if escape is None or not x.size else (float(escape), float(np.interp(escape, x, y)))
-    return Line(run.seed, x, y, plateaus, mark)
+    return Line(run.seed, x, y, tuple((float(one.start), float(one.end)) for one in plateaus), mark)
 
 
 def _curve_words(line: Line) -> str:
@@ -172,7 +166,8 @@ def _layers(groups: Groups, name: str) -> HeatPanel:
     words = "; ".join(f"{layer_name(layer)} {row[0]:.2f} to {row[-1]:.2f}" for layer, row in enumerate(values))
     chance = fmean(run.record.history.last("weights_chance") for run in runs)
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
-    edges, columns = _columns(steps, values)
+    x, columns = merged(steps, values, MOST_COLUMNS)
+    half_way = (x[1:] + x[:-1]) / 2
     return HeatPanel(
         strategy=name,
         title=printable(name),
@@ -181,7 +176,7 @@ def _layers(groups: Groups, name: str) -> HeatPanel:
         x_label="step",
         y_label="block",
         limits=(0.0, _last_step(groups), -0.5, len(values) - 0.5),
-        edges=edges,
+        edges=np.concatenate([[steps[0]], half_way, [max(steps[-1], steps[0] + 1)]]),
         values=columns,
         colours=(chance, 1.0),
         marks=tuple(float(run.escape_step) for run in runs if run.escape_step is not None),
@@ -196,10 +191,3 @@ def _mean_scores(runs: Sequence[RunSummary]) -> tuple[Floats, Floats]:
             by_step.setdefault(step, []).append(score)
     steps = sorted(by_step)
     return np.asarray(steps, dtype=np.float64), np.stack([np.mean(by_step[step], axis=0) for step in steps], axis=1)
-
-
-def _columns(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Column edges half-way between probings, and the columns, at most as many as can be told apart."""
-    x, columns = merged(steps, values, MOST_COLUMNS)
-    middles = (x[1:] + x[:-1]) / 2
-    return np.concatenate([[steps[0]], middles, [max(steps[-1], steps[0] + 1)]]), columns

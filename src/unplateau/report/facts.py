@@ -105,8 +105,9 @@ def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     for milestone in MILESTONES:
         cells += [saving.cell for saving in one.savings[milestone].values()]
-        p = one.p[milestone]
-        cells += [Cell(UNKNOWN if p is None else f"{p:.2g}")] if tested else []
+        if tested:
+            p = one.p[milestone]
+            cells.append(Cell(UNKNOWN if p is None else f"{p:.2g}"))
     return tuple(cells)
 
 

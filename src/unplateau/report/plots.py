@@ -120,23 +120,13 @@ def legend_height(panel: AnyPanel) -> float:
 
 def _draw_overview(panel: OverviewPanel, ax: Axes) -> None:
     _draw_levels(panel, ax)
-    for _, look, lines in panel.groups:
+    handles = []
+    for number, (_, look, lines) in enumerate(panel.groups):
+        style: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker, "markersize": 4}
+        handles.append(Line2D([], [], label=f"line {number}", **style))
         for line in lines:
             every = max(1, len(line.x) // 6)
-            ax.plot(
-                line.x,
-                line.y,
-                color=look.colour,
-                linestyle=look.dashes,
-                linewidth=1.5,
-                marker=look.marker,
-                markersize=4,
-                markevery=(every // 2, every),
-            )
-    handles = [
-        Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4, label=f"line {i}")
-        for i, (_, look, _) in enumerate(panel.groups)
-    ]
+            ax.plot(line.x, line.y, linewidth=1.5, markevery=(every // 2, every), **style)
     legend = ax.legend(
         handles=handles,
         loc="upper center",

@@ -23,9 +23,6 @@ from unplateau.errors import RunDirectoryError
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
 
-MOST_LETTERS = 240
-"""A longer text of an item is shortened in the middle."""
-
 
 @dataclass(frozen=True)
 class Item:
@@ -132,7 +129,7 @@ def _item(record: RunRecord, data: dict[str, NDArray[Any]], number: int, place: 
     words = ", ".join(f"{spoken(name)} {value}" for name, value in zip(names, values, strict=False))
     return Item(
         data_uri(data["images"][number, place]) if "images" in data else "",
-        printable(str(data["texts"][number, place]), MOST_LETTERS) if "texts" in data else "",
+        printable(str(data["texts"][number, place]), 240) if "texts" in data else "",
         f"item {place + 1}: {words}" if words else f"item {place + 1}",
         printable(label),
     )
@@ -152,7 +149,7 @@ def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int], label_
     before = [index for index, step in enumerate(steps) if run.escape_step is not None and step < run.escape_step]
     first, last = (before[-1] if before else 0), len(steps) - 1
     words = "before escape" if before else "at the start"
-    chosen = [(first, words), (last, "at the end")] if first != last else [(last, "at the end")]
+    chosen = {first: words, last: "at the end"}
     return [
         Guesses(
             printable(name),
@@ -162,7 +159,7 @@ def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int], label_
                 for guess, label in zip(guesses[index][number], labels, strict=True)
             ),
         )
-        for index, when in chosen
+        for index, when in chosen.items()
     ]
 
 

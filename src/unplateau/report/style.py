@@ -5,7 +5,6 @@ Matplotlib draws the same bytes for everyone, whatever their own settings, which
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +15,9 @@ import matplotlib as mpl
 
 INK, MUTED, LINE = "#1b2129", "#5c6570", "#ced3da"
 """Text, secondary text, rules. On the page they follow its colours; nothing else in a figure has these three."""
-PLAIN = "#6e7681"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours (2008), which readers with any colour vision tell apart."""
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-Dashes = Any
-"""A line style of matplotlib: "-", or an offset with lengths of dashes and gaps in points."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL = (5.0, 3.2)
 """Inches at 72 points: 360 points wide, so that a point is about a pixel on a phone."""
@@ -57,10 +53,10 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, dash pattern and marker of a strategy; no two strategies share all three."""
+    """Colour, dash pattern (as matplotlib has it) and marker of a strategy; no two strategies share all three."""
 
     colour: str
-    dashes: Dashes
+    dashes: Any
     marker: str
 
 
@@ -71,7 +67,7 @@ def looks(strategies: Sequence[str]) -> dict[str, Look]:
         name: Look(PALETTE[i % len(PALETTE)], DASHES[(i + 1) % len(DASHES)], MARKERS[(i + 1) % len(MARKERS)])
         for i, name in enumerate(others)
     }
-    return {**chosen, "plain": Look(PLAIN, "-", MARKERS[0])}
+    return {**chosen, "plain": Look("#6e7681", "-", MARKERS[0])}
 
 
 @contextmanager
@@ -91,9 +87,8 @@ def spoken(name: str) -> str:
 
 def printable(text: str, most: int = 48) -> str:
     """The text without control characters, shortened in the middle if it is longer than a label can be."""
-    clean = (
-        re.sub(r"\s+", " ", "".join(letter if letter.isprintable() else " " for letter in text)).strip() or "(no name)"
-    )
+    letters = "".join(letter if letter.isprintable() else " " for letter in text)
+    clean = " ".join(letters.split()) or "(no name)"
     if len(clean) <= most:
         return clean
     return f"{clean[: most * 2 // 3]}...{clean[-(most // 3 - 3) :]}"

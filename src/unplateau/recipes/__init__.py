@@ -11,31 +11,31 @@ from typing import Literal
 
 from unplateau.config import at_address, placed
 from unplateau.errors import SpecError, suggest
-from unplateau.recipes.images import demo, demo_strategies, digits
-from unplateau.recipes.language import LANGUAGE, labelled_text, language, language_strategies, word_selection, words
-from unplateau.strategies.base import Strategy
+from unplateau.recipes.images import demo, digits
+from unplateau.recipes.language import labelled_text, word_selection, words
+from unplateau.strategies.base import Part, Strategy
+from unplateau.strategies.curricula import Mixed, WarmUp
+from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.train.spec import RunSpec
-
-RECIPES: dict[str, Callable[[], RunSpec]] = {
-    "demo": demo,
-    "digits": digits,
-    **LANGUAGE,
-}
 
 __all__ = [
     "Experiment",
     "RECIPES",
     "demo",
-    "demo_strategies",
     "digits",
     "experiments",
     "labelled_text",
-    "language",
-    "language_strategies",
     "recipe",
     "word_selection",
     "words",
 ]
+
+LANGUAGE: dict[str, Callable[[], RunSpec]] = {
+    "words": words,
+    "word-selection": word_selection,
+    "labelled-text": labelled_text,
+}
+RECIPES: dict[str, Callable[[], RunSpec]] = {"demo": demo, "digits": digits, **LANGUAGE}
 
 
 def recipe(name: str) -> RunSpec:
@@ -45,9 +45,8 @@ def recipe(name: str) -> RunSpec:
     """
     if ":" not in name:
         if name not in RECIPES:
-            raise SpecError(
-                f"unknown recipe '{name}'{suggest(name, RECIPES, otherwise='your own: package.module:function')}"
-            )
+            hint = suggest(name, RECIPES, otherwise="your own: package.module:function")
+            raise SpecError(f"unknown recipe '{name}'{hint}")
         return RECIPES[name]()
     with placed():
         own = at_address(name)
@@ -72,12 +71,30 @@ class Experiment:
 def experiments(
     name: str, *, scale: Literal["cpu", "paper"] = "cpu", only: str | None = None
 ) -> tuple[Experiment, ...]:
-    """The experiments of this name, ``demo`` or ``language``; ``scale`` and ``only`` as in :func:`language`.
+    """The experiments of this name: plain training, and four ways to end its plateau sooner.
 
-    Raises SpecError, with a suggestion, if there are none.
+    ``demo``: one. ``language``: one for each of its recipes, or for ``only`` this one; labelled text, which needs a
+    download, only on request at scale cpu; scale paper trains four times as long. Raises SpecError, with a suggestion,
+    for an unknown name.
     """
     if name == "demo":
-        return (Experiment(demo(), demo_strategies()),)
-    if name == "language":
-        return tuple(Experiment(plain, language_strategies()) for plain in language(scale, only))
-    raise SpecError(f"unknown experiment '{name}'{suggest(name, ('demo', 'language'))}")
+        return (_experiment(demo(), WarmUp(), Mixed(), WeightsLoss(), ComponentLoss()),)
+    if name != "language":
+        raise SpecError(f"unknown experiment '{name}'{suggest(name, ('demo', 'language'))}")
+    if only is not None and only not in LANGUAGE:
+        raise SpecError(f"unknown recipe of language '{only}'{suggest(only, LANGUAGE)}")
+    names = [only] if only else [one for one in LANGUAGE if scale == "paper" or one != "labelled-text"]
+    recipes = [LANGUAGE[one]() for one in names]
+    if scale == "paper":
+        recipes = [_longer(one) for one in recipes]
+    ways = (WarmUp(steps=300), Mixed(), WeightsLoss(), ComponentLoss(items=256))
+    return tuple(_experiment(one, *ways) for one in recipes)
+
+
+def _experiment(plain: RunSpec, *ways: Part) -> Experiment:
+    return Experiment(plain, (Strategy(), *map(Strategy, ways)))
+
+
+def _longer(recipe: RunSpec) -> RunSpec:
+    train = recipe.train.model_copy(update={"steps": 4 * recipe.train.steps})
+    return recipe.model_copy(update={"train": train})

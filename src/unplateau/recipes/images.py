@@ -1,13 +1,10 @@
-"""The demo: the plateau of plain training and four ways to end it, on rendered images, within minutes on two cores."""
+"""Plateaus on images: which attribute of a rendered object decides its label, within minutes; which digit it is."""
 
 from __future__ import annotations
 
 from unplateau.items.digits import Digits
 from unplateau.items.shapes3d import Grid, Shapes3D
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Strategy
-from unplateau.strategies.curricula import Mixed, WarmUp
-from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec, TrainConfig
 
@@ -20,17 +17,6 @@ def demo() -> RunSpec:
     source = Shapes3D(image_size=32, grid=Grid.small(), width=32)
     task = FactorTask(source=source, hidden=("scale", "shape"), n_pairs=12)
     return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=1500, lr=2e-3))
-
-
-def demo_strategies() -> tuple[Strategy, ...]:
-    """Plain training, the paper's three strategies, and the loss on the weights component itself."""
-    return (
-        Strategy(),
-        Strategy(WarmUp()),
-        Strategy(Mixed()),
-        Strategy(WeightsLoss()),
-        Strategy(ComponentLoss()),
-    )
 
 
 def digits() -> RunSpec:

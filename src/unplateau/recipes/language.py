@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
-from unplateau.errors import SpecError, suggest
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Strategy
-from unplateau.strategies.curricula import Mixed, WarmUp
-from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.train.spec import RunSpec, TrainConfig
-
-LONGER = 4
-"""The paper scale trains so many times longer than the one for a CPU."""
 
 
 def words() -> RunSpec:
@@ -51,38 +41,3 @@ def labelled_text() -> RunSpec:
         model=ModelConfig(n_heads=4, labels_carry_items=True),
         train=TrainConfig(steps=900, lr=4e-3),
     )
-
-
-LANGUAGE: dict[str, Callable[[], RunSpec]] = {
-    "words": words,
-    "word-selection": word_selection,
-    "labelled-text": labelled_text,
-}
-
-
-def language(scale: Literal["cpu", "paper"] = "cpu", only: str | None = None) -> tuple[RunSpec, ...]:
-    """The recipes of ``unplateau reproduce language`` at the length of a scale; labelled text on request at scale cpu.
-
-    Raises SpecError for an unknown name.
-    """
-    if only is not None and only not in LANGUAGE:
-        raise SpecError(f"unknown recipe of language '{only}'{suggest(only, LANGUAGE)}")
-    names = [only] if only else [name for name in LANGUAGE if scale == "paper" or name != "labelled-text"]
-    recipes = [LANGUAGE[name]() for name in names]
-    return tuple(recipes if scale == "cpu" else map(_longer, recipes))
-
-
-def language_strategies() -> tuple[Strategy, ...]:
-    """Plain training, the paper's three strategies, and the loss on the weights component of items drawn alone."""
-    return (
-        Strategy(),
-        Strategy(WarmUp(steps=300)),
-        Strategy(Mixed()),
-        Strategy(WeightsLoss()),
-        Strategy(ComponentLoss(items=256)),
-    )
-
-
-def _longer(recipe: RunSpec) -> RunSpec:
-    train = recipe.train.model_copy(update={"steps": LONGER * recipe.train.steps})
-    return recipe.model_copy(update={"train": train})

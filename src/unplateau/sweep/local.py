@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from unplateau.config import in_script, parts_of
 from unplateau.errors import InterruptedRunError, SpecError
-from unplateau.store import RunRecord, RunState, Stage, load_run, newest_row
+from unplateau.store import DONE, RunRecord, RunState, Stage, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
@@ -49,20 +49,23 @@ def run_many(
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
     if device not in ("auto", "cpu"):
         choose_device(device)
+    runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
     with TemporaryDirectory(prefix="unplateau-") as scratch, stop_requests() as stop:
-        processes = [
-            RunProcess(spec, name, Path(out), Path(scratch) / str(number), threads=threads, device=device)
-            for number, (spec, name) in enumerate(zip(specs, names(specs), strict=True))
-        ]
-        _refuse_hopeless(processes)
-        pool = _Pool(processes, on_change)
+        _refuse_hopeless(specs, runs)
+
+        def start(number: int) -> RunProcess:
+            files = Path(scratch) / str(number)
+            return RunProcess(specs[number], runs[number], Path(out), files, threads=threads, device=device)
+
+        pool = _Pool(runs, start, on_change or (lambda _, __: None))
         try:
             pool.work(workers, stop)
         finally:
             pool.end()
-        if pool.unfinished:
+        if any(state.state not in ("done", "failed") for state in pool.states):
             raise InterruptedRunError(pool.farewell(Path(out)))
-        return pool.results()
+        failures = {number: process.failure() for number, process in pool.processes.items()}
+        return [failures.get(number) or load_run(run.path) for number, run in enumerate(runs)]
 
 
 def names(specs: Sequence[RunSpec]) -> list[str]:
@@ -73,64 +76,58 @@ def names(specs: Sequence[RunSpec]) -> list[str]:
     ]
 
 
-def _refuse_hopeless(processes: Sequence[RunProcess]) -> None:
+def _refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:
     """Raises SpecError for what would fail, or not be begun, once others are running. Finished runs need no data."""
-    if len({one.path for one in processes}) < len(processes):
+    if len({run.path for run in runs}) < len(runs):
         raise SpecError("the same run is asked for twice; a run is told apart by its spec, seed included")
     checked = set()
-    for one in processes:
-        for _, part in parts_of(one.spec):
+    for spec, run in zip(specs, runs, strict=True):
+        for _, part in parts_of(spec):
             if type(part).__module__ == "__main__":
                 raise SpecError(in_script(type(part).__name__))
-        parts = tuple(part.digest() for part in (one.spec.task, one.spec.model, one.spec.strategy))
-        if parts not in checked and not one.finished:
-            one.spec.check()
+        parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
+        if parts not in checked and not (run.path / DONE).exists():
+            spec.check()
             checked.add(parts)
 
 
 class _Pool:
-    """The processes of one call, and what was last said about each."""
+    """What was last said about each run of one call, and the processes of those that were begun."""
 
-    def __init__(self, processes: Sequence[RunProcess], on_change: OnChange | None) -> None:
-        self.processes, self.on_change = processes, on_change
-        self.states = [RunState(one.name, one.path, one.spec.train.steps) for one in processes]
-        for number in range(len(self.states)):
-            self._report(number)
+    def __init__(self, states: Sequence[RunState], start: Callable[[int], RunProcess], on_change: OnChange) -> None:
+        self.states, self.start, self.on_change = list(states), start, on_change
+        self.processes: dict[int, RunProcess] = {}
+        for number, state in enumerate(self.states):
+            self.on_change(number, state)
 
     def work(self, workers: int, stop: StopRequest) -> None:
         """Starts and watches until all have ended or somebody asks to stop."""
-        waiting = [number for number in range(len(self.processes)) if not self._finished_before(number)]
+        waiting: list[int] = []
         running: list[int] = []
+        for number, state in enumerate(self.states):
+            if (state.path / DONE).exists():
+                self._say(number, "done")
+            else:
+                waiting.append(number)
         while (waiting or running) and not stop:
             while waiting and len(running) < workers:
                 running.append(waiting.pop(0))
-                self.processes[running[-1]].start()
+                self.processes[running[-1]] = self.start(running[-1])
             time.sleep(LOOK_EVERY)
-            for number in list(running):
-                if not self._look(number):
-                    running.remove(number)
+            running = [number for number in running if self._look(number)]
 
     def end(self) -> None:
         """Asks what still runs to save and end, and waits for it."""
-        for one in self.processes:
+        for one in self.processes.values():
             one.ask_to_stop()
-        for number, one in enumerate(self.processes):
+        for number, one in self.processes.items():
             if one.running:
                 one.wait()
                 self._look(number)
 
-    @property
-    def unfinished(self) -> bool:
-        """Was it stopped before every run was done or had failed?"""
-        return any(state.state not in ("done", "failed") for state in self.states)
-
-    def results(self) -> list[RunRecord | RunFailure]:
-        """One for each process, all of which have ended."""
-        return [one.failure() or load_run(one.path) for one in self.processes]
-
     def farewell(self, out: Path) -> str:
         """What to tell who stopped it."""
-        for one in self.processes:
+        for one in self.processes.values():
             if failure := one.failure():
                 logger.warning("%s: %s", failure.name, failure.message)
         n_done = sum(state.state == "done" for state in self.states)
@@ -139,35 +136,22 @@ class _Pool:
             f"run the same command again to resume"
         )
 
-    def _finished_before(self, number: int) -> bool:
-        done = self.processes[number].finished
-        if done:
-            self._say(number, replace(self._read(number), state="done"))
-        return done
-
     def _look(self, number: int) -> bool:
         """Says what is new; False once the process has ended."""
         one = self.processes[number]
-        running = one.running
-        state = self._read(number)
-        if running:
-            self._say(number, replace(state, state="running"))
-        else:
-            ended: Stage = "stopped" if one.stopped else "failed" if one.failure() else "done"
-            self._say(number, replace(state, state=ended))
-            for line in one.warnings():
-                logger.warning("%s: %s", one.name, line)
-        return running
+        if one.running:
+            self._say(number, "running")
+            return True
+        self._say(number, "stopped" if one.stopped else "failed" if one.failure() else "done")
+        for line in one.warnings():
+            logger.warning("%s: %s", self.states[number].name, line)
+        return False
 
-    def _read(self, number: int) -> RunState:
-        row = newest_row(self.states[number].path)
-        return replace(self.states[number], step=row.get("step", 0), progress=row.get("progress"))
-
-    def _say(self, number: int, state: RunState) -> None:
-        if state != self.states[number]:
+    def _say(self, number: int, stage: Stage) -> None:
+        """Reads how far the run is, and reports what is new."""
+        before = self.states[number]
+        row = newest_row(before.path)
+        state = replace(before, state=stage, step=row.get("step", 0), progress=row.get("progress"))
+        if state != before:
             self.states[number] = state
-            self._report(number)
-
-    def _report(self, number: int) -> None:
-        if self.on_change is not None:
-            self.on_change(number, self.states[number])
+            self.on_change(number, state)

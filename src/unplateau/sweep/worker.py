@@ -42,22 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.parent is not None:
         threading.Thread(target=stop_with, args=(given.parent,), daemon=True).start()
     try:
-        work(given.spec, given.out, device=given.device, threads=given.threads)
+        import torch  # noqa: PLC0415 (a second or more, in which the parent is already being watched)
+
+        from unplateau.train.loop import train  # noqa: PLC0415
+        from unplateau.train.spec import read_spec  # noqa: PLC0415
+
+        torch.set_num_threads(given.threads)
+        train(read_spec(given.spec), out=given.out, device=given.device)
     except UnplateauError as error:
         logging.getLogger(__name__).error("%s", error)
         return STOPPED if isinstance(error, InterruptedRunError) else error.exit_code
     return 0
-
-
-def work(spec: Path, out: Path, *, device: str, threads: int) -> None:
-    """Trains the spec in this file."""
-    import torch  # noqa: PLC0415 (a second or more, in which the parent is already being watched)
-
-    from unplateau.train.loop import train  # noqa: PLC0415
-    from unplateau.train.spec import read_spec  # noqa: PLC0415
-
-    torch.set_num_threads(threads)
-    train(read_spec(spec), out=out, device=device)
 
 
 def stop_with(parent: int) -> None:

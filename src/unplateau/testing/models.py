@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import torch
@@ -15,138 +14,88 @@ from unplateau.tensors import Inputs, Prompts, TokenPrompts
 
 
 @torch.no_grad()
-def check_model(
-    model: Decomposable,
-    inputs: Inputs,
-    *,
-    cuts: tuple[Cut, ...] = CUTS,
-    tolerance: float = 1e-5,
-) -> None:
+def check_model(model: Decomposable, inputs: Inputs, *, cuts: tuple[Cut, ...] = CUTS, tolerance: float = 1e-5) -> None:
     """All laws of a model on these prompts; ``tolerance`` is relative to the largest hidden value (rounding)."""
     _check_causality(model, inputs, tolerance)
     for cut in cuts:
         _check_isolation(model, inputs, cut)
         parts = decompose(model, inputs, cut=cut)
-        gap = (parts.weights + parts.context - parts.hidden).abs().max()
-        demand(bool(gap <= tolerance * parts.hidden.abs().max()), model, f"hidden == weights + context (cut {cut})")
+        complete = _close(parts.weights + parts.context, parts.hidden, tolerance, parts.hidden)
+        demand(complete, model, f"hidden == weights + context (cut {cut})")
     parts = decompose(model, inputs, cut="self")
-    first = parts.context[:, :, 0].abs().max() <= tolerance * parts.hidden.abs().max()
-    demand(bool(first), model, "at position 0 the context component is zero under cut self")
-
-
-class _Altered(ABC):
-    """Prompts and how to change parts of them: a unit is what a cut must isolate from the others."""
-
-    inputs: Inputs
-    unit: str
-
-    @abstractmethod
-    def changed(self, kept: Tensor) -> Inputs:
-        """The prompts with other content wherever ``kept`` (B, T) is False."""
-
-    @abstractmethod
-    def units(self) -> Tensor:
-        """(B, T): the number of the unit that each position belongs to, rising from 0; -1 at padding."""
-
-    def but_one(self) -> list[tuple[Tensor, Inputs]]:
-        """Positions (B, T) of one unit, and the prompts with other content everywhere else."""
-        units = self.units()
-        last = int(units.max(1).values.min())  # of the shortest prompt
-        masks = [units == unit for unit in sorted({0, (last + 1) // 2, last})]
-        return [(mask, self.changed(mask)) for mask in masks]
-
-    def later(self) -> tuple[Tensor, Inputs]:
-        """The positions (B, T) of the first half of the units, and the prompts with other content after them."""
-        units = self.units()
-        mask = (units >= 0) & (units <= int(units.max()) // 2)
-        return mask, self.changed(mask)
-
-
-class _AlteredPairs(_Altered):
-    """The unit is a pair; a cue before the first is never changed."""
-
-    unit = "pair"
-
-    def __init__(self, inputs: Prompts) -> None:
-        self.inputs: Prompts = inputs
-
-    def units(self) -> Tensor:
-        n_rows, n_pairs = self.inputs.labels.shape
-        pairs = torch.arange(n_pairs).repeat_interleave(self.inputs.layout.item_length + 1)
-        cue = torch.full((self.inputs.layout.first,), -1)
-        return torch.cat((cue, pairs)).expand(n_rows, -1).to(self.inputs.labels.device)
-
-    def changed(self, kept: Tensor) -> Prompts:
-        items, labels = self.inputs.items.clone(), self.inputs.labels.clone()
-        pairs = ~kept[0, list(self.inputs.layout.queries)]
-        taken = items[:, pairs].flip(0)
-        items[:, pairs] = taken * -1.5 + 0.5 if taken.is_floating_point() else _others(taken, int(items.max()))
-        labels[:, pairs] = self.other_labels().labels[:, pairs]
-        return replace(self.inputs, items=items, labels=labels)
-
-    def other_labels(self) -> Prompts:
-        """Every label replaced by another one that occurs."""
-        labels = (self.inputs.labels + 1) % (int(self.inputs.labels.max()) + 1)
-        return replace(self.inputs, labels=labels)
-
-
-class _AlteredTokens(_Altered):
-    """The unit is a token, or an item where that is what the cut leaves together."""
-
-    def __init__(self, inputs: TokenPrompts, cut: Attention) -> None:
-        self.inputs: TokenPrompts = inputs
-        self.unit = "item" if cut == "item" else "position"
-
-    def mask(self) -> Tensor:
-        """(B, T): False at padding."""
-        mask = self.inputs.mask
-        return torch.ones_like(self.inputs.tokens, dtype=torch.bool) if mask is None else mask
-
-    def units(self) -> Tensor:
-        tokens, mask = self.inputs.tokens, self.mask()
-        units = (
-            self.inputs.units
-            if self.unit == "item" and self.inputs.units is not None
-            else torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        )
-        ranks = torch.stack([row.unique(return_inverse=True)[1] for row in units])
-        return torch.where(mask, ranks, -1)
-
-    def changed(self, kept: Tensor) -> TokenPrompts:
-        tokens = self.inputs.tokens
-        others = torch.where(kept | ~self.mask(), tokens, _others(tokens.flip(0), int(tokens.max())))
-        return replace(self.inputs, tokens=others)
-
-
-def _altered(inputs: Inputs, cut: Attention = "causal") -> _Altered:
-    return _AlteredPairs(inputs) if isinstance(inputs, Prompts) else _AlteredTokens(inputs, cut)
+    first = parts.context[:, :, 0]
+    zero = _close(first, torch.zeros_like(first), tolerance, parts.hidden)
+    demand(zero, model, "at position 0 the context component is zero under cut self")
 
 
 def _check_causality(model: Decomposable, inputs: Inputs, tolerance: float) -> None:
-    before = model(inputs)
-    mask, changed = _altered(inputs).later()
-    after = model(changed)
-    gap = (before.hidden[:, mask] - after.hidden[:, mask]).abs().max()
-    kept = gap <= tolerance * before.hidden.abs().max()
-    demand(bool(kept), model, "later inputs never change earlier hidden states")
-    early = inputs.at_queries(mask[..., None]).squeeze(-1)  # (B, K)
-    if bool(early.any()):
-        gap = (before.logits[early] - after.logits[early]).abs().max()
-        kept = gap <= tolerance * before.logits.abs().max()
-        demand(bool(kept), model, "later inputs never change earlier logits")
+    units = _units(inputs, "causal")
+    early = (units >= 0) & (units <= int(units.max()) // 2)  # the positions of the first half of the units
+    before, after = model(inputs), model(_changed(inputs, early))
+    kept = _close(before.hidden[:, early], after.hidden[:, early], tolerance, before.hidden)
+    demand(kept, model, "later inputs never change earlier hidden states")
+    queries = inputs.at_queries(early[..., None]).squeeze(-1)  # (B, K)
+    if bool(queries.any()):
+        kept = _close(before.logits[queries], after.logits[queries], tolerance, before.logits)
+        demand(kept, model, "later inputs never change earlier logits")
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float, whole: Tensor) -> bool:
+    """Equal up to rounding, which is relative to the largest value of ``whole``."""
+    return bool((one - other).abs().max() <= tolerance * whole.abs().max())
 
 
 def _check_isolation(model: Decomposable, inputs: Inputs, cut: Attention) -> None:
     """Changing every unit but one leaves the states of that one as they were, bit for bit."""
-    before, altered = model(inputs, attention=cut).hidden, _altered(inputs, cut)
-    for mask, changed in altered.but_one():
-        after = model(changed, attention=cut).hidden
-        same = torch.equal(before[:, mask], after[:, mask])
-        demand(same, model, f"under attention {cut} no other {altered.unit} changes a position, bit for bit")
-    if isinstance(altered, _AlteredPairs):
-        after = model(altered.other_labels(), attention=cut).hidden
+    before, units = model(inputs, attention=cut).hidden, _units(inputs, cut)
+    name = "pair" if isinstance(inputs, Prompts) else "item" if cut == "item" else "position"
+    last = int(units.max(1).values.min())  # of the shortest prompt
+    for unit in sorted({0, (last + 1) // 2, last}):
+        kept = units == unit
+        after = model(_changed(inputs, kept), attention=cut).hidden
+        same = torch.equal(before[:, kept], after[:, kept])
+        demand(same, model, f"under attention {cut} no other {name} changes a position, bit for bit")
+    if isinstance(inputs, Prompts):
+        after = model(replace(inputs, labels=_other_labels(inputs)), attention=cut).hidden
         same = torch.equal(inputs.at_known(before), inputs.at_known(after))
         demand(same, model, f"under attention {cut} no label changes the states of items, bit for bit")
+
+
+def _units(inputs: Inputs, cut: Attention) -> Tensor:
+    """(B, T): what a cut must isolate from the rest, numbered from 0 as it follows in a prompt; -1: never changed.
+
+    A pair (but no cue before the first); of tokens an item, where the cut leaves it together, else a token (but no
+    padding).
+    """
+    if isinstance(inputs, Prompts):
+        n_rows, n_pairs = inputs.labels.shape
+        pairs = torch.arange(n_pairs).repeat_interleave(inputs.layout.item_length + 1)
+        cue = torch.full((inputs.layout.first,), -1)
+        return torch.cat((cue, pairs)).expand(n_rows, -1).to(inputs.labels.device)
+    units = torch.arange(inputs.tokens.shape[1], device=inputs.tokens.device).expand_as(inputs.tokens)
+    if cut == "item" and inputs.units is not None:
+        units = inputs.units
+    ranks = torch.stack([row.unique(return_inverse=True)[1] for row in units])
+    return ranks if inputs.mask is None else ranks.where(inputs.mask, -1)
+
+
+def _changed(inputs: Inputs, kept: Tensor) -> Inputs:
+    """The prompts with other content wherever ``kept`` (B, T) is False, but for cues and padding."""
+    if isinstance(inputs, TokenPrompts):
+        kept = kept if inputs.mask is None else kept | ~inputs.mask
+        others = _others(inputs.tokens.flip(0), int(inputs.tokens.max()))
+        return replace(inputs, tokens=torch.where(kept, inputs.tokens, others))
+    items, labels = inputs.items.clone(), inputs.labels.clone()
+    pairs = ~kept[0, list(inputs.layout.queries)]
+    taken = items[:, pairs].flip(0)
+    items[:, pairs] = taken * -1.5 + 0.5 if taken.is_floating_point() else _others(taken, int(items.max()))
+    labels[:, pairs] = _other_labels(inputs)[:, pairs]
+    return replace(inputs, items=items, labels=labels)
+
+
+def _other_labels(inputs: Prompts) -> Tensor:
+    """(B, K): every label replaced by another one that occurs."""
+    return (inputs.labels + 1) % (int(inputs.labels.max()) + 1)
 
 
 def _others(tokens: Tensor, vocabulary: int) -> Tensor:

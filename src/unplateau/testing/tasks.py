@@ -32,19 +32,16 @@ def check_task(task: Task, *, n_prompts: int = 2048, seed: int = 0, mapped: Mapp
     _check_split(task, seed)
     _check_fixed(task, seed, mapped or (_labels_of_values if task.shape.hides_factors else _cues_of_choices))
     _check_floors(task, n_prompts, seed)
-    demand(
-        parse(type(task), task.model_dump(mode="json")) == task,
-        task,
-        "written as JSON and read back it is the same task",
-    )
+    same = parse(type(task), task.model_dump(mode="json")) == task
+    demand(same, task, "written as JSON and read back it is the same task")
 
 
-def equal(one: Any, other: Any) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     """Bit-for-bit equality of tensors and of dataclasses of tensors."""
     if isinstance(one, Tensor):
         return torch.equal(one, other)
     if is_dataclass(one):
-        return all(equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     return bool(one == other)
 
 
@@ -53,13 +50,13 @@ def _check_purity(task: Task, seed: int) -> None:
     for step in range(3):
         task.sample(step, batch_size=4, seed=seed)
     state = torch.get_rng_state()
-    demand(equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "step k alone equals step k after 0..k-1")
+    demand(_equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "step k alone equals step k after 0..k-1")
     demand(torch.equal(state, torch.get_rng_state()), task, "sampling consumes no global random numbers")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        demand(equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "global seeds do not change a batch")
+        demand(_equal(alone, task.sample(3, batch_size=4, seed=seed)), task, "global seeds do not change a batch")
     other = (task.sample(4, batch_size=4, seed=seed), task.sample(3, batch_size=4, seed=seed + 1))
-    demand(not any(equal(alone, batch) for batch in other), task, "another step or another seed gives another batch")
+    demand(not any(_equal(alone, batch) for batch in other), task, "another step or another seed gives another batch")
 
 
 def _check_split(task: Task, seed: int) -> None:
@@ -76,8 +73,9 @@ def _check_split(task: Task, seed: int) -> None:
 
 def _check_fixed(task: Task, seed: int, mapped: Mapped) -> None:
     fixed = task.fixed()
+    batch = concatenate([fixed.sample(step, batch_size=16, seed=seed) for step in range(8)])
     value_of: dict[int, int] = {}
-    for key, value in zip(*(part.tolist() for part in mapped(_several(fixed, seed))), strict=True):
+    for key, value in zip(*(part.tolist() for part in mapped(batch)), strict=True):
         demand(value_of.setdefault(key, value) == value, task, "fixed() has one mapping per factor")
     demand(fixed.fixed() == fixed, task, "fixed() of a fixed task is the same task")
 
@@ -93,34 +91,20 @@ def _cues_of_choices(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.hidden_factor, torch.zeros_like(batch.hidden_factor) if cues is None else cues
 
 
-def _several(task: Task, seed: int) -> Batch:
-    return concatenate([task.sample(step, batch_size=16, seed=seed) for step in range(8)])
-
-
 def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
     """The floors must agree with what the exact predictors achieve on fresh labels, within sampling error."""
     found = floors(task, n_prompts=n_prompts)
     batch = task.sample(0, batch_size=n_prompts, split="test", seed=seed)
-    predictions = {
-        "no-context": task.no_context_predictions(batch),
-        "Bayes": task.bayes_predictions(batch),
-    }
-    stated = {
-        "no-context": (found.no_context_loss, found.no_context_accuracy),
-        "Bayes": (found.bayes_loss, found.bayes_accuracy),
-    }
-    for name, probabilities in predictions.items():
-        losses, hits = _achieved(probabilities, batch)
-        for measure, per_prompt, claim in zip(("loss", "accuracy"), (losses, hits), stated[name], strict=True):
+    for name, probabilities, *stated in (
+        ("no-context", task.no_context_predictions(batch), found.no_context_loss, found.no_context_accuracy),
+        ("Bayes", task.bayes_predictions(batch), found.bayes_loss, found.bayes_accuracy),
+    ):
+        losses = -probabilities.gather(2, batch.targets[..., None]).squeeze(2).log()
+        hits = (probabilities.argmax(2) == batch.targets).double()
+        for measure, achieved, claim in zip(("loss", "accuracy"), (losses, hits), stated, strict=True):
+            per_prompt = achieved.mean(1)
             error = 6 * float(per_prompt.std()) / n_prompts**0.5 + 6 * found.bayes_loss_error + 1e-9  # rounding
             close = abs(float(per_prompt.mean()) - fmean(claim)) <= error
             demand(close, task, f"the {name} {measure} equals its Monte-Carlo truth")
     ordered = fmean(found.bayes_loss) <= fmean(found.no_context_loss) + 1e-9
     demand(ordered, task, "the Bayes loss is at most the no-context loss")
-
-
-def _achieved(probabilities: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Loss and accuracy per prompt (B,) of these predictions on the labels that were drawn."""
-    losses = -probabilities.gather(2, batch.targets[..., None]).squeeze(2).log()
-    hits = (probabilities.argmax(2) == batch.targets).double()
-    return losses.mean(1), hits.mean(1)

@@ -20,19 +20,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from unplateau import store
 from unplateau.decompose import Trainable
 from unplateau.errors import CheckpointError, RunDirectoryError
 from unplateau.files import read_json, staged
-from unplateau.store import CHECKPOINTS
+from unplateau.store import CHECKPOINTS, SPEC
 from unplateau.train.describe import read_shape
 from unplateau.train.spec import RunSpec, spec_of
 from unplateau.train.step import build_model
 
 FORMAT = 1
-
-KEEP = 2
-
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 logger = logging.getLogger(__name__)
@@ -44,6 +40,10 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     counters: Mapping[str, Any]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name begins with this prefix, without it."""
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
 def save_checkpoint(run: Path, digest: str, checkpoint: Checkpoint) -> Path:
@@ -57,7 +57,7 @@ def save_checkpoint(run: Path, digest: str, checkpoint: Checkpoint) -> Path:
     with staged(folder) as made:  # in the place of a damaged one of the same step
         (made / TENSORS).write_bytes(data)
         (made / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for old in _folders(run)[KEEP:]:
+    for old in _folders(run)[2:]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -102,7 +102,7 @@ def read_checkpoint(folder: Path, digest: str) -> Checkpoint:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Finished checkpoint folders, newest first."""
+    """The finished checkpoints, newest first."""
     return sorted((run / CHECKPOINTS).glob("step-*"), reverse=True)
 
 
@@ -113,27 +113,20 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     is no checkpoint or none can be read.
     """
     path = Path(path)
-    single = (path / STATE).is_file() or path.parent.name == store.CHECKPOINTS
+    single = (path / STATE).is_file() or path.parent.name == CHECKPOINTS
     run = path.resolve().parent.parent if single else path
-    if not (run / store.SPEC).is_file():
+    if not (run / SPEC).is_file():
         raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints")
-    spec = spec_of(read_json(run / store.SPEC), where=str(run / store.SPEC))
+    spec = spec_of(read_json(run / SPEC), where=str(run / SPEC))
     checkpoint = read_checkpoint(path, spec.digest()) if single else newest_checkpoint(run, spec.digest())
     if checkpoint is None:
         raise CheckpointError(f"{run}: no checkpoint yet; the first one comes at step {spec.train.checkpoint_every}")
-    return spec, _filled(build_model(spec, torch.device(device), read_shape(run)), checkpoint, path).eval()
-
-
-def _filled(model: Trainable, checkpoint: Checkpoint, path: Path) -> Trainable:
-    prefix = "model/"
-    tensors: dict[str, Any] = {
-        name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
-    }
+    model = build_model(spec, torch.device(device), read_shape(run))
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(checkpoint.under("model/"))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the checkpoint does not fit the model of its spec ({error})") from error
-    return model
+    return spec, model.eval()
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

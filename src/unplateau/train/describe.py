@@ -30,17 +30,15 @@ SHAPE = "shape.json"
 """What a model must know of the task, with which a run's model is built again."""
 _shape: TypeAdapter[TaskShape] = TypeAdapter(TaskShape)
 
-LIBRARIES = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
-
 
 def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameters: int, flops: dict[str, int]) -> None:
     """Writes the files, unless an earlier process did."""
     if (path / store.SPEC).exists():
         return
     _write_prompts(path / store.PROMPTS, spec)
-    write_json(path / store.TASK, task_facts(spec, n_parameters=n_parameters, flops=flops))
+    write_json(path / store.TASK, _task_facts(spec, n_parameters, flops))
     write_json(path / SHAPE, _shape.dump_python(spec.task.shape, mode="json"))
-    write_json(path / store.ENV, environment(spec, device))
+    write_json(path / store.ENV, _environment(spec, device))
     write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
 
 
@@ -54,15 +52,14 @@ def read_shape(path: Path) -> TaskShape | None:
         raise RunDirectoryError(f"{path / SHAPE}: {one_line(error)}") from error
 
 
-def refuse_other_spec(path: Path, spec: RunSpec) -> None:
-    """Raises RunDirectoryError if the directory was made by another spec."""
-    if (path / store.SPEC).exists() and read_json(path / store.SPEC) != spec.model_dump(mode="json"):
-        raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
+def refuse_unfit(path: Path, spec: RunSpec) -> None:
+    """Raises RunDirectoryError if the directory was made by another spec.
 
-
-def refuse_hopeless(path: Path, spec: RunSpec) -> None:
-    """Raises SpecError for a new run of a task in which the pairs before cannot help: progress would mean nothing."""
+    Raises SpecError for a new run of a task in which the pairs before cannot help: progress would mean nothing.
+    """
     if (path / store.SPEC).exists():
+        if read_json(path / store.SPEC) != spec.model_dump(mode="json"):
+            raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
         return
     found = floors(spec.task)
     if math.isclose(found.progress_start, found.progress_end, abs_tol=1e-9):
@@ -72,7 +69,7 @@ def refuse_hopeless(path: Path, spec: RunSpec) -> None:
         )
 
 
-def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> dict[str, Any]:
+def _task_facts(spec: RunSpec, n_parameters: int, flops: dict[str, int]) -> dict[str, Any]:
     """Sizes, floors and the budget of a step, for readers that do not load the task."""
     shape = spec.task.shape
     return {
@@ -93,8 +90,9 @@ def task_facts(spec: RunSpec, *, n_parameters: int, flops: dict[str, int]) -> di
     }
 
 
-def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
+def _environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     """Who made this run: identity, versions and machine."""
+    libraries = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
     return {
         "run": {
             "recipe": spec.recipe,
@@ -104,11 +102,8 @@ def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
             "cut": spec.cut,
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         },
-        "versions": {
-            **{name: version(name) for name in LIBRARIES},
-            "python": platform.python_version(),
-            "commit": _commit(),
-        },
+        "versions": {name: version(name) for name in libraries}
+        | {"python": platform.python_version(), "commit": _commit()},
         "machine": {
             "system": platform.platform(),
             "cpu": platform.processor() or platform.machine(),
@@ -123,12 +118,12 @@ def environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
 def _write_prompts(path: Path, spec: RunSpec) -> None:
     batch = shown_prompts(spec.task)
     shown = spec.task.shown(batch)
-    seen = {"images": shown.images, "texts": shown.texts}
-    if all(items is None for items in seen.values()):
+    items = {"images": shown.images, "texts": shown.texts}
+    arrays: dict[str, Any] = {name: seen for name, seen in items.items() if seen is not None}
+    if not arrays:
         return
-    names = shown.labels or [str(label) for label in range(spec.task.shape.n_labels)]
-    arrays: dict[str, Any] = {name: np.asarray(items) for name, items in seen.items() if items is not None}
-    arrays |= {"labels": batch.targets.numpy(), "label_names": np.asarray(names)}
+    arrays["labels"] = batch.targets.numpy()
+    arrays["label_names"] = shown.labels or [str(label) for label in range(spec.task.shape.n_labels)]
     arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

@@ -55,8 +55,8 @@ class TaskHost:
     def refused(self) -> Mapping[str, str]:
         """What the items or the prompts of this task do not have."""
         layout, items = self.shape.layout, self.shape.items
-        refused = {}
         one_position = layout.item_length == 1 or layout.factors_at == "position"
+        refused = {}
         if not (isinstance(items, Tokens) and one_position and items.at_once == 1):
             refused["identity"] = "factors 'identity' needs items that are one token each (words)"
         if len(self.shape.choices) < 2:
@@ -66,10 +66,8 @@ class TaskHost:
     def read_out(self, ask: Ask) -> nn.Module:
         """Linear read-outs."""
         shape = self.shape
-        if ask == "choice":
-            return ClassHead(self.width, shape.n_hidden)
-        if ask == "label":
-            return ClassHead(self.width, shape.n_labels)
+        if ask in ("choice", "label"):
+            return ClassHead(self.width, shape.n_labels if ask == "label" else shape.n_hidden)
         if ask == "identity":
             assert isinstance(shape.items, Tokens)
             return FactorHead(self.width, [shape.items.vocabulary])
@@ -81,7 +79,6 @@ class BatchView:
     """One step of one term: ``output`` is what ``model`` made of ``batch``, which ``task`` was sampled for."""
 
     model: Decomposable
-    shape: TaskShape
     task: Task
     batch: Batch
     output: Output
@@ -110,25 +107,22 @@ class BatchView:
         """At the known positions of these rows, or of fresh items, each at a random item position."""
         if ask in ("choice", "label"):
             raise SpecError(f"the weights component of an item says nothing of the {ask} of its prompt")
-        if items is not None:
-            return self._alone(layer, cut, ask, items)
-        inputs = self.batch.inputs.map(lambda tensor: tensor[:rows])
-        return self._seen(self.model.component(inputs, cut, layer), self._classes(ask)[:rows])
-
-    def _alone(self, layer: int, cut: Cut, ask: Ask, n_items: int) -> Seen:
-        items = self.task.sample_items(self.step, n_items=n_items, seed=self.seed)
-        candidates = torch.tensor(self.shape.layout.known)
+        if items is None:
+            inputs = self.batch.inputs.map(lambda tensor: tensor[:rows])
+            return self._seen(self.model.component(inputs, cut, layer), self._classes(ask)[:rows])
+        drawn = self.task.sample_items(self.step, n_items=items, seed=self.seed)
+        candidates = torch.tensor(self.task.shape.layout.known)
         generator = fold(self.seed, "component loss positions", self.step)
-        positions = candidates[torch.randint(len(candidates), (n_items,), generator=generator)]
+        positions = candidates[torch.randint(len(candidates), (items,), generator=generator)]
         device = self.batch.targets.device
-        states = self.model.component_alone(items.inputs.to(device), positions.to(device), cut, layer)
-        classes = items.inputs[:, -1] - 1 if ask == "identity" else items.factors[:, _factors(self.shape, ask)]
+        states = self.model.component_alone(drawn.inputs.to(device), positions.to(device), cut, layer)
+        classes = drawn.inputs[:, -1] - 1 if ask == "identity" else drawn.factors[:, _factors(self.task.shape, ask)]
         return self._seen(states[:, None], classes.to(device)[:, None])
 
     def _classes(self, ask: Ask) -> Tensor:
         """(B, M, A): what is asked of the items of the batch."""
         if ask != "identity":
-            return self.batch.factors[..., _factors(self.shape, ask)]
+            return self.batch.factors[..., _factors(self.task.shape, ask)]
         assert isinstance(self.batch.inputs, Prompts)
         return self.batch.inputs.items[..., :1].flatten(1, 2) - 1
 

@@ -1,8 +1,7 @@
 """The training loop: one plain loop, exact to resume, legible in one sitting.
 
-What enters: a :class:`~unplateau.train.spec.RunSpec`. What leaves: a run directory and its
-:class:`~unplateau.store.RunRecord`. The trajectory is a pure function of the spec (bit for bit on one CPU type and
-thread count); observers, interruptions and kills do not change it.
+The trajectory is a pure function of the spec (bit for bit on one CPU type and thread count); observers, interruptions
+and kills do not change it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unplateau import store
 from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
@@ -31,11 +29,11 @@ from unplateau.train.checkpoint import (
     save_checkpoint,
 )
 from unplateau.train.clock import CostClock
-from unplateau.train.describe import describe_run, refuse_hopeless, refuse_other_spec
+from unplateau.train.describe import describe_run, refuse_unfit
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import Losses, adam, build_heads, build_model, compute_losses, step_flops
+from unplateau.train.step import adam, build_heads, build_model, compute_losses, step_flops
 
 
 def train(
@@ -59,8 +57,7 @@ def train(
     path = spec.directory(out)
     if not (path / store.DONE).exists():
         spec.check()
-    refuse_other_spec(path, spec)
-    refuse_hopeless(path, spec)
+    refuse_unfit(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
     with store.locked(path), stop_requests() as stop:
@@ -87,7 +84,6 @@ class _Training:
 
     def __init__(self, spec: RunSpec, path: Path, device: torch.device, observers: Sequence[Observer] | None) -> None:
         self.spec, self.path, self.device = spec, path, device
-        self.history = History()
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         self.model, self.heads = build_model(spec, device), build_heads(spec, device)
         self.optimiser = adam([*self.model.parameters(), *self.heads.parameters()], spec.train.lr)
@@ -95,10 +91,24 @@ class _Training:
         self.flops_per_step = sum(flops.values())
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         describe_run(path, spec, device, n_parameters=n_parameters, flops=flops)
-        self.step = 0
-        self.sums: dict[str, float] = {}  # of the losses since the last row, and the number of steps
         self.clock = CostClock(device)
-        self._load()
+        self.load()
+
+    def load(self) -> None:
+        """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
+        checkpoint = newest_checkpoint(self.path, self.spec.digest())
+        start = {"step": 0, "sums": {}, "metrics_bytes": 0, "costs_bytes": 0}
+        counters: Mapping[str, Any] = checkpoint.counters if checkpoint else start
+        self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
+        self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
+        self.history = History(read_rows(self.path / store.METRICS))
+        self.step: int = counters["step"]
+        self.sums: dict[str, float] = counters["sums"]  # of the losses since the last row, and the number of steps
+        if checkpoint:
+            self.clock.add(counters["costs"])
+            self.model.load_state_dict(checkpoint.under("model/"))
+            self.heads.load_state_dict(checkpoint.under("heads/"))
+            load_optimiser_tensors(self.optimiser, checkpoint.under("optimiser/"))
 
     def run(self, stop: StopRequest) -> None:
         """From the current step to the last, then the final figures."""
@@ -123,23 +133,36 @@ class _Training:
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed).to(self.device)
         losses = compute_losses(self.spec, self.model, self.heads, task, batch, self.step)
-        self._refuse_divergence(losses)
+        values = {"train_loss": losses.prediction.item()}
+        values |= {f"term/{name}": value.item() for name, value in losses.terms.items()}
+        self.refuse_divergence({**values, "the total loss": losses.total.item()})
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
         self.optimiser.step()
         self.step += 1
-        self._add_to_sums({"steps": 1, "train_loss": losses.prediction.detach(), **_columns(losses)})
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in {"steps": 1, **values}.items()}
+
+    def refuse_divergence(self, losses: Mapping[str, float]) -> None:
+        """Raises DivergedError, naming the first of these losses that is NaN or infinite."""
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"{self.path}: {name} became {value} at step {self.step + 1}; the last checkpoint is kept; "
+                    f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
+                )
 
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
         self.clock.lap("training")
-        row = self._own_columns()
-        looking = due(self.observers, self.step, self.spec.train.steps)
-        with torch.no_grad():
-            event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device) if looking else None
-            for observer in looking:
-                assert event is not None
-                row |= observer(event)
+        rows, steps = self.step * self.spec.train.batch_size, self.sums.pop("steps", 0)
+        row: dict[str, Any] = {"step": self.step, **{name: total / steps for name, total in self.sums.items()}}
+        row |= {"rows": rows, "tokens": rows * self.spec.task.shape.layout.n_positions}
+        row["train_flops"] = self.step * self.flops_per_step
+        if looking := due(self.observers, self.step, self.spec.train.steps):
+            event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device)
+            with torch.no_grad():
+                for observer in looking:
+                    row |= observer(event)
         self.clock.lap("observers")
         self.history = self.history.extended(row)
         self.metrics.append(row)
@@ -171,50 +194,3 @@ class _Training:
         done |= {f"test_{name}": value for name, value in figures.items()}
         done |= {"train_flops": self.step * self.flops_per_step, **costs}
         write_json(self.path / store.DONE, done)
-
-    def _own_columns(self) -> dict[str, Any]:
-        rows = self.step * self.spec.train.batch_size
-        steps = self.sums.get("steps", 0)
-        means = {name: total / steps for name, total in self.sums.items() if name != "steps"}
-        budget = {
-            "rows": rows,
-            "tokens": rows * self.spec.task.shape.layout.n_positions,
-            "train_flops": self.step * self.flops_per_step,
-        }
-        return {"step": self.step, **means, **budget}
-
-    def _add_to_sums(self, values: Mapping[str, Tensor | float]) -> None:
-        self.sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in values.items()}
-
-    def _refuse_divergence(self, losses: Losses) -> None:
-        values = {"train_loss": losses.prediction.detach(), **_columns(losses), "the total loss": losses.total}
-        for name, value in values.items():
-            if not math.isfinite(float(value.detach())):
-                raise DivergedError(
-                    f"{self.path}: {name} became {float(value)} at step {self.step + 1}; the last checkpoint is kept; "
-                    f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
-                )
-
-    def _load(self) -> None:
-        """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
-        checkpoint = newest_checkpoint(self.path, self.spec.digest())
-        counters: Mapping[str, Any] = checkpoint.counters if checkpoint else {"metrics_bytes": 0, "costs_bytes": 0}
-        self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
-        self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
-        self.history = History(read_rows(self.path / store.METRICS))
-        if checkpoint:
-            self.step = counters["step"]
-            self.sums = counters["sums"]
-            self.clock.add(counters["costs"])
-            self.model.load_state_dict(_under("model/", checkpoint))
-            self.heads.load_state_dict(_under("heads/", checkpoint))
-            load_optimiser_tensors(self.optimiser, _under("optimiser/", checkpoint))
-
-
-def _columns(losses: Losses) -> dict[str, Tensor]:
-    return {f"term/{name}": value.detach() for name, value in losses.terms.items()}
-
-
-def _under(prefix: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors whose name begins with this prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}

@@ -19,8 +19,6 @@ from unplateau.tasks.floors import floors
 from unplateau.tensors import Batch
 from unplateau.train.spec import RunSpec
 
-SHOWN_PROMPTS = 2
-
 
 @dataclass(frozen=True)
 class Event:
@@ -71,7 +69,7 @@ class ProbeObserver:
 
         scores = measure(event.model, prompts("train"), prompts("test"), task.shape, cut=event.spec.cut, seed=seed)
         held_out = evaluate(event, "test", self.n_prompts)
-        return {**{f"test_{name}": value for name, value in held_out.items()}, **scores.columns()}
+        return {f"test_{name}": value for name, value in held_out.items()} | scores.columns()
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ def due(observers: Sequence[Observer], step: int, last: int) -> list[Observer]:
 
 
 def shown_prompts(task: Task) -> Batch:
-    """The held-out prompts that reports show, the same for all runs of a task."""
-    return task.sample(0, batch_size=SHOWN_PROMPTS, split="test", seed=fold_seed(0, "shown prompts"))
+    """The two held-out prompts that reports show, the same for all runs of a task."""
+    return task.sample(0, batch_size=2, split="test", seed=fold_seed(0, "shown prompts"))
 
 
 def evaluate(event: Event, split: Split, n_prompts: int) -> dict[str, float]:

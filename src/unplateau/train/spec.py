@@ -58,11 +58,11 @@ class RunSpec(Config):
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
-        return self.model_validate({**_fields(self), "strategy": strategy})
+        return self.model_validate({**dict(self), "strategy": strategy})
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same run with another seed."""
-        return self.model_validate({**_fields(self), "seed": seed})
+        return self.model_validate({**dict(self), "seed": seed})
 
     def directory(self, out: str | Path) -> Path:
         """``<out>/<recipe>/<strategy>/seed-<n>-<digest>``."""
@@ -88,10 +88,6 @@ class RunSpec(Config):
         return TaskHost(self.model.n_layers, self.model.width, self.task.shape)
 
 
-def _fields(spec: RunSpec) -> dict[str, object]:
-    return {name: getattr(spec, name) for name in RunSpec.model_fields}
-
-
 def split_setting(text: str) -> tuple[str, str]:
     """Key and value of ``a.b=value``. Raises SpecError if there is no key or no ``=``."""
     key, equals, value = text.partition("=")
@@ -110,20 +106,16 @@ def read_value(text: str, *, where: str) -> Any:
 
 def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
     """``spec`` with these keys changed, in order. Raises SpecError, naming the key, if the result is no valid spec."""
-    data = spec.model_dump(mode="json")
+    data: Any = spec.model_dump(mode="json")
     for key, value in settings:
+        *parents, last = key.split(".")
+        inner = data
+        for depth, name in enumerate(parents):
+            inner = inner[_place(inner, name, key, depth)]
         # The name of a strategy becomes its parts at once, so that a later setting can reach into them.
         given = parse(Strategy, value, where=key).model_dump(mode="json") if key == "strategy" else value
-        _put(data, key, given)
+        inner[_place(inner, last, key, len(parents))] = given
     return parse(RunSpec, data)
-
-
-def _put(data: Any, key: str, value: Any) -> None:
-    """Changes one place of JSON data, which must be there."""
-    *parents, last = key.split(".")
-    for depth, name in enumerate(parents):
-        data = data[_place(data, name, key, depth)]
-    data[_place(data, last, key, len(parents))] = value
 
 
 def _place(data: Any, name: str, key: str, depth: int) -> str | int:
@@ -156,9 +148,8 @@ def read_axis(text: str) -> Axis:
 def expand(spec: RunSpec, axes: Sequence[Axis], seeds: Iterable[int]) -> list[RunSpec]:
     """The specs of all combinations, without repetitions. Raises SpecError if an axis comes twice or one is invalid."""
     keys = [key for key, _ in axes]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise SpecError(f"axis {key}: given twice; write all its values in one, separated by commas")
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise SpecError(f"axis {twice[0]}: given twice; write all its values in one, separated by commas")
     combinations = [with_settings(spec, zip(keys, values, strict=True)) for values in product(*(v for _, v in axes))]
     every = [one.with_seed(seed) for one in combinations for seed in seeds]
     return list({one.digest(): one for one in every}.values())
@@ -187,11 +178,8 @@ def _read(path: Path, keys: str) -> dict[str, Any]:
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: not a {_language(path)} file ({' '.join(str(error).split())})") from error
+        language = "JSON" if path.suffix == ".json" else "YAML"
+        raise SpecError(f"{path}: not a {language} file ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
         raise SpecError(f"{path}: must hold {keys}")
     return data
-
-
-def _language(path: Path) -> str:
-    return "JSON" if path.suffix == ".json" else "YAML"

@@ -50,7 +50,7 @@ def compute_losses(
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        view = BatchView(model, task.shape, task, batch, output, step, spec.seed, heads[_key(term)])
+        view = BatchView(model, task, batch, output, step, spec.seed, heads[_key(term)])
         terms[term.name] = term.value(view)
         total = total + term.weight * terms[term.name]
     return Losses(total, prediction, terms)
@@ -65,10 +65,10 @@ def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: to
     batch = spec.task.sample(0, batch_size=spec.train.batch_size, seed=spec.seed).to(device)
 
     def flops(*parts: LossTerm) -> int:
-        with_parts = spec.model_copy(update={"strategy": Strategy(*parts)})
+        counted = spec.model_copy(update={"strategy": Strategy(*parts)})
 
         def update() -> None:
-            compute_losses(with_parts, model, heads, spec.task, batch, 0).total.backward()
+            compute_losses(counted, model, heads, spec.task, batch, 0).total.backward()
 
         return count_flops(update)
 
@@ -93,18 +93,13 @@ def count_flops(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _attention(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-
 # PyTorch (2.13) knows the fused attention of GPUs but not that of the CPU, and would count it as 0.
+_aten = torch.ops.aten
 _CPU_ATTENTION: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    _aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: sdpa_backward_flop_count(
+        *shapes[:4]
+    ),
 }
 
 

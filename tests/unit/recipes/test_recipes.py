@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import SpecError
-from unplateau.recipes import demo, experiments, language, language_strategies, recipe
+from unplateau.recipes import demo, experiments, recipe
 
 
 def test_an_experiment_is_every_strategy_with_every_seed() -> None:
@@ -18,12 +18,6 @@ def test_an_experiment_is_every_strategy_with_every_seed() -> None:
     assert specs[0].model_copy(update={"seed": 0}) == story.plain == demo()
 
 
-def test_language_is_several_experiments() -> None:
-    found = experiments("language", only="words", scale="paper")
-    assert [one.plain for one in found] == list(language("paper", "words"))
-    assert found[0].strategies == language_strategies()
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -32,7 +26,7 @@ def test_language_is_several_experiments() -> None:
         ("nowhere:mine", "module 'nowhere' cannot be imported"),
         ("unplateau.recipes:mine", "module 'unplateau.recipes' has no 'mine'"),
         ("unplateau.recipes:RECIPES", "'unplateau.recipes:RECIPES' is no recipe: it must be a function that returns"),
-        ("unplateau.recipes:demo_strategies", "is no recipe"),
+        ("os:getcwd", "is no recipe"),
     ],
 )
 def test_what_is_no_recipe(name: str, message: str) -> None:

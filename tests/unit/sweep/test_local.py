@@ -11,7 +11,6 @@ from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
 from unplateau.sweep.local import names, run_many
-from unplateau.sweep.process import RunProcess
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
@@ -60,7 +59,7 @@ def test_every_combination_is_checked_once_before_the_first_run(
             raise SpecError("layer 9 is beyond")
 
     monkeypatch.setattr(RunSpec, "check", check)
-    monkeypatch.setattr(RunProcess, "start", lambda process: pytest.fail("nothing may be started"))
+    monkeypatch.setattr("unplateau.sweep.local.RunProcess", lambda *_, **__: pytest.fail("nothing may be started"))
     wrong = PLAIN.with_strategy(Strategy(ComponentLoss(layer=9)))
     finished = PLAIN.with_strategy("mixed")
     write_json(finished.directory(tmp_path) / store.DONE, {})

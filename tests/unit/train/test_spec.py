@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unplateau.config import parse
 from unplateau.errors import DataError, SpecError
 from unplateau.items.codes import RandomCodes
-from unplateau.recipes import RECIPES, demo_strategies, recipe
+from unplateau.recipes import RECIPES, experiments, recipe
 from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
 from unplateau.tasks.factors import FactorTask
@@ -21,7 +21,7 @@ def test_recipe_reads_back_from_json(name: str) -> None:
         plain = recipe(name)
     except DataError as error:  # a recipe on data that is not shipped, where nobody has fetched it
         pytest.skip(str(error))
-    for strategy in demo_strategies():
+    for strategy in experiments("demo")[0].strategies:
         spec = plain.with_strategy(strategy)
         assert parse(RunSpec, spec.model_dump(mode="json")) == spec
         assert spec.directory("out").parts[:3] == ("out", name, strategy.name)

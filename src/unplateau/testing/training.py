@@ -31,6 +31,8 @@ from unplateau.train.observers import Event, Observer, default_observers
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import adam, build_heads, build_model, compute_losses
 
+CPU = torch.device("cpu")
+
 
 def check_observer(observer: Observer, spec: RunSpec) -> None:
     """The weights at the end are the same with the observer and without, bit for bit."""
@@ -74,13 +76,10 @@ def _weights(run: RunRecord) -> bytes:
     return (max((run.path / CHECKPOINTS).glob("step-*")) / TENSORS).read_bytes()
 
 
-LATE = 10**9
-
-
 def check_curriculum(curriculum: Curriculum, task: Task, *, n_steps: int = 2000) -> None:
     """Pure, total, shape-preserving, and constant after its last phase."""
-    history = History()
-    for step in (*range(0, n_steps, max(1, n_steps // 50)), LATE):
+    history, late = History(), 10**9
+    for step in (*range(0, n_steps, max(1, n_steps // 50)), late):
         mix = list(curriculum.mix(step, task, history))
         shares = [share for share, _ in mix]
         demand(min(shares, default=-1) >= 0 and math.isclose(sum(shares), 1), curriculum, "shares of rows sum to 1")
@@ -89,15 +88,14 @@ def check_curriculum(curriculum: Curriculum, task: Task, *, n_steps: int = 2000)
         demand(all(one.shape == task.shape for _, one in mix), curriculum, "the shape of the task never changes")
         chosen = Strategy(curriculum).choose(step, task, history, Mixture.of)
         demand(len(chosen.sample(step, batch_size=7)) == 7, curriculum, "the number of rows never changes")
-    settled = {tuple(curriculum.mix(LATE + step, task, history)) for step in range(3)}
+    settled = {tuple(curriculum.mix(late + step, task, history)) for step in range(3)}
     demand(len(settled) == 1, curriculum, "after the last phase the mixture stays the same")
 
 
 def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
     """Finite, differentiable, without global random numbers, and absent bit for bit when its weight is 0."""
     with_term = spec.with_strategy(Strategy(term))
-    device = torch.device("cpu")
-    model, heads = build_model(with_term, device), build_heads(with_term, device)
+    model, heads = build_model(with_term, CPU), build_heads(with_term, CPU)
     batch = spec.task.sample(0, batch_size=spec.train.batch_size, seed=spec.seed)
     state = torch.get_rng_state()
     value = compute_losses(with_term, model, heads, spec.task, batch, 0).terms[term.name]
@@ -108,15 +106,14 @@ def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
     own = list(heads.parameters())
     demand(not own or _has_gradient(own), term, "its gradient reaches what is trained along")
     silent = spec.with_strategy(Strategy(term.model_copy(update={"weight": 0.0})))
-    same = all(torch.equal(a, b) for a, b in zip(_weights_after(silent), _weights_after(spec), strict=True))
-    demand(same, term, "weight 0 equals absent, bit for bit")
+    both = zip(_weights_after_three_steps(silent), _weights_after_three_steps(spec), strict=True)
+    demand(all(torch.equal(a, b) for a, b in both), term, "weight 0 equals absent, bit for bit")
 
 
-def _weights_after(spec: RunSpec, n_steps: int = 3) -> list[Tensor]:
-    device = torch.device("cpu")
-    model, heads = build_model(spec, device), build_heads(spec, device)
+def _weights_after_three_steps(spec: RunSpec) -> list[Tensor]:
+    model, heads = build_model(spec, CPU), build_heads(spec, CPU)
     optimiser = adam([*model.parameters(), *heads.parameters()], spec.train.lr)
-    for step in range(n_steps):
+    for step in range(3):
         batch = spec.task.sample(step, batch_size=spec.train.batch_size, seed=spec.seed)
         optimiser.zero_grad()
         compute_losses(spec, model, heads, spec.task, batch, step).total.backward()

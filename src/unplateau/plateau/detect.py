@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
@@ -72,33 +72,32 @@ class _Scale:
     span: float
 
     @property
+    def start(self) -> float:
+        """Where learning begins: at the floor, or at the worst of the curve."""
+        return self.top if self.floor is None else self.floor
+
+    @property
     def way(self) -> float:
         """The drop there is to learn: from floor to ceiling, or as far as the curve shows."""
-        start = self.top if self.floor is None else self.floor
         end = self.top - self.span if self.ceiling is None else self.ceiling
-        return start - end if start > end else self.span
+        return self.start - end if self.start > end else self.span
 
     @property
     def known(self) -> bool:
         """Are both ends given?"""
         return self.floor is not None and self.ceiling is not None
 
-    def reached_floor(self, values: Floats, noise: float) -> int:
-        """The first of these values that is not clearly worse than the floor."""
-        if self.floor is None:
-            return 0
-        return int(np.argmax(values <= self.floor + max(BELOW_FLOOR * self.way, noise)))
+    def worst(self, noise: float) -> float:
+        """A level above this is clearly worse than the floor."""
+        return math.inf if self.floor is None else self.floor + max(BELOW_FLOOR * self.way, noise)
 
     def is_plateau(self, level: float, noise: float) -> bool:
         """Is a flat part at ``level`` one on which there is still something to learn?"""
-        if self.ceiling is not None and level <= self.ceiling + max((1 - COMPLETION) * self._above, noise):
-            return False
-        return self.floor is None or level <= self.floor + max(BELOW_FLOOR * self.way, noise)
-
-    @property
-    def _above(self) -> float:
-        start = self.top if self.floor is None else self.floor
-        return max(start - self.ceiling, 0.0) if self.ceiling is not None else 0.0
+        if self.ceiling is not None:
+            left = (1 - COMPLETION) * max(self.start - self.ceiling, 0.0)
+            if level <= self.ceiling + max(left, noise):
+                return False
+        return level <= self.worst(noise)
 
 
 def find_plateaus(
@@ -134,8 +133,10 @@ def find_plateaus(
     curve = prepare(s, v, direction)
     found = fitted(curve)
     found = replace(found, fit=rounded_off(found.points, found.fit))
-    scale = _scale(curve, found, floor, ceiling)
-    ended = without_overlap([knee for knee in _knees(curve, found) if _holds(curve, found, knee, scale)])
+    high, low = (None if each is None else curve.level_of(each) for each in (floor, ceiling))
+    scale = _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))
+    parts = knees(found.fit, _clocks(curve, found), doubts(found))
+    ended = without_overlap([knee for knee in parts if _holds(curve, found, knee, scale)])
     plateaus = [_ended(curve, found, knee) for knee in ended]
     last = _unfinished(curve, found, scale, after=ended[-1].bottom if ended else 0)
     return plateaus if last is None else [*plateaus, last]
@@ -152,21 +153,12 @@ def _check_arguments(floor: float | None, ceiling: float | None, direction: str)
         raise SpecError(f"floor {floor:g} must lie {side} ceiling {ceiling:g} when direction is '{direction}'")
 
 
-def _scale(curve: Prepared, found: Fitted, floor: float | None, ceiling: float | None) -> _Scale:
-    low, high = (None if each is None else curve.level_of(each) for each in (ceiling, floor))
-    return _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))
-
-
 def _clocks(curve: Prepared, found: Fitted) -> list[Floats]:
     return [np.interp(found.fit.knots, found.points.x, clock) for clock in (curve.time, curve.rank)]
 
 
-def _knees(curve: Prepared, found: Fitted) -> list[Knee]:
-    return knees(found.fit, _clocks(curve, found), doubts(found))
-
-
 def _holds(curve: Prepared, found: Fitted, knee: Knee, scale: _Scale) -> bool:
-    rows = curve.y[_rows(found, knee)]
+    rows = _rows(curve, found, knee)
     least = SMALLEST_FALL * (scale.way if scale.known else scale.span)
     return (
         rows.size >= max(SHORTEST_ROWS, SHORTEST_SHARE * curve.y.size)
@@ -183,11 +175,10 @@ def _is_new(values: Floats, knee: Knee) -> bool:
     return knee.start == 0 or bool(values[: knee.start].min() - values[knee.bottom] >= NEW * knee.fall)
 
 
-def _rows(found: Fitted, knee: Knee) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = (found.points.x >= found.fit.knots[knee.start]) & (
-        found.points.x <= found.fit.knots[knee.knee]
-    )
-    return inside
+def _rows(curve: Prepared, found: Fitted, knee: Knee) -> Floats:
+    """Values on the flat part."""
+    x, knots = found.points.x, found.fit.knots
+    return curve.y[(x >= knots[knee.start]) & (x <= knots[knee.knee])]
 
 
 def _level(values: Floats) -> float:
@@ -199,19 +190,20 @@ def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
     place, (left, right) = placed(found, knee.knee, level=knee.start == knee.knee - 1)
     inner = (found.fit.knots[knee.start], place, left, right)
     start, end, low, high = (float(step) for step in np.interp(inner, found.points.x, curve.steps))
-    return Plateau(start, end, curve.value_of(_level(curve.y[_rows(found, knee)])), True, (low, high))
+    return Plateau(start, end, curve.value_of(_level(_rows(curve, found, knee))), True, (low, high))
 
 
 def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
     """The flat part that the curve stops in: all of it from the floor on if it stays there, else a flat tail."""
     fit = found.fit
-    noise = max(2 * found.sd, 2 * float(doubts(found).max()))
-    at_floor = scale.reached_floor(fit.values, noise)
+    doubt = doubts(found)
+    noise = max(2 * found.sd, 2 * float(doubt.max()))
+    at_floor = int(np.argmax(fit.values <= scale.worst(noise)))
     if after == 0 and np.ptp(fit.values[at_floor:]) <= max(noise, 0.1 * scale.way if scale.known else 0.0):
         first = at_floor
     else:
         band = 0.1 * (min(scale.span, scale.way) if scale.known else scale.span)
-        first = max(tail(fit, _clocks(curve, found), doubts(found), band), after)
+        first = max(tail(fit, _clocks(curve, found), doubt, band), after)
     inside = found.points.x >= fit.knots[first]
     if first == fit.knots.size - 1 or inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
         return None

@@ -57,10 +57,6 @@ class Points:
         other._level = knot
         return other
 
-    def line(self) -> Fit:
-        """The straight line: no inner knot."""
-        return self.fit(np.array([self.x[0], self.x[-1]]))
-
     def fit(self, knots: Floats) -> Fit:
         """Least squares with the given knots."""
         values, rss = self.solve(knots[None])
@@ -96,12 +92,11 @@ class Points:
         right: Floats = np.zeros(knots.shape)
         right[:, :-1] += wy - rising
         right[:, 1:] += rising
-        if self._level is not None:
-            diagonal[:, self._level - 1 : self._level + 1] += STIFF * self._sums[0][-1]
-        empty: NDArray[np.bool_] = np.asarray(((np.diff(cut, axis=1) < 1) | (width <= 0)).any(axis=1))
         off = first - second
         if self._level is not None:
+            diagonal[:, self._level - 1 : self._level + 1] += STIFF * self._sums[0][-1]
             off[:, self._level - 1] -= STIFF * self._sums[0][-1]
+        empty: NDArray[np.bool_] = np.asarray(((np.diff(cut, axis=1) < 1) | (width <= 0)).any(axis=1))
         return diagonal, off, right, empty
 
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
@@ -159,7 +154,7 @@ def search(points: Points, grid: Floats, most: int, price: float) -> list[Fit]:
 
     Stops early when the last ``PATIENCE`` knots together lower log(rss) by less than ``price`` each.
     """
-    fits = [points.line()]
+    fits = [points.fit(points.x[[0, -1]])]
     while len(fits) <= most and not _settled(fits, price):
         longer = points.inserted(fits[-1], grid)
         if longer is None:

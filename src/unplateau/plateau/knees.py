@@ -16,23 +16,17 @@ from unplateau.plateau.progress import Floats
 
 FLAT = 0.15
 """A drop is over, and a tail flat, at this share of the speed before."""
-
 TILT, RISE = 0.4, 0.2
 """The part before a drop is flat if its slope and its change are below these shares of the drop's: the bend into a
 rounded drop tilts it a little."""
-
 SMALL = 0.05
 """A change below this share of the drop is flat however sudden."""
-
 BLIP = 0.05
 """An excursion shorter than this share of all rows is a blip: it neither ends a flat part nor begins one."""
-
 NO_TIME = 1e-12
 """Steps closer than this share of the curve's length are one on the clock of steps."""
-
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
-
 HINGES = 80
 """Most places at which the convex curve that a knee is compared with may bend."""
 

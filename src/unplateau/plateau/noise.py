@@ -38,54 +38,43 @@ class Fitted:
     long_run: float
 
 
-@dataclass(frozen=True)
-class _Coarse:
-    """The fits with 0, 1, ... knots to a binned curve."""
-
-    points: Points
-    fits: list[Fit]
-
-    def chosen(self) -> tuple[Fit, float, float]:
-        """The fit of least BIC, its cost, and the wary inflation.
-
-        The noise is read about the richest fit, which eats some of it, and then again about the one chosen.
-        """
-        index = len(self.fits) - 1
-        for _ in range(ROUNDS):
-            mild, wary = _inflations(self.points, self.fits[index])
-            costs = self.costs(mild)
-            index = min(index, int(np.argmin(costs)))
-        return self.fits[index], float(self.costs(1.0).min()), wary
-
-    def costs(self, inflation: float) -> Floats:
-        """BIC of each fit, with the number of points divided by ``inflation``."""
-        n_points = self.points.x.size
-        misfit = [np.log(fit.rss / n_points + LEAST_NOISE**2) for fit in self.fits]
-        return np.array(misfit) * n_points / inflation + COST_OF_KNOT * np.log(n_points) * np.arange(len(misfit))
-
-
 def fitted(curve: Prepared) -> Fitted:
     """The continuous piecewise-linear fit, its number of pieces and its clock (steps or rows) chosen by BIC."""
     tries = [_coarse(clock, curve) for clock in curve.clocks]
-    choices = [each.chosen() for each in tries]
-    best = int(np.argmin([cost for _, cost, _ in choices]))
-    coarse, (chosen, _, wary) = tries[best], choices[best]
-    long_run = wary * _variance(coarse.points, chosen, wary)
+    best = int(np.argmin([cost for *_, cost in tries]))
+    coarse, chosen, wary, _ = tries[best]
+    long_run = wary * _variance(coarse, chosen, wary)
     points = Points(curve.clocks[best], curve.y, curve.w)
     nearest = points.x[np.searchsorted(points.x, chosen.knots[1:-1])]
     start = points.fit(np.unique(np.concatenate([points.x[:1], nearest, points.x[-1:]])))
-    fit = refined(points, start, 3 * points.x.size // coarse.points.x.size + 2)
+    fit = refined(points, start, 3 * points.x.size // coarse.x.size + 2)
     variance = _variance(points, fit)
     long_run = max(long_run, variance)
     price = COST_OF_KNOT * np.log(points.x.size) * long_run
     return Fitted(points, _pruned(points, fit, price), float(np.sqrt(variance)), long_run)
 
 
-def _coarse(clock: Floats, curve: Prepared) -> _Coarse:
+def _coarse(clock: Floats, curve: Prepared) -> tuple[Points, Fit, float, float]:
+    """The binned curve, its fit of least BIC, the wary inflation, and what the best fit costs.
+
+    The noise is read about the richest fit, which eats some of it, and then again about the one chosen.
+    """
     points = Points(*binned(clock, curve.y, curve.w))
     grid = points.x[1:-1][:: max(1, points.x.size // MOST_PLACES)]
     price = np.log(points.x.size) / points.x.size
-    return _Coarse(points, search(points, grid, min(MOST_KNOTS, points.x.size // 4), price))
+    fits = search(points, grid, min(MOST_KNOTS, points.x.size // 4), price)
+    index = len(fits) - 1
+    for _ in range(ROUNDS):
+        mild, wary = _inflations(points, fits[index])
+        index = min(index, int(np.argmin(_costs(points, fits, mild))))
+    return points, fits[index], wary, float(_costs(points, fits, 1.0).min())
+
+
+def _costs(points: Points, fits: list[Fit], inflation: float) -> Floats:
+    """BIC of the fits with 0, 1, ... knots, with the number of points divided by ``inflation``."""
+    n_points = points.x.size
+    misfit = [np.log(fit.rss / n_points + LEAST_NOISE**2) for fit in fits]
+    return np.array(misfit) * n_points / inflation + COST_OF_KNOT * np.log(n_points) * np.arange(len(misfit))
 
 
 def _variance(points: Points, fit: Fit, inflation: float = 1.0) -> float:

@@ -17,16 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from unplateau.errors import DataError, SpecError
 
 Floats = NDArray[np.float64]
-
 ESCAPE, COMPLETION = 0.2, 0.9
 """Progress from which a run has escaped, and has arrived."""
-
 WINDOW = 100.0
 """Steps over which progress is averaged, and the last figures of a run that is not finished."""
-
 FEWEST_POINTS = 8
 """Points in which a plateau can be seen."""
-
 LARGEST = 1e300
 """Beyond this, differences and sums of values are no longer finite."""
 
@@ -97,9 +93,10 @@ def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) 
 
     ``window`` counts steps, not rows, and early rows use what there is.
     """
-    s, sums = np.asarray(steps), np.concatenate([[0.0], np.cumsum(values)])
+    s, v = np.asarray(steps), np.asarray(values, dtype=np.float64)
     first = np.searchsorted(s, s - window, side="right")
-    return np.asarray((sums[1:] - sums[first]) / (np.arange(s.size) + 1 - first))
+    # Not from running sums: their rounding would push a mean that equals a threshold below it.
+    return np.array([v[a : b + 1].mean() for b, a in enumerate(first)])
 
 
 def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,9 @@ values = st.recursive(
 @given(values)
 def test_msgpack_is_read_as_it_was_written(value: object) -> None:
     data = packed(value)
-    assert unpack(data, 0) == (value, len(data))
+    stream = io.BytesIO(data)
+    assert unpack(stream) == value
+    assert stream.tell() == len(data)
     for cut in range(len(data)):
         with pytest.raises((IndexError, ValueError)):
-            unpack(data[:cut], 0)
+            unpack(io.BytesIO(data[:cut]))

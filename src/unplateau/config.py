@@ -85,7 +85,7 @@ class Kind(Config):
                 raise ValueError(f"'{name}' is no {noun}: it must be a class below {cls.__name__} and not abstract")
             return member
         plain = name.replace("-", "").replace("_", "").lower()
-        member = next((getattr(unplateau, known) for known in _class_names() if known.lower() == plain), None)
+        member = next((getattr(unplateau, known) for known in dir(unplateau) if known.lower() == plain), None)
         if not cls._has_member(member):
             hint = suggest(name, cls._exported(), otherwise="your own: package.module:Class")
             raise ValueError(f"unknown {noun} '{name}'{hint}")
@@ -94,7 +94,7 @@ class Kind(Config):
     @classmethod
     def written_as(cls) -> str:
         """What :meth:`named` finds this class by."""
-        exported = cls.__name__ in _class_names() and getattr(unplateau, cls.__name__) is cls
+        exported = getattr(unplateau, cls.__name__, None) is cls
         return cls.__name__ if exported else f"{cls.__module__}:{cls.__qualname__}"
 
     def check(self) -> None:
@@ -113,7 +113,7 @@ class Kind(Config):
 
     @classmethod
     def _exported(cls) -> list[str]:
-        return [name for name in _class_names() if cls._has_member(getattr(unplateau, name))]
+        return [name for name in dir(unplateau) if name[0].isupper() and cls._has_member(getattr(unplateau, name))]
 
     @model_validator(mode="wrap")
     @classmethod
@@ -212,8 +212,3 @@ def one_line(error: ValidationError) -> str:
     if isinstance(first.get("input"), str | int | float) and first["type"] != "value_error":
         message += f" (got {first['input']!r})"
     return f"{path}: {message}" if path else message
-
-
-def _class_names() -> list[str]:
-    """Names of the classes that the package exports, sorted; each is imported when it is asked for."""
-    return sorted(name for name in dir(unplateau) if name[0].isupper())

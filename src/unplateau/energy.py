@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -168,15 +169,14 @@ def kilograms_co2e(joules: float, *, grams_per_kwh: float) -> float:
 
 
 def _automatic(openers: dict[str, Callable[[], Counter]]) -> list[Counter]:
-    gpu, processor = _if_it_opens(openers["nvml"]), _if_it_opens(openers["rapl"])
-    return gpu + (processor or [openers["cpu-time"]()])
-
-
-def _if_it_opens(counter: Callable[[], Counter]) -> list[Counter]:
+    counters = []
+    with suppress(SpecError, MissingExtraError):
+        counters.append(openers["nvml"]())
     try:
-        return [counter()]
-    except (SpecError, MissingExtraError):
-        return []
+        counters.append(openers["rapl"]())
+    except SpecError:
+        counters.append(openers["cpu-time"]())
+    return counters
 
 
 def _named(source: str, openers: dict[str, Callable[[], Counter]]) -> list[Counter]:

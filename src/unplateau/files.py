@@ -31,7 +31,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -113,7 +113,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunDirectoryError(f"{path}: cannot be read as JSON ({_reason(error)})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RunDirectoryError(f"{path}: cannot be read as JSON ({reason})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: must hold a JSON object")
     return value
@@ -131,7 +132,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot be read ({_reason(error)})") from error
+        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror or error})") from error
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is unfinished
         try:
@@ -233,7 +234,3 @@ def _checksum(arrays: Arrays) -> str:
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error).splitlines()[0]

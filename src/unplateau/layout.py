@@ -17,9 +17,8 @@ HOW_CUT: dict[Cut, str] = {
 }
 CUTS: tuple[Cut, ...] = tuple(HOW_CUT)
 Attention = Literal["causal", "self", "item", "identity", "zero"]
-"""``causal``: every position reads itself and all before. The others cut a position off from all others: ``self`` (it
-reads itself only), ``identity`` (the block passes on its input), ``zero`` (the block adds nothing); or, where an item
-takes several positions, from all other items: ``item`` (it reads itself and what is before it in its own item)."""
+"""``causal``: every position reads itself and all before. The others cut a position off from all others, or, where an
+item takes several positions, from all other items (``item``)."""
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,9 @@ def _tabbed(package: Package | str, name: str, part: Half) -> Iterator[tuple[str
 def _mail_text(raw: str) -> str:
     """Subject and the first plain part of a mail, or else its first part of text."""
     mail = email.message_from_string(raw, policy=email.policy.compat32)
-    parts = [part for part in mail.walk() if part.get_content_maintype() == "text"]
-    parts.sort(key=lambda part: part.get_content_subtype() != "plain")  # stable
-    body = _body(parts[0]) if parts else ""
+    parts = (part for part in mail.walk() if part.get_content_maintype() == "text")
+    first = min(parts, key=lambda part: part.get_content_subtype() != "plain", default=None)
+    body = _body(first) if first is not None else ""
     return " ".join(f"{mail.get('Subject') or ''} {body}".split())
 
 

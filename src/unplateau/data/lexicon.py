@@ -85,9 +85,8 @@ def lexicon_from_file(path: str | Path) -> Lexicon:
     words = table.column("word")
     first: dict[str, int] = {}
     for word, line in zip(words, table.lines, strict=True):
-        if word in first:
+        if first.setdefault(word, line) != line:
             raise DataError(f"{path}: line {line}: '{word}' is in line {first[word]} already")
-        first[word] = line
     names = [name for name in table.columns if name != "word"]
     if not names:
         raise DataError(f"{path}: no attributes; each column besides 'word' is one")
@@ -106,13 +105,6 @@ def chosen(
     by_topic: dict[str, list[Entry]] = {}
     for entry in entries:
         by_topic.setdefault(entry.topic, []).append(entry)
-    _check_topics(by_topic, topics, per_topic, source)
-    share = min(len(by_topic[topic]) for topic in topics) if per_topic is None else per_topic
-    kept = [pluralised(by_topic[topic][:share]) if plurals else by_topic[topic][:share] for topic in topics]
-    return lexicon_of([entry for topic in kept for entry in topic])
-
-
-def _check_topics(by_topic: dict[str, list[Entry]], topics: Sequence[str], per_topic: int | None, source: str) -> None:
     if not topics or len(set(topics)) < len(topics):
         raise SpecError("topics: name each topic once, and at least one")
     for topic in topics:
@@ -120,6 +112,9 @@ def _check_topics(by_topic: dict[str, list[Entry]], topics: Sequence[str], per_t
             raise SpecError(f"unknown topic '{topic}'{suggest(topic, by_topic)}")
         if per_topic is not None and not 0 < per_topic <= len(by_topic[topic]):
             raise SpecError(f"per_topic = {per_topic}: {source} has {len(by_topic[topic])} words of topic '{topic}'")
+    share = min(len(by_topic[topic]) for topic in topics) if per_topic is None else per_topic
+    kept = [pluralised(by_topic[topic][:share]) if plurals else by_topic[topic][:share] for topic in topics]
+    return lexicon_of([entry for topic in kept for entry in topic])
 
 
 def pluralised(entries: Sequence[Entry]) -> list[Entry]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 
 from unplateau.data.archives import read_members
 from unplateau.data.fetch import state
@@ -23,18 +22,12 @@ from unplateau.data.word_tables import plurals_of, zipf_frequencies
 from unplateau.errors import DataError, SpecError, StorageError
 from unplateau.files import cache_dir, write_whole
 
-FORMAT = 1
-"""Raised whenever the table of candidates changes its meaning."""
-OTHER_FILES_BEFORE = 3
-"""Files 00 to 02 are those of adjectives and adverbs."""
 TOPICS_BY_FILE = (
     *("Tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),
     *("food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession", "process"),
     *("quantity", "relation", "shape", "state", "substance", "time"),
 )
 """The noun files 03 to 28 by name, a table that neither package holds; 29 to 44 are those of verbs and participles."""
-NOUN = "1"
-"""In a sense key (``lemma%type:file:...``): the type of nouns; verbs, adjectives and adverbs have 2 to 5."""
 
 
 def wordnet_lexicon(
@@ -85,43 +78,32 @@ def _numbered(taken: Sequence[Candidate]) -> list[Entry]:
 @lru_cache(maxsize=4)
 def candidates(wordnet: Package, wordfreq: Package) -> tuple[Candidate, ...]:
     """(word, topic, Zipf frequency) of the nouns that may be taken, the most frequent first."""
-    path = _table_path(wordnet, wordfreq)
+    packages = (wordnet, wordfreq)
+    # The 1 is raised whenever the table changes its meaning.
+    made_of = json.dumps([1, sorted(blocked()), TOPICS_BY_FILE, [package.sha256 for package in packages]])
+    path = cache_dir() / f"nouns-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.json"
     with suppress(OSError, ValueError, TypeError):
         return tuple((str(word), str(topic), float(zipf)) for word, topic, zipf in json.loads(path.read_bytes()))
-    _check_there(wordnet, wordfreq)
-    found = tuple(_found(wordnet, wordfreq))
-    with suppress(StorageError):  # a cache that cannot be written only costs time
-        write_whole(path, json.dumps(found).encode())
-    return found
-
-
-@lru_cache(maxsize=1)
-def blocked() -> frozenset[str]:
-    """Vulgar, sexual or demeaning words, and some violent ones, which nobody wants in a demonstration."""
-    return frozenset((files("unplateau.data") / "shipped" / "blocked.txt").read_text(encoding="utf-8").split())
-
-
-def _table_path(*packages: Package) -> Path:
-    made_of = json.dumps([FORMAT, sorted(blocked()), TOPICS_BY_FILE, [package.sha256 for package in packages]])
-    return cache_dir() / f"nouns-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.json"
-
-
-def _check_there(*packages: Package) -> None:
-    missing = [package.name for package in packages if state(package) == "missing"]
-    if missing:
-        names = " and ".join(missing)
+    if missing := [package.name for package in packages if state(package) == "missing"]:
         what = "is" if len(missing) == 1 else "are"
-        raise DataError(f"{names} {what} not in the cache; fetch with: unplateau data get {' '.join(missing)}")
-
-
-def _found(wordnet: Package, wordfreq: Package) -> list[Candidate]:
+        command = f"unplateau data get {' '.join(missing)}"
+        raise DataError(f"{' and '.join(missing)} {what} not in the cache; fetch with: {command}")
     zipf = zipf_frequencies(wordfreq)
     found = [
         (word, topic, zipf[word])
         for word, topic in nouns(wordnet)
         if zipf.get(word, 0) >= 1 and word not in blocked() and re.fullmatch("[a-z]{3,12}", word)
     ]
-    return sorted(found, key=lambda one: (-one[2], one[0]))
+    found.sort(key=lambda one: (-one[2], one[0]))
+    with suppress(StorageError):  # a cache that cannot be written only costs time
+        write_whole(path, json.dumps(found).encode())
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def blocked() -> frozenset[str]:
+    """Vulgar, sexual or demeaning words, and some violent ones, which nobody wants in a demonstration."""
+    return frozenset((files("unplateau.data") / "shipped" / "blocked.txt").read_text(encoding="utf-8").split())
 
 
 def nouns(package: Package) -> Iterator[tuple[str, str]]:
@@ -133,12 +115,14 @@ def nouns(package: Package) -> Iterator[tuple[str, str]]:
     try:
         topics = _topics(kept["data.noun"].decode())
         uses = _uses((kept.get("index.sense") or kept["cntlist.rev"]).decode())
-        for lemma, offsets in _senses(kept["index.noun"].decode()):
+        for line in _below_notice(kept["index.noun"].decode()):
+            lemma, _, n_senses, *rest = line.split()
+            offsets = rest[-int(n_senses) :]
             numbers = [topics[offset][0] for offset in offsets]
-            as_noun, otherwise = uses.get(lemma, (0, 0))
+            as_noun, otherwise = uses[lemma]
             lower = lemma in topics[offsets[0]][1]
             if lower and 2 * numbers.count(numbers[0]) >= len(numbers) and as_noun >= otherwise:
-                yield lemma, TOPICS_BY_FILE[numbers[0] - OTHER_FILES_BEFORE]
+                yield lemma, TOPICS_BY_FILE[numbers[0] - 3]
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(f"{package.archive}: not laid out like WordNet 3 ({error!r})") from error
 
@@ -152,21 +136,17 @@ def _topics(data: str) -> dict[str, tuple[int, frozenset[str]]]:
     return found
 
 
-def _senses(index: str) -> Iterator[tuple[str, list[str]]]:
-    """Lemma and the places of its senses in ``data.noun``, in WordNet's order."""
-    for line in _below_notice(index):
-        lemma, _, n_senses, *rest = line.split()
-        yield lemma, rest[-int(n_senses) :]
+def _uses(table: str) -> defaultdict[str, list[int]]:
+    """Counts in the tagged texts as a noun and otherwise, 0 for the lemmas that are not in the table.
 
-
-def _uses(table: str) -> dict[str, tuple[int, int]]:
-    """Counts in the tagged texts as a noun and otherwise; a line begins with a sense key and ends with its count."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    A line begins with a sense key (``lemma%type:file:...``, of which nouns have type 1) and ends with its count.
+    """
+    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for line in table.splitlines():
         key, *_, count = line.split()
         lemma, _, rest = key.partition("%")
-        counts[lemma][rest[0] != NOUN] += int(count)
-    return {lemma: (as_noun, otherwise) for lemma, (as_noun, otherwise) in counts.items()}
+        counts[lemma][rest[0] != "1"] += int(count)
+    return counts
 
 
 def _below_notice(text: str) -> list[str]:

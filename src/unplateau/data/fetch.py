@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from unplateau.data.packages import Package
+from unplateau.data.packages import Package, package_named
 from unplateau.errors import DataError, StorageError
 from unplateau.files import cache_dir, flush, held, storage_errors
 
@@ -51,8 +51,9 @@ def state(package: Package) -> State:
     return "ok" if sha256_of(path) == package.sha256 else "changed"
 
 
-def archive_of(package: Package) -> Path:
+def archive_of(package: Package | str) -> Path:
     """The archive in the cache, its sha256 checked. Raises DataError, saying how to get it, if it is not there."""
+    package = package_named(package) if isinstance(package, str) else package
     path = archive_path(package)
     try:
         status = path.stat()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +71,10 @@ def shipped_lexicon(topics: Sequence[str] = TOPICS, per_topic: int | None = None
 
     Raises SpecError for an unknown topic or more words than a topic has.
     """
-    return chosen(_shipped(), topics, per_topic, plurals=plurals, source="the shipped lexicon")
+    text = (files("unplateau.data") / "shipped" / "words.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines()[1:])
+    entries = (Entry(word, topic, part, plural) for word, topic, part, plural in rows)
+    return chosen(entries, topics, per_topic, plurals=plurals, source="the shipped lexicon")
 
 
 def lexicon_from_file(path: str | Path) -> Lexicon:
@@ -180,10 +182,3 @@ def _even_cuts(counts: Sequence[int], n_groups: int) -> list[int]:
 
 def _span(low: object, high: object) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
-
-
-@lru_cache(maxsize=1)
-def _shipped() -> tuple[Entry, ...]:
-    text = (files("unplateau.data") / "shipped" / "words.tsv").read_text(encoding="utf-8")
-    rows = (line.split("\t") for line in text.splitlines()[1:])
-    return tuple(Entry(word, topic, part, plural) for word, topic, part, plural in rows)

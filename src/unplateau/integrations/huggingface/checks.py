@@ -6,25 +6,22 @@ Documentation promises little about masks; behaviour is what can be relied on.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unplateau.decompose import Decomposable
 from unplateau.errors import LawError, SpecError, demand
-from unplateau.integrations.huggingface.decoder import Decoder
-from unplateau.integrations.huggingface.parts import find_parts, model_type, refuse_by_name
+from unplateau.integrations.huggingface.parts import Parts, find_parts, model_type, refuse_by_name
 from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
 from unplateau.layout import CUTS, Attention
 from unplateau.rng import apart, fold
 from unplateau.tensors import TokenPrompts
 from unplateau.testing.models import check_model
-
-TOLERANCE = 1e-4
-"""Relative difference of two ways to compute the same state, float32."""
 
 FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
 """What a model raises that is used as it is not meant to be."""
@@ -32,20 +29,23 @@ FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, Key
 _CHECKED: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
 
-def check_architecture(model: nn.Module) -> Mapping[str, str]:
-    """Attentions that mean nothing in this architecture, each with the reason.
+class TokenModel(Decomposable, Protocol):
+    """A language model taken apart, as far as its laws need it."""
 
-    The laws are checked once per process for each architecture (a model type and all of its settings but sizes), on a
-    tiny random instance of the model's own class and config. Where none can be built, such as for a class whose
-    constructor takes more than a config, they are checked on a copy of the model, in float32 on the CPU. Raises
-    SpecError, one line, where a law is broken or neither can be had.
-    """
+    parts: Parts
+    refused: Mapping[str, str]
+
+    def token_states(self, inputs: TokenPrompts, attention: Attention, n_layers: int) -> Tensor:
+        """(B, T, D): the unnormalised states after this many blocks."""
+
+
+def refused_attentions(model: nn.Module, take_apart: Callable[[nn.Module], TokenModel]) -> Mapping[str, str]:
+    """What :func:`~unplateau.integrations.huggingface.check_architecture` returns; ``take_apart`` checks nothing."""
     refuse_by_name(model)
     key = _architecture(model)
     if key not in _CHECKED:
         with apart(0, "admission"):
-            one, what = _tiny_or_copy(model)
-            _CHECKED[key] = _check(one, model_type(model), what)
+            _CHECKED[key] = _check(*_tiny_or_copy(model), model_type(model), take_apart)
     return _CHECKED[key]
 
 
@@ -60,7 +60,7 @@ def _architecture(model: Any) -> tuple[str, str, str]:
     return f"{type(model).__module__}.{type(model).__name__}", str(kernel), repr(sorted(described.items()))
 
 
-def check_decoder(decoder: Decoder, inputs: TokenPrompts) -> None:
+def check_decoder(decoder: TokenModel, inputs: TokenPrompts) -> None:
     """The laws of :func:`~unplateau.testing.check_model` and those of decoders on these prompts; LawError if broken.
 
     Short cuts (fewer blocks, item positions alone) give the states of the whole model, padding on either side changes
@@ -79,7 +79,7 @@ def check_decoder(decoder: Decoder, inputs: TokenPrompts) -> None:
             _check_padding(decoder, inputs, attention, states)
 
 
-def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Attention, states: Tensor) -> None:
+def _check_padding(decoder: TokenModel, inputs: TokenPrompts, attention: Attention, states: Tensor) -> None:
     assert inputs.mask is not None and inputs.units is not None  # noqa: PT018
     for side, added in (("right", (0, 3)), ("left", (3, 0))):
         mask = functional.pad(inputs.mask, added)
@@ -89,12 +89,12 @@ def _check_padding(decoder: Decoder, inputs: TokenPrompts, attention: Attention,
         demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
 
 
-def _check(tiny: Any, name: str, what: str) -> Mapping[str, str]:
+def _check(tiny: Any, what: str, name: str, take_apart: Callable[[nn.Module], TokenModel]) -> Mapping[str, str]:
     """Checks everything on ``tiny``, which is ``what``; the message of a broken law names the model type."""
     try:
         inputs = _prompts(int(tiny.get_input_embeddings().num_embeddings))
         _check_structure(tiny, inputs)
-        decoder = Decoder(tiny, label_tokens=range(1, 5), check=False)
+        decoder = take_apart(tiny)
         decoder.refused = _meaningless(decoder, inputs)
         check_decoder(decoder, inputs)
     except LawError as error:
@@ -130,7 +130,7 @@ def _check_plain_causality(tiny: Any, inputs: TokenPrompts) -> None:
 
 
 @torch.no_grad()
-def _meaningless(decoder: Decoder, inputs: TokenPrompts) -> dict[str, str]:
+def _meaningless(decoder: TokenModel, inputs: TokenPrompts) -> dict[str, str]:
     """Cuts that replace the attention module's output, where that output is not attention and nothing else."""
     refused: dict[str, str] = {}
     if not _entering_is_normed(decoder, inputs):
@@ -141,29 +141,27 @@ def _meaningless(decoder: Decoder, inputs: TokenPrompts) -> dict[str, str]:
     return refused
 
 
-def _entering_is_normed(decoder: Decoder, inputs: TokenPrompts) -> bool:
+def _entering_is_normed(decoder: TokenModel, inputs: TokenPrompts) -> bool:
     """Whether the attention modules read the output of a norm."""
     normed: list[Tensor] = []
     read: list[Tensor] = []
-    handles = [
-        module.register_forward_hook(lambda _module, _args, output: normed.append(output))
+    norms = [
+        module
         for block in decoder.parts.block_list
         for module in block.children()
         if "norm" in type(module).__name__.lower()
     ]
-    handles += [
-        module.register_forward_pre_hook(lambda _module, *given: read.append(entering(*given)), with_kwargs=True)
-        for module in decoder.parts.attentions
-    ]
-    try:
+    with ExitStack() as hooks:
+        for norm in norms:
+            hooks.enter_context(norm.register_forward_hook(lambda _module, _args, output: normed.append(output)))
+        for module in decoder.parts.attentions:
+            hook = module.register_forward_pre_hook(lambda _, *given: read.append(entering(*given)), with_kwargs=True)
+            hooks.enter_context(hook)
         decoder(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return all(any(one is other for other in normed) for one in read)
 
 
-def _zero_is_no_attention(decoder: Decoder, inputs: TokenPrompts) -> bool:
+def _zero_is_no_attention(decoder: TokenModel, inputs: TokenPrompts) -> bool:
     """Whether cut ``zero`` gives what attention modules with zero weights give."""
     cut = decoder(inputs, "zero").hidden
     weights = [parameter for attention in decoder.parts.attentions for parameter in attention.parameters()]
@@ -176,17 +174,14 @@ def _zero_is_no_attention(decoder: Decoder, inputs: TokenPrompts) -> bool:
     return _close(without, cut)
 
 
-def _tiny_or_copy(model: nn.Module) -> tuple[nn.Module, str]:
+def _tiny_or_copy(model: Any) -> tuple[nn.Module, str]:
     """What the laws are checked on, and what it is. The user's own model is neither run nor written to."""
     try:
         return tiny_instance(model), "its tiny instance"
     except MemoryError:
         raise
     except Exception as error:  # any failure of a foreign constructor
-        return _copied(model, _in_words(error)), "a copy of it"
-
-
-def _copied(model: Any, why: str) -> nn.Module:
+        why = _in_words(error)
     try:
         copied = copy.deepcopy(model).cpu().float().eval()
         copied.config._attn_implementation = mask_kernel(copied)  # others may need another device or precision
@@ -197,7 +192,7 @@ def _copied(model: Any, why: str) -> nn.Module:
             f"{model_type(model)}: not admitted: no tiny instance can be built ({why}), and the model cannot be copied "
             f"({_in_words(error)})"
         ) from error
-    return copied
+    return copied, "a copy of it"
 
 
 def _prompts(vocabulary: int) -> TokenPrompts:
@@ -212,14 +207,13 @@ def _prompts(vocabulary: int) -> TokenPrompts:
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
-    return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
+    """Whether two ways to compute the same state agree, in float32."""
+    return bool((found - wanted).abs().max() <= 1e-4 * wanted.abs().max())
 
 
 VOCABULARY = 61
 
-WINDOW = 4
-
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -228,7 +222,12 @@ TINY = {
     "max_position_embeddings": 64,
     "query_pre_attn_scalar": 8,
     "rotary_dim": 4,
+    "sliding_window": 4,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
 }
+"""Settings to change, of those that a config has."""
 
 
 def tiny_instance(model: Any) -> nn.Module:
@@ -247,33 +246,23 @@ def tiny_instance(model: Any) -> nn.Module:
 
 def tiny_config(config: Any) -> Any:
     """A copy of the config with small sizes; every type of layer, sliding window and grouped heads stay in it."""
+    small = {name: value for name, value in TINY.items() if getattr(config, name, None) is not None}
+    grouped = getattr(config, "num_key_value_heads", None)
+    if grouped is not None:
+        small["num_key_value_heads"] = 4 if grouped == config.num_attention_heads else min(grouped, 2)
+    kinds = list(dict.fromkeys(getattr(config, "layer_types", None) or ()))
+    small["num_hidden_layers"] = max(2, len(kinds))
+    if kinds:
+        small["layer_types"] = (kinds * 2)[: small["num_hidden_layers"]]
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, Mapping):
+        small["rope_parameters"] = _plain_rope(rope)
     tiny = copy.deepcopy(config)
-    for name, value in _small(config).items():
+    for name, value in small.items():
         setattr(tiny, name, value)
     if tiny._attn_implementation not in MASKED_KERNELS:
         tiny._attn_implementation = None  # the model's own choice on this machine
     return tiny
-
-
-def _small(config: Any) -> dict[str, Any]:
-    """The sizes to change, of those that this config has."""
-    small: dict[str, Any] = {name: value for name, value in TINY.items() if getattr(config, name, None) is not None}
-    grouped = getattr(config, "num_key_value_heads", None)
-    if grouped is not None:
-        small["num_key_value_heads"] = 4 if grouped == config.num_attention_heads else min(grouped, 2)
-    if getattr(config, "sliding_window", None) is not None:
-        small["sliding_window"] = WINDOW
-    types = getattr(config, "layer_types", None)
-    kinds = list(dict.fromkeys(types)) if types else []
-    small["num_hidden_layers"] = max(2, len(kinds))
-    if kinds:
-        small["layer_types"] = (kinds * 2)[: small["num_hidden_layers"]]
-    special = ("pad_token_id", "bos_token_id", "eos_token_id")
-    small |= {name: None for name in special if getattr(config, name, None) is not None}
-    rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, Mapping):
-        small["rope_parameters"] = _plain_rope(rope)
-    return small
 
 
 def _plain_rope(rope: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,14 @@ gone when the call returns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from unplateau.errors import SpecError, suggest
+from unplateau.integrations.huggingface.checks import refused_attentions
 from unplateau.integrations.huggingface.parts import find_parts, model_type
 from unplateau.integrations.huggingface.passes import (
     LabelHead,
@@ -45,7 +47,7 @@ class Decoder(nn.Module):
 
     def __init__(self, model: nn.Module, *, label_tokens: Sequence[int] | None = None, check: bool = True) -> None:
         super().__init__()
-        self.refused = _checked(model) if check else {}
+        self.refused = check_architecture(model) if check else {}
         self.model = model
         self.parts = find_parts(model)
         self.n_layers = len(self.parts.block_list)
@@ -137,7 +139,12 @@ def _in_tokens(inputs: Inputs) -> TokenPrompts:
     return inputs
 
 
-def _checked(model: nn.Module) -> Mapping[str, str]:
-    from unplateau.integrations.huggingface.checks import check_architecture  # noqa: PLC0415 (it makes decoders itself)
+def check_architecture(model: nn.Module) -> Mapping[str, str]:
+    """Attentions that mean nothing in this architecture, each with the reason.
 
-    return check_architecture(model)
+    The laws are checked once per process for each architecture (a model type and all of its settings but sizes), on a
+    tiny random instance of the model's own class and config. Where none can be built, such as for a class whose
+    constructor takes more than a config, they are checked on a copy of the model, in float32 on the CPU. Raises
+    SpecError, one line, where a law is broken or neither can be had.
+    """
+    return refused_attentions(model, partial(Decoder, label_tokens=range(1, 5), check=False))

@@ -5,13 +5,12 @@ The rows are a pure function of (strategy, seed, step), and the curricula are th
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -24,7 +23,6 @@ from unplateau.strategies.base import Mix, Strategy
 from unplateau.tasks.mixture import rows_of
 
 Source = Literal["target", "fixed"]
-SOURCES: tuple[Source, ...] = ("target", "fixed")
 
 
 class Rows(Protocol):
@@ -54,10 +52,7 @@ class Draw:
 
     @classmethod
     def of(cls, mix: Mix[Draw]) -> Draw:
-        """The mixture with these shares. Raises SpecError for shares that are none."""
-        shares = tuple(share for share, _ in mix)
-        if min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-9):
-            raise SpecError(f"shares must be at least 0 and sum to 1, got {shares}")
+        """The mixture with these shares."""
         return cls(mixture=tuple(mix))
 
     def fixed(self, variant: int = 0) -> Draw:
@@ -111,7 +106,8 @@ class CurriculumDataset(IterableDataset[Any]):
         self.rows_at_once = rows_at_once or batch_size
         self.history = history
         self.datasets: dict[Source, Rows] = {"target": target} if fixed is None else {"target": target, "fixed": fixed}
-        self._drawn = {source: array("q", [0]) for source in SOURCES}  # rows of each before step 0, 1, 2 ...
+        self._drawn: dict[Source, array[int]]  # rows of each before step 0, 1, 2 ...
+        self._drawn = {source: array("q", [0]) for source in get_args(Source)}
         self._orders: dict[Source, tuple[int, Tensor]] = {}
         self._check()
 
@@ -164,23 +160,18 @@ class CurriculumDataset(IterableDataset[Any]):
     def _drawn_until(self, step: int) -> dict[Source, array[int]]:
         """Rows of each dataset before the steps 0 .. ``step``."""
         for at in range(len(self._drawn["target"]) - 1, step):
-            draw = self.strategy.choose(at, Draw(), self._history_at(at), Draw.of)
-            counts = draw.rows(at, self.batch_size)
+            known = History() if self.history is None else self.history()
+            known = known[: bisect_right([row["step"] for row in known], at)]  # what had been logged when it began
+            counts = self.strategy.choose(at, Draw(), known, Draw.of).rows(at, self.batch_size)
             for source, drawn in self._drawn.items():
                 drawn.append(drawn[-1] + counts[source])
         return self._drawn
 
-    def _history_at(self, step: int) -> History:
-        """What had been logged when this step began."""
-        known = History() if self.history is None else self.history()
-        return known[: bisect_right([row["step"] for row in known], step)] if known else known
-
     def _row(self, source: Source, number: int) -> int:
         """The row that is drawn as the ``number``-th from this dataset."""
-        epoch, place = divmod(number, len(self.datasets[source]))
-        known = self._orders.get(source)
-        if known is None or known[0] != epoch:
+        n_rows = len(self.datasets[source])
+        epoch, place = divmod(number, n_rows)
+        if source not in self._orders or self._orders[source][0] != epoch:
             generator = fold(self.seed, f"rows/{source}", epoch)
-            known = epoch, torch.randperm(len(self.datasets[source]), generator=generator)
-            self._orders[source] = known
-        return int(known[1][place])
+            self._orders[source] = epoch, torch.randperm(n_rows, generator=generator)
+        return int(self._orders[source][1][place])

@@ -28,16 +28,12 @@ from unplateau.layout import Cut
 from unplateau.models.initialise import initialise_linear
 from unplateau.rng import fold
 from unplateau.strategies.base import Ask, LossTerm, Seen, Strategy
-from unplateau.train.host import build_head
+from unplateau.train.host import build_head, head_key
 
 OF_TOKENS: tuple[Ask, ...] = ("hidden", "all", "identity")
 """What is asked of items: here each of these asks for the annotations."""
 OF_PROMPTS = "has no meaning on tokens (it reads what a whole prompt hides); use ComponentLoss or WeightsLoss"
 LABELS = "TokenStrategy does not show the states of labels: which tokens are labels is not known"
-OWN_LOSS = (
-    "tokens read out of the final state by the output embedding are the language model's own loss; use ComponentLoss, "
-    "or an annotation of classes"
-)
 
 
 class TokenReadOut(nn.Module):
@@ -47,25 +43,26 @@ class TokenReadOut(nn.Module):
         super().__init__()
         self.parts = decoder.parts  # no module: parameters of the model are not the head's
         self.targets = tuple(targets)
-        self.linear = nn.ModuleDict()
-        for target in targets:
-            if target.read_out == "linear":
-                self.linear[_linear(target)] = nn.Linear(self.parts.embedding.embedding_dim, target.n_classes)
+        width = self.parts.embedding.embedding_dim
+        self.linear = nn.ModuleDict(
+            {_key(one): nn.Linear(width, one.n_classes) for one in targets if one.read_out == "linear"}
+        )
 
     def initialise(self, seed: int, stream: str) -> None:
         """Fills each linear head from a stream of its own."""
         for target in self.targets:
             if target.read_out == "linear":
-                layer = self.linear[_linear(target)]
+                layer = self.linear[_key(target)]
                 assert isinstance(layer, nn.Linear)
                 initialise_linear(layer, "scaled", fold(seed, f"{stream}/{target.name}"))
 
     def loss(self, states: Tensor, classes: Tensor) -> Tensor:
         """Mean over annotations of the mean cross-entropy over tokens; ``states`` (N, D), ``classes`` (N, A)."""
-        losses = [
-            _cross_entropy(self._logits(target, states), wanted)
-            for target, wanted in zip(self.targets, classes.unbind(-1), strict=True)
-        ]
+        losses = []
+        for target, wanted in zip(self.targets, classes.unbind(-1), strict=True):
+            logits = self._logits(target, states).float()
+            total = functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
+            losses.append(total / (wanted != IGNORED).sum().clamp(min=1))  # 0 where no position has a class
         return torch.stack(losses).mean()
 
     def _logits(self, target: Target, states: Tensor) -> Tensor:
@@ -73,7 +70,7 @@ class TokenReadOut(nn.Module):
         if target.read_out == "input embedding":
             weight = self.parts.embedding.weight
             return functional.linear(states.to(weight.dtype), weight)
-        read = self.linear[_linear(target)] if target.read_out == "linear" else self.parts.head.module
+        read = self.linear[_key(target)] if target.read_out == "linear" else self.parts.head.module
         return read(states.to(next(read.parameters()).dtype))
 
 
@@ -103,8 +100,7 @@ class TokenStrategy(nn.Module):
         self, model: nn.Module, strategy: Strategy, annotation: Annotations | None = None, *, seed: int = 0
     ) -> None:
         super().__init__()
-        self.terms = strategy.loss_terms
-        self.seed = seed
+        self.terms, self.seed = strategy.loss_terms, seed
         self.heads = nn.ModuleDict()
         self.last: dict[str, Tensor] = {}
         self.targets: list[Target] = []
@@ -135,7 +131,11 @@ class TokenStrategy(nn.Module):
         }
         refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS, "labels": LABELS}
         if any(target.read_out == "output embedding" for target in self.targets):
-            refused |= {f"{ask} from final": OWN_LOSS for ask in OF_TOKENS}
+            why = (
+                "tokens read out of the final state by the output embedding are the language model's own loss; use "
+                "ComponentLoss, or an annotation of classes"
+            )
+            refused |= {f"{ask} from final": why for ask in OF_TOKENS}
         return refused
 
     def read_out(self, ask: Ask) -> nn.Module:
@@ -200,12 +200,11 @@ class TokenStrategy(nn.Module):
     def _add_head(self, term: LossTerm) -> None:
         """``heads`` has the layers of a read-out by term and annotation, any other head by its term."""
         head = self._head_of[term.name] = build_head(term, self, init="scaled", seed=self.seed)
-        key = _key(term.name)
         if isinstance(head, TokenReadOut):
             head.initialise(self.seed, f"head/{term.name}")
-            self.heads.update({f"{key}{name}": layer for name, layer in head.linear.items()})
+            self.heads.update({head_key(f"{term.name}{name}"): layer for name, layer in head.linear.items()})
         else:
-            self.heads[key] = head
+            self.heads[head_key(term.name)] = head
 
     def _follow_model(self) -> None:
         """Heads are where the model is, also if it was moved after the helper was made."""
@@ -294,12 +293,6 @@ def _draw_distinct(tokens: Tensor, n_tokens: int, generator: torch.Generator) ->
     return order[first[torch.randperm(len(types), generator=generator)[:n_tokens]]]
 
 
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean over the positions that have a class; 0 where none has."""
-    total = functional.cross_entropy(logits.float(), classes, ignore_index=IGNORED, reduction="sum")
-    return total / (classes != IGNORED).sum().clamp(min=1)
-
-
 def _average_over_processes(parameter: Tensor) -> None:
     """Heads live outside the wrappers of distributed training; what was averaged before stays as it is."""
     distributed = torch.distributed
@@ -308,10 +301,6 @@ def _average_over_processes(parameter: Tensor) -> None:
         parameter.grad /= distributed.get_world_size()
 
 
-def _linear(target: Target) -> str:
-    """The name of an annotation's head; the slash keeps it apart from attributes of modules, such as ``type``."""
-    return f"/{_key(target.name)}"
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_")  # module names cannot contain dots
+def _key(target: Target) -> str:
+    """The name of an annotation's head; the slash joins it to the name of the term."""
+    return head_key(f"/{target.name}")

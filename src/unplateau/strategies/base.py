@@ -6,6 +6,7 @@ It holds no trainer and no state; it is a value that can be written down. The sa
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.config import Config, Kind
+from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.layout import Cut
 
@@ -197,8 +199,12 @@ class Strategy(Config):
         return tuple(part for part in self.parts if isinstance(part, Curriculum))
 
     def choose(self, step: int, target: V, history: History, blend: Callable[[Mix[V]], V]) -> V:
-        """What to sample at this step; ``blend`` makes one of a mixture."""
+        """What to sample at this step; ``blend`` makes one of a mixture. Raises SpecError for shares that are none."""
         for curriculum in self.curricula:
             mix = curriculum.mix(step, target, history)
+            shares = tuple(share for share, _ in mix)
+            if min(shares, default=-1) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-9):
+                name = type(curriculum).__name__
+                raise SpecError(f"{name}: shares must be at least 0 and sum to 1, got {shares} at step {step}")
             target = mix[0][1] if len(mix) == 1 else blend(mix)
         return target

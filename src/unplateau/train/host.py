@@ -136,6 +136,12 @@ def _factors(shape: TaskShape, ask: Ask) -> list[int]:
     return list(shape.asked if ask == "hidden" else range(len(shape.factors)))
 
 
+def head_key(name: str) -> str:
+    """A key that a ``ModuleDict`` takes: without dots, and no name of an attribute of its own, such as ``values``."""
+    key = name.replace(".", "_")
+    return f"{key}[]" if hasattr(nn.ModuleDict(), key) else key
+
+
 def build_head(term: LossTerm, host: Host, *, init: Init, seed: int) -> nn.Module:
     """The head of a term. Its weights are a function of term and seed, and touch nobody else's random numbers."""
     with apart(seed, f"head/{term.name}"):

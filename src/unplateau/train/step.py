@@ -17,7 +17,7 @@ from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm, Strategy
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
-from unplateau.train.host import BatchView, build_head
+from unplateau.train.host import BatchView, build_head, head_key
 from unplateau.train.spec import RunSpec
 
 
@@ -38,7 +38,9 @@ def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = N
 def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
     """The heads of the strategy's loss terms."""
     init, seed = spec.model.head_init, spec.seed
-    heads = {_key(term): build_head(term, spec.host, init=init, seed=seed) for term in spec.strategy.loss_terms}
+    heads = {
+        head_key(term.name): build_head(term, spec.host, init=init, seed=seed) for term in spec.strategy.loss_terms
+    }
     return nn.ModuleDict(heads).to(device)
 
 
@@ -50,7 +52,7 @@ def compute_losses(
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        view = BatchView(model, task, batch, output, step, spec.seed, heads[_key(term)])
+        view = BatchView(model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
         terms[term.name] = term.value(view)
         total = total + term.weight * terms[term.name]
     return Losses(total, prediction, terms)
@@ -74,10 +76,6 @@ def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: to
 
     alone = flops()
     return {"prediction": alone} | {term.name: flops(term) - alone for term in spec.strategy.loss_terms}
-
-
-def _key(term: LossTerm) -> str:
-    return term.name.replace(".", "_")  # module names cannot contain dots
 
 
 def count_flops(run: Callable[[], object]) -> int:

@@ -1,6 +1,7 @@
 """Loss terms and curricula of one's own, unchanged in our loop, a plain loop, the Trainer and Lightning."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -381,10 +382,32 @@ def test_a_curriculum_of_ones_own_in_every_loop(new_model: NewModel, tmp_path: P
     assert seen == shares
 
 
-def test_shares_that_are_none_are_refused() -> None:
-    class Half(Curriculum):
-        def mix(self, step: int, target: V, history: History) -> Mix[V]:
-            return [(0.5, target.fixed()), (0.25, target)]
+class Half(Curriculum):
+    """Shares that are none: three quarters of the rows, or no rows at all."""
 
-    with pytest.raises(SpecError, match=r"shares must be at least 0 and sum to 1, got \(0.5, 0.25\)"):
-        CurriculumDataset(up.Strategy(Half()), rows(), rows(), batch_size=4)
+    shares: tuple[float, ...] = (0.5, 0.25)
+
+    def mix(self, step: int, target: V, history: History) -> Mix[V]:
+        return [(share, target.fixed()) for share in self.shares]
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.25), (1.5, -0.5), (0.5,), ()])
+def test_shares_that_are_none_are_refused_in_every_loop(shares: tuple[float, ...], tmp_path: Path) -> None:
+    refused = re.escape(f"Half: shares must be at least 0 and sum to 1, got {shares} at step 0")
+    with pytest.raises(SpecError, match=refused):
+        CurriculumDataset(up.Strategy(Half(shares=shares)), rows(), rows(), batch_size=4)
+    with pytest.raises(SpecError, match=refused):
+        up.train(our_spec(up.Strategy(Half(shares=shares))), out=tmp_path, device="cpu", observers=())
+
+
+class Values(AnyHead):
+    """Named as a method that every mapping of modules has."""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_term_may_be_named_as_a_method_of_modules(
+    loop: Callable[[up.Strategy, NewModel, Path], Trained], new_model: NewModel, tmp_path: Path
+) -> None:
+    found = loop(up.Strategy(Values()), new_model, tmp_path)
+    assert len(found.values["values"]) == STEPS
+    assert [name.removeprefix("heads.") for name in found.heads] == ["values[].weight"]

@@ -128,15 +128,16 @@ def targets_of(annotations: Annotations | None, n_tokens: int) -> list[Target]:
 
 def _target(name: str, annotation: Annotation, n_tokens: int) -> Target:
     if isinstance(annotation, Tensor):
-        table = _checked_table(name, annotation, n_tokens)
-        return Target(name, "linear", int(table.max()) + 1, _Lookup(table), of_type=True)
+        return _of_table(name, annotation, n_tokens)
     if isinstance(annotation, TokenClasses):
         return _of_batch(name, annotation, n_tokens)
-    if annotation not in get_args(LabelFree):
-        kinds = f"a table (V,), TokenClasses(source, n_classes), or one of {', '.join(get_args(LabelFree))}"
-        hint = suggest(annotation, get_args(LabelFree)) if isinstance(annotation, str) else ""
-        raise SpecError(f"annotation '{name}': {annotation!r} is none: {kinds}{hint}")
-    return _LABEL_FREE[annotation](name)
+    if annotation == "identity":
+        return Target(name, "input embedding", 0, lambda batch: batch.prompts.tokens)
+    if annotation == "next":
+        return Target(name, "output embedding", 0, _next)
+    kinds = f"a table (V,), TokenClasses(source, n_classes), or one of {', '.join(get_args(LabelFree))}"
+    hint = suggest(annotation, get_args(LabelFree)) if isinstance(annotation, str) else ""
+    raise SpecError(f"annotation '{name}': {annotation!r} is none: {kinds}{hint}")
 
 
 def _of_batch(name: str, classes: TokenClasses, n_tokens: int) -> Target:
@@ -156,23 +157,12 @@ def _of_batch(name: str, classes: TokenClasses, n_tokens: int) -> Target:
     return Target(name, read_out, classes.n_classes or 0, find, key=source, limit=limit)
 
 
-class _Lookup:
-    """A table (V,) from token to class, kept on the device that last asked."""
-
-    def __init__(self, table: Tensor) -> None:
-        self.table = table
-
-    def __call__(self, batch: TokenBatch) -> Tensor:
-        self.table = self.table.to(batch.prompts.tokens.device)
-        return self.table[batch.prompts.tokens]
-
-
-def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
-    """The table, long enough for every token: embeddings may be larger than the vocabulary of the tokenizer."""
+def _of_table(name: str, table: Tensor, n_tokens: int) -> Target:
     if table.ndim != 1 or table.is_floating_point():
         raise SpecError(
             f"annotation '{name}': a table must be (V,) of integers, got {tuple(table.shape)} of {table.dtype}"
         )
+    # long enough for every token: embeddings may be larger than the vocabulary of the tokenizer
     table = functional.pad(table.long(), (0, max(0, n_tokens - len(table))), value=IGNORED)
     if bool(((table < 0) & (table != IGNORED)).any()) or bool((table < 0).all()):
         raise SpecError(
@@ -180,18 +170,23 @@ def _checked_table(name: str, table: Tensor, n_tokens: int) -> Tensor:
         )
     if len(table[table >= 0].unique()) < 2:
         raise SpecError(f"annotation '{name}': all classes of the table are {int(table.max())}; at least 2 are needed")
-    return table
+    return Target(name, "linear", int(table.max()) + 1, _Lookup(table), of_type=True)
+
+
+@dataclass
+class _Lookup:
+    """A table (V,) from token to class, kept on the device that last asked."""
+
+    table: Tensor
+
+    def __call__(self, batch: TokenBatch) -> Tensor:
+        self.table = self.table.to(batch.prompts.tokens.device)
+        return self.table[batch.prompts.tokens]
 
 
 def _next(batch: TokenBatch) -> Tensor:
     following = torch.where(batch.counted, batch.prompts.tokens, IGNORED)[:, 1:]
     return functional.pad(following, (0, 1), value=IGNORED)
-
-
-_LABEL_FREE: dict[LabelFree, Callable[[str], Target]] = {
-    "identity": lambda name: Target(name, "input embedding", 0, lambda batch: batch.prompts.tokens),
-    "next": lambda name: Target(name, "output embedding", 0, _next),
-}
 
 
 def _like(tokens: Tensor, other: Tensor | None) -> Tensor | None:

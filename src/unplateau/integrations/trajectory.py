@@ -24,11 +24,8 @@ from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.probe import probe_components
-from unplateau.scores import Component, Scores
+from unplateau.scores import Scores
 from unplateau.tasks.base import Task
-
-WEIGHT_FILES = ("*.safetensors", "*.bin")
-COMPONENTS: tuple[Component, ...] = ("weights", "context")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Revision:
 
     def fingerprint(self) -> str:
         """What tells apart two models that were saved under the same name."""
-        kinds = WEIGHT_FILES if self.hub_revision is None else ()
+        kinds = ("*.safetensors", "*.bin") if self.hub_revision is None else ()
         files = [path for kind in kinds for path in Path(self.where).glob(kind)]
         return json.dumps(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
@@ -118,22 +115,18 @@ def measure_revisions(
     A revision that is in the file under the same settings is not measured again.
     """
     rows = {str(row.get("digest")): row for row in read_rows(out)}
+    own = model if Path(model).is_dir() else None
     for revision in revisions:
         digest = measurement.digest(model, revision.name, revision.fingerprint())
         if digest not in rows:
-            row = {"step": revision.step, "revision": revision.name, "digest": digest}
-            rows[digest] = row | _measured(model, revision, measurement, device)
+            at = revision.hub_revision
+            loaded = load_language_model(revision.where, revision=at, device=device, tokenizer_in=own)
+            row = measure(loaded, measurement)
+            del loaded
+            gc.collect()  # the next model may need the memory
+            rows[digest] = {"step": revision.step, "revision": revision.name, "digest": digest, **row}
             RowFile(out).append(rows[digest])  # a row cut off by a crash goes
         yield rows[digest]
-
-
-def _measured(model: str, revision: Revision, measurement: Measurement, device: str) -> dict[str, Any]:
-    own = model if Path(model).is_dir() else None
-    loaded = load_language_model(revision.where, revision=revision.hub_revision, device=device, tokenizer_in=own)
-    row = measure(loaded, measurement)
-    del loaded
-    gc.collect()  # the next model may need the memory
-    return row
 
 
 def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
@@ -144,9 +137,8 @@ def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
     layers = None if asked.layer is None else [asked.layer]
     how: dict[str, Any] = {"n_train": asked.n_train, "n_test": asked.n_test, "seed": asked.seed}
     cells = [
-        score
-        for component in COMPONENTS
-        for score in probe_components(decoder, tokens, component=component, layers=layers, cut=asked.cut, **how)
+        *probe_components(decoder, tokens, component="weights", layers=layers, cut=asked.cut, **how),
+        *probe_components(decoder, tokens, component="context", layers=layers, cut=asked.cut, **how),
     ]
     scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
     context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}

@@ -31,8 +31,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 PATIENCE = 10.0
 """Seconds to wait for the hub's first answer."""
 
-HUB_NAME = r"[\w.-]+(/[\w.-]+)?"
-
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -88,7 +86,10 @@ def load_language_model(
     ``tokenizer_in``: a folder whose tokenizer is taken where ``where`` has none. Raises SpecError for what is missing
     or no causal language model, DataError for files that are damaged or lack weights.
     """
-    transformers = _transformers()
+    try:
+        transformers: Any = import_module("transformers")
+    except ImportError as error:
+        raise missing_extra("language models need transformers", "hf") from error
     with _quiet(transformers):
         if str(where) in PACKAGED and not Path(where).exists():
             where = packaged_folder(package_named(str(where)), transformers)
@@ -110,13 +111,6 @@ def load_language_model(
     return LanguageModel(model.to(device).eval(), tokenizer)
 
 
-def _transformers() -> Any:
-    try:
-        return import_module("transformers")
-    except ImportError as error:
-        raise missing_extra("language models need transformers", "hf") from error
-
-
 def _check_place(where: str | Path) -> None:
     path = Path(where)
     if path.is_dir():
@@ -124,7 +118,7 @@ def _check_place(where: str | Path) -> None:
             raise SpecError(f"{where}: no model of transformers in this folder (it has no config.json)")
     elif path.exists():
         raise SpecError(f"{where}: a file; a folder of save_pretrained or a name on the hub is needed")
-    elif isinstance(where, Path) or not re.fullmatch(HUB_NAME, where) or where.startswith("."):
+    elif isinstance(where, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", where) or where.startswith("."):
         raise SpecError(f"{where}: no such folder")
 
 
@@ -147,7 +141,8 @@ def _fetched(kind: Any, where: str | Path, revision: str | None, **how: Any) -> 
         except OSError:
             if Path(where).is_dir():
                 raise
-            _ask_hub(str(where), revision)
+            # raises whatever stands in the way at once, where the libraries would try for half a minute
+            import_module("huggingface_hub").HfApi().model_info(str(where), revision=revision, timeout=PATIENCE)
             return kind.from_pretrained(str(where), **how)
     except MemoryError:
         raise
@@ -155,11 +150,6 @@ def _fetched(kind: Any, where: str | Path, revision: str | None, **how: Any) -> 
         if "can't allocate memory" in str(error):  # PyTorch's own words, in a RuntimeError
             raise MemoryError from error
         raise _told(error, kind.__name__, where, revision) from error
-
-
-def _ask_hub(name: str, revision: str | None) -> None:
-    """Raises whatever stands in the way at once, where the libraries would try for half a minute."""
-    import_module("huggingface_hub").HfApi().model_info(name, revision=revision, timeout=PATIENCE)
 
 
 def _told(error: Exception, kind: str, where: str | Path, revision: str | None) -> SpecError | DataError:
@@ -220,10 +210,9 @@ def _convert(package: Package, member: str, folder: Path, transformers: Any) -> 
     with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
         read = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=stored.name)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=stored.name)
-    config = read.config
-    if hasattr(config, "quantization_config"):  # newer releases; the weights are plain numbers now
-        del config.quantization_config  # transformers would refuse to save them
-    plain = transformers.AutoModelForCausalLM.from_config(config)
+    if hasattr(read.config, "quantization_config"):  # newer releases; the weights are plain numbers now
+        del read.config.quantization_config  # transformers would refuse to save them
+    plain = transformers.AutoModelForCausalLM.from_config(read.config)
     plain.load_state_dict(read.state_dict())
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

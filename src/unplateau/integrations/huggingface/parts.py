@@ -103,10 +103,11 @@ def refuse_by_name(model: nn.Module) -> None:
         raise SpecError(f"{name}: {type(model).__name__} has no language-model head; load it with AutoModelForCausalLM")
 
 
-def find_parts(model: nn.Module) -> Parts:
+def find_parts(model: Any) -> Parts:
     """The parts of this model. Raises SpecError, naming the model type, where one cannot be found."""
     refuse_by_name(model)
-    backbone = _backbone(model)
+    # the model without its head; some releases of transformers lead there by another name
+    backbone = model.base_model if model.base_model is not model else model.get_decoder()
     names = PART_NAMES.get(model_type(model))
     blocks = Slot(backbone, names.blocks) if names else _find_blocks(model, backbone)
     listed = [*blocks.module.children()]
@@ -120,14 +121,11 @@ def find_parts(model: nn.Module) -> Parts:
         raise SpecError(
             f"{model_type(model)}: takes no position_ids, so that a token shown alone would lose its position"
         )
-    head = _head(model)
+    embedding, head = model.get_input_embeddings(), _head(model)
+    if not isinstance(embedding, nn.Embedding):
+        raise SpecError(f"{model_type(model)}: its tokens do not enter through one embedding")
     assert head is not None
-    return Parts(backbone, blocks, attentions, final_norm, _embedding(model), head)
-
-
-def _backbone(model: Any) -> Any:
-    """The model without its head; some releases of transformers lead there by another name."""
-    return model.base_model if model.base_model is not model else model.get_decoder()
+    return Parts(backbone, blocks, attentions, final_norm, embedding, head)
 
 
 def _head(model: Any) -> Slot | None:
@@ -137,13 +135,6 @@ def _head(model: Any) -> Slot | None:
             if child is head:
                 return Slot(parent, name)
     return None
-
-
-def _embedding(model: Any) -> nn.Embedding:
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding):
-        raise SpecError(f"{model_type(model)}: its tokens do not enter through one embedding")
-    return embedding
 
 
 def _find_blocks(model: Any, backbone: nn.Module) -> Slot:

@@ -6,13 +6,14 @@ checked to be the one token that it should be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from unplateau.errors import SpecError
 from unplateau.layout import Split, TaskShape
@@ -22,8 +23,6 @@ from unplateau.tensors import Batch, TokenPrompts
 TEMPLATE = "{item} {label}\n"
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 SURVEYED = 64
 """Prompts of each split that are looked at before the first batch."""
@@ -58,7 +57,7 @@ class TokenTask:
         _refuse_cue(task)
         self.labels = _label_words(task, labels)
         self.label_tokens = self._find_label_tokens()
-        self._demand_fit([prompt for split in SPLITS for _, prompt in self._survey(split)])
+        self._demand_fit([prompt for _, prompt in self._survey()])
 
     @property
     def shape(self) -> TaskShape:
@@ -96,16 +95,16 @@ class TokenTask:
     def _lengths(self) -> dict[str, int]:
         """Number of tokens of each word of an item in the first prompts: the most that it takes anywhere."""
         found: dict[str, int] = {}
-        for split in SPLITS:
-            for written, prompt in self._survey(split):
-                for (start, end), (first, last) in zip(written.parts, prompt.parts, strict=True):
-                    word = written.text[start:end]
-                    found[word] = max(found.get(word, 0), last - first)
+        for written, prompt in self._survey():
+            for (start, end), (first, last) in zip(written.parts, prompt.parts, strict=True):
+                word = written.text[start:end]
+                found[word] = max(found.get(word, 0), last - first)
         return found
 
-    def _survey(self, split: Split) -> list[tuple[Written, Tokenised]]:
-        written = self._written(self.task.sample(0, batch_size=SURVEYED, split=split))
-        return [(one, self._tokenise(one)) for one in written]
+    def _survey(self) -> Iterator[tuple[Written, Tokenised]]:
+        for split in get_args(Split):
+            for written in self._written(self.task.sample(0, batch_size=SURVEYED, split=split)):
+                yield written, self._tokenise(written)
 
     def _written(self, batch: Batch) -> list[Written]:
         return [self._write(*one) for one in zip(self._texts(batch), batch.targets.tolist(), strict=True)]
@@ -144,12 +143,9 @@ class TokenTask:
         starts = [start + sum(len(word) + 2 for word in words[:number]) for number in range(len(words))]
         return [(at, at + len(word)) for at, word in zip(starts, words, strict=True)]
 
-    def _encode(self, text: str) -> tuple[list[int], list[Span]]:
-        found = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return list(found["input_ids"]), [tuple(span) for span in found["offset_mapping"]]
-
     def _tokenise(self, written: Written) -> Tokenised:
-        tokens, offsets = self._encode(written.text)
+        found = self.tokenizer(written.text, return_offsets_mapping=True, verbose=False)
+        tokens, offsets = list(found["input_ids"]), [tuple(span) for span in found["offset_mapping"]]
         parts = tokens_of(written.text, offsets, written.parts, "item")
         labels = tokens_of(written.text, offsets, written.labels, "label")
         for (start, end), (first, last) in zip(written.parts, parts, strict=True):
@@ -201,25 +197,18 @@ class TokenTask:
 
     def _padded(self, prompts: list[Tokenised]) -> TokenPrompts:
         """Up to the last label: what comes after it is read by nothing."""
-        lengths = torch.tensor([prompt.labels[-1] + 1 for prompt in prompts])
-        shape = (len(prompts), int(lengths.max()))
-        tokens = torch.full(shape, self._padding)
-        units = torch.arange(shape[1]).repeat(shape[0], 1)
+        rows = [torch.tensor(prompt.tokens[: prompt.labels[-1] + 1]) for prompt in prompts]
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        padding = next((token for token in known if token is not None), 0)  # never read: any token will do
+        tokens = pad_sequence(rows, batch_first=True, padding_value=padding)
+        mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)
+        units = torch.arange(tokens.shape[1]).repeat(len(rows), 1)
         for row, prompt in enumerate(prompts):
-            n_kept = int(lengths[row])
-            tokens[row, :n_kept] = torch.tensor(prompt.tokens[:n_kept])
             for first, last in prompt.parts:
                 units[row, first:last] = first
-        mask = torch.arange(shape[1]) < lengths[:, None]
         queries = torch.tensor([prompt.labels for prompt in prompts]) - 1
         ends = torch.tensor([[last - 1 for _, last in prompt.parts] for prompt in prompts])
         return TokenPrompts(tokens, mask, units, ends, queries)
-
-    @property
-    def _padding(self) -> int:
-        """What stands at padding is never read: any token will do."""
-        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-        return next((token for token in known if token is not None), 0)
 
 
 def _label_words(task: Task, labels: Sequence[str] | None) -> tuple[str, ...]:

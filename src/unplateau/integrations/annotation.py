@@ -20,7 +20,6 @@ IGNORED = -100
 """The class of a position that has none, as in PyTorch's cross-entropy."""
 LabelFree = Literal["identity", "next"]
 ReadOut = Literal["linear", "output embedding", "input embedding"]
-OfBatch = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class TokenClasses:
     of an n-gram model), which are read out by the model's own output embedding.
     """
 
-    source: str | OfBatch
+    source: str | Callable[[Mapping[str, Tensor]], Tensor]
     n_classes: int | None
 
 
@@ -145,16 +144,17 @@ def _of_batch(name: str, classes: TokenClasses, n_tokens: int) -> Target:
         raise SpecError(f"annotation '{name}': n_classes must be at least 2 (got {classes.n_classes})")
     read_out: ReadOut = "output embedding" if classes.n_classes is None else "linear"
     source, limit = classes.source, classes.n_classes or n_tokens
-    if not isinstance(source, str):
-        return Target(name, read_out, classes.n_classes or 0, lambda batch: source(batch.given), limit=limit)
 
     def find(batch: TokenBatch) -> Tensor:
+        if not isinstance(source, str):
+            return source(batch.given)
         if source not in batch.given:
             known = ", ".join(sorted(batch.given))
             raise SpecError(f"annotation '{name}': the batch has no '{source}' (B, T); it has {known}")
         return batch.given[source]
 
-    return Target(name, read_out, classes.n_classes or 0, find, key=source, limit=limit)
+    key = source if isinstance(source, str) else None
+    return Target(name, read_out, classes.n_classes or 0, find, key=key, limit=limit)
 
 
 def _of_table(name: str, table: Tensor, n_tokens: int) -> Target:

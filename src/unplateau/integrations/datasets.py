@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -134,14 +135,10 @@ class CurriculumDataset(IterableDataset[Any]):
         n_workers, own = (1, 0) if worker is None else (worker.num_workers, worker.id)
         if worker is not None and self.history is not None:
             raise SpecError("history: workers of a data loader cannot see it grow; use num_workers=0")
-        number = 0
-        step = self.start
-        while True:
-            for row in self.rows_at(step):
-                if number // self.rows_at_once % n_workers == own:
-                    yield self.datasets[row.source][row.index]
-                number += 1
-            step += 1
+        rows = (row for step in count(self.start) for row in self.rows_at(step))
+        for number, row in enumerate(rows):
+            if number // self.rows_at_once % n_workers == own:
+                yield self.datasets[row.source][row.index]
 
     def _check(self) -> None:
         if self.batch_size < 1:

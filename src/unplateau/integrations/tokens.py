@@ -93,6 +93,9 @@ class TokenStrategy(nn.Module):
     Raises SpecError for a term that has no meaning on tokens, a layer that does not exist, or an unusable annotation.
     """
 
+    decoder: Decoder
+    """The model, as it can be taken apart."""
+
     calls: Tensor
     """How often the terms were computed: the step of the random streams, saved with the heads."""
 
@@ -109,13 +112,8 @@ class TokenStrategy(nn.Module):
         self._final: Tensor | None = None
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         if self.terms:
-            self._decoder = (Decoder(model),)  # in a tuple: its parameters are not the helper's
+            self.__dict__["decoder"] = Decoder(model)  # past nn.Module: its parameters are not the helper's
             self._prepare(annotation)
-
-    @property
-    def decoder(self) -> Decoder:
-        """The model, as it can be taken apart."""
-        return self._decoder[0]
 
     @property
     def batch_keys(self) -> frozenset[str]:

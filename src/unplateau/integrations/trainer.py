@@ -65,9 +65,7 @@ class UnplateauCallback(Recorder, TrainerCallback):
             elif "eval_loss" in logs:
                 self.watch.record(state.global_step, look=False, eval_loss=logs["eval_loss"])
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         """Logs the plateaus."""
         for plateau in self.plateaus():
             logger.info("loss: %s", plateau)
@@ -181,9 +179,7 @@ class _Heads(TrainerCallback):
     def __init__(self, trainer: StrategyMixin) -> None:
         self.trainer = trainer
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.trainer.helper.zero_grad(set_to_none=True)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -241,7 +241,6 @@ class _TokenView:
         return self._seen(self.kept.flatten(0, 1)[at], classes, at)
 
     def labels(self, block: int, *, rows: int | None = None) -> Seen:  # noqa: ARG002
-        """Refused."""
         raise self._error(LABELS)
 
     def weights(

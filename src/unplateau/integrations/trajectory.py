@@ -75,15 +75,14 @@ def find_revisions(model: str, names: Sequence[str]) -> list[Revision]:
     they are revisions on the hub. Raises SpecError for a folder that is missing, or a name without a step.
     """
     folder = Path(model)
-    if not folder.is_dir():
+    if folder.is_dir():
         if "all" in names:
-            raise SpecError(f"{model}: no such folder; --revisions all lists the sub-folders of a local one")
-        found = [Revision(name, step_of(name), model, name) for name in names]
-    elif "all" in names:
-        children = [child for child in folder.iterdir() if child.is_dir() and re.search(r"\d+$", child.name)]
-        found = [Revision(child.name, step_of(child.name), child) for child in children]
-    else:
+            names = [child.name for child in folder.iterdir() if child.is_dir() and re.search(r"\d+$", child.name)]
         found = [Revision(name, step_of(name), _sub_folder(folder, name)) for name in names]
+    elif "all" in names:
+        raise SpecError(f"{model}: no such folder; --revisions all lists the sub-folders of a local one")
+    else:
+        found = [Revision(name, step_of(name), model, name) for name in names]
     if not found:
         raise SpecError(f"{model}: no revisions given, and no sub-folders such as step1000 or checkpoint-1000")
     ordered = sorted(found, key=lambda one: (one.step, one.name))

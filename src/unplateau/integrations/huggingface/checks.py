@@ -142,7 +142,6 @@ def _meaningless(decoder: TokenModel, inputs: TokenPrompts) -> dict[str, str]:
 
 
 def _entering_is_normed(decoder: TokenModel, inputs: TokenPrompts) -> bool:
-    """Whether the attention modules read the output of a norm."""
     normed: list[Tensor] = []
     read: list[Tensor] = []
     norms = [

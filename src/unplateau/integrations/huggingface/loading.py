@@ -28,9 +28,6 @@ from unplateau.tasks.base import Task
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """One of these is in a folder with a tokenizer; without any, transformers would make an empty one."""
 
-PATIENCE = 10.0
-"""Seconds to wait for the hub's first answer."""
-
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -142,7 +139,7 @@ def _fetched(kind: Any, where: str | Path, revision: str | None, **how: Any) -> 
             if Path(where).is_dir():
                 raise
             # raises whatever stands in the way at once, where the libraries would try for half a minute
-            import_module("huggingface_hub").HfApi().model_info(str(where), revision=revision, timeout=PATIENCE)
+            import_module("huggingface_hub").HfApi().model_info(str(where), revision=revision, timeout=10)
             return kind.from_pretrained(str(where), **how)
     except MemoryError:
         raise

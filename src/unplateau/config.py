@@ -5,8 +5,6 @@ comes in several kinds is found by name where this package exports it, and by ad
 where it is somebody's own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

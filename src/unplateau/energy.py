@@ -4,8 +4,6 @@ Each reading names the method that produced it, because an estimate must never b
 counters measure the whole machine or GPU, not this process alone.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

@@ -3,8 +3,6 @@
 The command line prints the message as it is. Errors that are the user's doing exit with 2, all others with 1.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from typing import ClassVar

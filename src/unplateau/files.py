@@ -3,8 +3,6 @@
 A reader sees the old file or the new one, never a part; what is in the cache can be deleted at any time.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Who stands where in a prompt and who sees whom: all that tasks and models know of each other. No torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

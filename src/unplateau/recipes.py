@@ -3,8 +3,6 @@
 A run is a value: it is trained as it is, or varied with ``model_copy``, ``with_strategy`` and ``with_seed``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal

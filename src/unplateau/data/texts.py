@@ -3,8 +3,6 @@
 The readers of fetched corpora are in ``unplateau.data.corpora``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache

@@ -4,8 +4,6 @@ The tables are read out of the packages without importing them; that of frequenc
 we read the few types that occur in it.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from functools import lru_cache

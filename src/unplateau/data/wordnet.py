@@ -3,8 +3,6 @@
 Reading takes some seconds, so the table of candidates is kept in the cache under a hash of what it was made from.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

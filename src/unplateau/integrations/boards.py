@@ -1,7 +1,5 @@
 """Rows of a log as named numbers, for programs that draw one curve for each name: TensorBoard and W&B."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal

@@ -5,8 +5,6 @@ A module has ``self.helper = TokenStrategy(self.model, ...)`` and its ``training
 """
 
 # ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Looking changes nothing: neither random numbers, nor modes, nor gradients.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

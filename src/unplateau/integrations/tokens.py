@@ -7,8 +7,6 @@ Three lines are enough::
     loss = model(**batch).loss + helper(batch)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain

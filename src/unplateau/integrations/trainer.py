@@ -4,8 +4,6 @@ With no term and no curriculum it is the same training bit for bit.
 """
 
 # ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast

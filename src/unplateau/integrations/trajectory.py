@@ -3,8 +3,6 @@
 Figure 1B of Fu et al. 2024 for models that were trained elsewhere, in a file that is continued where it was left.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json

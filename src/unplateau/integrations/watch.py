@@ -1,7 +1,5 @@
 """The log of somebody else's training: losses, scores where they are due, and the plateaus so far."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 A source gives models something to read, tasks, floors and probes the factor values, and people pictures or texts.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ A linear read-out tells the factors badly and a small network tells them well, s
 The cheapest source that shows the plateau.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from string import ascii_lowercase

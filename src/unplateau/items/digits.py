@@ -1,7 +1,5 @@
 """Real images that need no download: scikit-learn's 1,797 scans of handwritten digits (Alpaydin and Kaynak 1998)."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import ClassVar
 

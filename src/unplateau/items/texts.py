@@ -3,8 +3,6 @@
 Plain prompts for a pretrained model are made from the same items by ``unplateau.integrations.huggingface``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real words as items: a word's topic, first letter, length ... are the factors, one of which decides the label."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path

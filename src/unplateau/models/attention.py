@@ -1,7 +1,5 @@
 """Self-attention whose access is a named value: an argument of the forward pass, not a hook."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import torch

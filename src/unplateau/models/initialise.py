@@ -1,7 +1,5 @@
 """Named initialisations. At small sizes they matter more for the plateau than any strategy, so runs record them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal

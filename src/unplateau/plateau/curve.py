@@ -3,8 +3,6 @@
 Time from 0 to 1, values oriented so that learning goes down, spikes taken out, a weight for each.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

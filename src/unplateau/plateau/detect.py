@@ -3,8 +3,6 @@
 It works on the steps and values of any training log, and answers in the log's own units.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any

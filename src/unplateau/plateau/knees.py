@@ -1,7 +1,5 @@
 """Which parts of a piecewise-linear fit, in which learning goes down, are flat, and which of them end in a drop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Smoothed logs have errors that hang together, so a thousand rows may be worth fi
 units of the long-run variance.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

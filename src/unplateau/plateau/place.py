@@ -4,8 +4,6 @@ A drop that bends pulls the knee of a straight one towards the plateau, so it ge
 at all.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -4,8 +4,6 @@ The definitions that all figures rest on are here once. A step that was never re
 reported as "> N", never dropped and never averaged as N.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from statistics import fmean

@@ -3,8 +3,6 @@
 Knows nothing of models and tasks, so that it can be checked against any other implementation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

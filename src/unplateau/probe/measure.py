@@ -4,8 +4,6 @@ Every layer, each score with its cut, chance level and control (Fu et al. 2024, 
 of training, here all and to convergence).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

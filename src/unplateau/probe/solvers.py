@@ -4,8 +4,6 @@ In closed form one factorisation per layer serves every factor and every control
 a forward pass. The logistic one is the slower check on it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Which panels a report has, in its order, and what is in them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal

@@ -1,7 +1,5 @@
 """What a report says beside its curves: how its runs were made, and two tables of what came of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """The finding in sentences that claim no more than was seen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 

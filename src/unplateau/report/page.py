@@ -4,8 +4,6 @@ It holds its pictures and styles, runs no script, and asks nothing of any server
 opened in ten years.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import count

@@ -3,8 +3,6 @@
 A panel is one small multiple; ``curves`` makes them and ``plots`` draws them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

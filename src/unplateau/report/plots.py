@@ -3,8 +3,6 @@
 The same runs give the same bytes each time.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 They come from ``prompts.npz`` of a run and from the guesses in the histories.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import zipfile

@@ -3,8 +3,6 @@
 Matplotlib draws the same bytes for everyone, whatever their own settings, which are left as they were.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

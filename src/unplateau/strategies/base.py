@@ -4,8 +4,6 @@ It holds no trainer and no state; it is a value that can be written down. The sa
 :class:`Curriculum` mixes tasks or datasets, and a :class:`LossTerm` reads what a :class:`Host` shows of a step.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from abc import abstractmethod

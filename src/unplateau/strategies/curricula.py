@@ -1,7 +1,5 @@
 """The two curricula of the paper: the fixed mapping first, or on a share of the rows throughout."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Loss terms that repair the weights component, and the control that does not."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

@@ -3,8 +3,6 @@
 The parent learns how far a run is from its directory only, so a run that is watched and one that is not are the same.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """One run in a process of its own, as its parent sees it: its directory, its exit code, what it said."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

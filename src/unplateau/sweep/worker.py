@@ -4,8 +4,6 @@ On failure it leaves one line on standard error. It stops by itself, after savin
 started it is gone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -4,8 +4,6 @@ For each prompt the expected loss of an exact predictor is the cross-entropy bet
 noise enters the average.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

@@ -1,7 +1,5 @@
 """Laws of decomposable models: no look ahead, no leak through a cut, components that add up."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Laws of tasks: batches are pure, the split is clean, D_fix is fixed, floors are true."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from statistics import fmean

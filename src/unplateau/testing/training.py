@@ -4,8 +4,6 @@ Curricula are pure and settle, loss terms are differentiable and absent at weigh
 interrupted run ends like one that never was.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import signal

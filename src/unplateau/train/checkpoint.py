@@ -4,8 +4,6 @@ Each is a folder ``checkpoints/step-00000250`` with ``tensors.safetensors`` and 
 that was damaged later is recognised by its checksum.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

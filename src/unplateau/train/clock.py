@@ -1,7 +1,5 @@
 """Seconds and joules, those of training and those of observing kept apart; they survive a resume."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The files that describe a run, written before its first step, so that readers need neither the task nor its data."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import math

@@ -1,7 +1,5 @@
 """Our own loop as a host of loss terms: what a term sees of a batch of a task."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

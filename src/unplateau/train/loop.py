@@ -4,8 +4,6 @@ The trajectory is a pure function of the spec (bit for bit on one CPU type and t
 and kills do not change it.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Observers look at training and cannot touch it: an immutable event in, columns of the history out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

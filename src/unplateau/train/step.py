@@ -1,7 +1,5 @@
 """One update: the loss of the task plus the terms of the strategy, and what it costs in floating-point operations."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

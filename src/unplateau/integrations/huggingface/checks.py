@@ -3,8 +3,6 @@
 Documentation promises little about masks; behaviour is what can be relied on.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress

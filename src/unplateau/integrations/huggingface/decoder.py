@@ -4,8 +4,6 @@ The model's own code runs; what it may attend to is a mask, what replaces an att
 gone when the call returns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, get_args

@@ -3,8 +3,6 @@
 What is on this machine is taken first, the hub is asked only for what is not.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ They are found by name for the architectures of a table and by structure for any
 admitted (``checks``).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager

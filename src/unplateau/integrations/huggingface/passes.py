@@ -3,8 +3,6 @@
 Each puts back what it found, also when the pass fails.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any

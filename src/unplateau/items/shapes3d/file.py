@@ -1,7 +1,5 @@
 """3D Shapes, the real images: reads the user's own copy of DeepMind's ``3dshapes.h5``."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Exact for 384,000 rendered images, since that product only needs the geometry passes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ linear in its colours, so 480 passes give all 480,000 images. The scene constant
 Shapes (Burgess and Kim 2018).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

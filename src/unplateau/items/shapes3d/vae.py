@@ -4,8 +4,6 @@ Its mean codes serve as item vectors. The paper's items are 768-d VAE codes (Fu 
 weights, so they are trained here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -96,8 +96,9 @@ def help_of(subcommand: str) -> str:
     return run.stdout
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.exists() and commands(page)], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md" and commands(page)], ids=name)
 def test_commands_and_their_options_exist(page):
+    """Those of extending.md, where one is added, are run in test_extending.py."""
     for command in commands(page):
         words = command.split("#")[0].split()
         text = help_of("" if words[0].startswith("-") else words[0])

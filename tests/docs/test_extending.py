@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(body)
     shutil.copytree(ROOT / "src", folder / "src")
     for body in blocks(PAGE, "diff"):
-        subprocess.run(["patch", "--strip=1", "--forward"], input=body, text=True, cwd=folder, check=True)
+        subprocess.run(["git", "apply"], input=body, text=True, cwd=folder, check=True)
     return folder
 
 

@@ -6,7 +6,8 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
     spec.json      what was run                    metrics.jsonl  one row per logged step, a pure function of the spec
     env.json       versions and machine            costs.jsonl    seconds and joules at the same steps
     task.json      sizes and floors of the task    prompts.npz    two prompts for people to look at
-    checkpoints/   see ``unplateau.train.checkpoint``              DONE.json      written last
+    shape.json     what models know of the task    checkpoints/   see ``unplateau.train.checkpoint``
+    DONE.json      written last
 """
 
 import json

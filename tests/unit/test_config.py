@@ -191,7 +191,7 @@ def test_an_address_that_leads_nowhere_is_one_line(address, message, tmp_path, m
 def test_what_is_imported_is_said_once(tmp_path, monkeypatch, caplog):
     (tmp_path / "own_shapes.py").write_text(f"from {__name__} import Square\nclass Mine(Square): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with caplog.at_level(logging.INFO, "unplateau"):
+    with caplog.at_level(logging.INFO, "unplateau.config"):
         mine = parse(Shape, {"kind": "own_shapes:Mine", "side": 3})
         assert parse(Shape, mine.model_dump()) == mine
         assert parse(Shape, {"kind": f"{__name__}:Square"}) == Square()

@@ -1,7 +1,6 @@
 """Where the parts of a causal language model are: blocks, attention modules, final norm, embedding, head.
 
-They are found by name for the architectures of a table and by structure for any other; what is found is not yet
-admitted (``checks``).
+They are found by structure, whatever their names; what is found is not yet admitted (``checks``).
 """
 
 import inspect
@@ -13,31 +12,6 @@ from typing import Any
 from torch import nn
 
 from unplateau.errors import SpecError
-
-
-@dataclass(frozen=True)
-class PartNames:
-    """Names of the parts of a decoder: the list of blocks, the attention inside a block, the norm after the last."""
-
-    blocks: str
-    attention: str
-    final_norm: str
-
-
-_LLAMA = PartNames("layers", "self_attn", "norm")
-
-PART_NAMES = {
-    "gpt2": PartNames("h", "attn", "ln_f"),
-    "gpt_neox": PartNames("layers", "attention", "final_layer_norm"),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
-}
-"""By ``config.model_type``; others are searched for by structure."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +80,9 @@ def find_parts(model: Any) -> Parts:
     refuse_by_name(model)
     # the model without its head; some releases of transformers lead there by another name
     backbone = model.base_model if model.base_model is not model else model.get_decoder()
-    names = PART_NAMES.get(model_type(model))
-    blocks = Slot(backbone, names.blocks) if names else _find_blocks(model, backbone)
-    listed = [*blocks.module.children()]
-    if names:
-        attentions = tuple(getattr(block, names.attention) for block in listed)
-        final_norm = getattr(blocks.parent, names.final_norm)
-    else:
-        attentions = tuple(_find_attention(model, block, number) for number, block in enumerate(listed))
-        final_norm = _find_final_norm(model, blocks.parent)
+    blocks = _find_blocks(model, backbone)
+    attentions = tuple(_find_attention(model, block, number) for number, block in enumerate(blocks.module.children()))
+    final_norm = _find_final_norm(model, blocks.parent)
     if "position_ids" not in inspect.signature(backbone.forward).parameters:
         raise SpecError(
             f"{model_type(model)}: takes no position_ids, so that a token shown alone would lose its position"

@@ -75,16 +75,23 @@ def test_cut_that_means_nothing_is_refused_by_name() -> None:
         decoder.token_states(TokenPrompts(tokens), "identity", 1)
 
 
-def test_unknown_architecture_is_found_by_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    for model_type in ("gpt2", "gpt_neox", "gemma2"):
-        model = tiny_model(model_type)
-        by_name = find_parts(model)
-        with monkeypatch.context() as patch:
-            patch.setattr("unplateau.integrations.huggingface.parts.PART_NAMES", {})
-            by_structure = find_parts(model)
-        assert by_structure.attentions == by_name.attentions
-        assert by_structure.final_norm is by_name.final_norm
-        assert by_structure.block_list is by_name.block_list
+@pytest.mark.parametrize(
+    ("model_type", "blocks", "attention", "final_norm"),
+    [
+        ("gpt2", "h", "attn", "ln_f"),
+        ("gpt_neox", "layers", "attention", "final_layer_norm"),
+        *(
+            (name, "layers", "self_attn", "norm")
+            for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+        ),
+    ],
+)
+def test_structure_finds_what_the_names_say(model_type: str, blocks: str, attention: str, final_norm: str) -> None:
+    model = tiny_model(model_type)
+    parts = find_parts(model)
+    assert parts.block_list is getattr(model.base_model, blocks)
+    assert parts.attentions == tuple(getattr(block, attention) for block in parts.block_list)
+    assert parts.final_norm is getattr(model.base_model, final_norm)
 
 
 def test_admission_takes_no_random_numbers_and_happens_once() -> None:

@@ -25,7 +25,7 @@ from unplateau.integrations.huggingface.parts import model_type
 from unplateau.layout import Cut
 from unplateau.models.initialise import initialise_linear
 from unplateau.rng import fold
-from unplateau.strategies.base import Ask, LossTerm, Seen, Strategy
+from unplateau.strategies.base import Ask, LossTerm, Read, Seen, Strategy
 from unplateau.train.host import build_head, head_key
 
 OF_TOKENS: tuple[Ask, ...] = ("hidden", "all", "identity")
@@ -228,9 +228,7 @@ class _TokenView:
 
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the tokens that have a class."""
-        self._refuse(ask)
-        if "final" not in self.term.reads:
-            raise self._error("reads the final state: say so in its reads")
+        self._check("final", ask, self.helper.n_layers)
         shape = tuple(self.batch.counted.shape)
         if self.kept is None or self.kept.shape[:2] != shape:
             found = "it was not" if self.kept is None else f"it was called on {tuple(self.kept.shape[:2])}"
@@ -245,7 +243,7 @@ class _TokenView:
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
     ) -> Seen:
         """Of single tokens at their own positions; ``items``: so many distinct tokens of the batch."""
-        self._refuse(ask)
+        self._check("weights", ask, layer)
         decoder, batch = self.helper.decoder, self.batch.first(rows)
         classes, at = self._asked(batch)
         if items is not None:
@@ -256,7 +254,8 @@ class _TokenView:
         states = decoder.normalise(decoder.component_alone(tokens[:, None], positions, cut, layer))
         return self._seen(states, classes, at)
 
-    def _refuse(self, ask: Ask) -> None:
+    def _check(self, read: Read, ask: Ask, layer: int) -> None:
+        self.term.check_view(read, ask, layer, self.helper.n_layers)
         if ask not in OF_TOKENS:
             raise self._error(OF_PROMPTS)
 

@@ -146,6 +146,19 @@ class LossTerm(Part):
             if wanted in host.refused:
                 raise ValueError(f"{type(self).__name__}: {host.refused[wanted]}")
 
+    def check_view(self, read: Read, ask: Ask, layer: int, n_layers: int) -> None:
+        """Raises SpecError for what the term reads without having said so, or from a layer that is not there.
+
+        Every host calls it before it shows anything: what runs in one loop is then refused in none by surprise.
+        """
+        name = type(self).__name__
+        if read not in self.reads:
+            raise SpecError(f"{name}: reads '{read}': say so in its reads")
+        if ask != "hidden" and ask not in self.asks:
+            raise SpecError(f"{name}: asks for '{ask}': say so in its asks")
+        if not 0 <= layer <= n_layers:
+            raise SpecError(f"{name}: layer {layer} is beyond the model's {n_layers} layers")
+
     @abstractmethod
     def build_head(self, host: Host) -> nn.Module:
         """What is trained along and thrown away at the end: ``host.read_out(ask)``, or any module."""

@@ -76,6 +76,7 @@ class TaskHost:
 class BatchView:
     """One step of one term: ``output`` is what ``model`` made of ``batch``, which ``task`` was sampled for."""
 
+    term: LossTerm
     model: Decomposable
     task: Task
     batch: Batch
@@ -86,6 +87,7 @@ class BatchView:
 
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the known positions for what is asked of items, at the queries for what is asked of prompts."""
+        self.term.check_view("final", ask, self.model.n_layers, self.model.n_layers)
         batch, last = self.batch, self.output.hidden[-1]
         if ask in ("choice", "label"):
             wanted = batch.targets if ask == "label" else batch.hidden_factor[:, None].expand_as(batch.targets)
@@ -94,6 +96,7 @@ class BatchView:
 
     def labels(self, block: int, *, rows: int | None = None) -> Seen:
         """At the labels of these rows."""
+        self.term.check_view("labels", "hidden", block, self.model.n_layers)
         assert isinstance(self.batch.inputs, Prompts)
         states = self.batch.inputs.at_labels(self.output.hidden[block])[:rows]
         pairs = torch.arange(states.shape[1], device=states.device)
@@ -103,8 +106,10 @@ class BatchView:
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
     ) -> Seen:
         """At the known positions of these rows, or of fresh items, each at a random item position."""
+        self.term.check_view("weights", ask, layer, self.model.n_layers)
         if ask in ("choice", "label"):
-            raise SpecError(f"the weights component of an item says nothing of the {ask} of its prompt")
+            name = type(self.term).__name__
+            raise SpecError(f"{name}: the weights component of an item says nothing of the {ask} of its prompt")
         if items is None:
             inputs = self.batch.inputs.map(lambda tensor: tensor[:rows])
             return self._seen(self.model.component(inputs, cut, layer), self._classes(ask)[:rows])

@@ -50,7 +50,7 @@ def compute_losses(
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        view = BatchView(model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
+        view = BatchView(term, model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
         terms[term.name] = term.value(view)
         total = total + term.weight * terms[term.name]
     return Losses(total, prediction, terms)

@@ -326,10 +326,58 @@ def test_states_of_labels_are_refused_by_the_name_of_term_and_host(new_model: Ne
     with pytest.raises(SpecError, match=said):
         hidden(batch)
     hidden = TokenStrategy(new_model(), up.Strategy(PairsApart(says=(), calls="final")))
-    with pytest.raises(SpecError, match="PairsApart: reads the final state: say so in its reads"):
+    with pytest.raises(SpecError, match="PairsApart: reads 'final': say so in its reads"):
         hidden(batch)
     run = up.train(our_spec(up.Strategy(PairsApart())), out=tmp_path, device="cpu", observers=())
     assert run.history.last("term/pairs-apart") > 0
+
+
+class Says(LossTerm):
+    """Reads what it is told to, and declares what it is told to."""
+
+    weight: float = 1.0
+    says: tuple[Any, ...] = ()
+    asked: tuple[Any, ...] = ()
+    calls: str = "final"
+    ask: Any = "hidden"
+    layer: int = 1
+
+    @property
+    def reads(self) -> tuple[Any, ...]:
+        return self.says
+
+    @property
+    def asks(self) -> tuple[Any, ...]:
+        return self.asked
+
+    def build_head(self, host: Host) -> nn.Module:
+        return nn.Linear(host.width, 1)
+
+    def value(self, view: View) -> Tensor:
+        seen = view.final(self.ask) if self.calls == "final" else view.weights(self.layer, "self", self.ask)
+        return view.head(seen.states).mean()
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (Says(), "Says: reads 'final': say so in its reads"),
+        (Says(says=("final",), calls="weights"), "Says: reads 'weights': say so in its reads"),
+        (Says(says=("final",), ask="all"), "Says: asks for 'all': say so in its asks"),
+        (Says(says=("weights",), calls="weights", layer=9), "Says: layer 9 is beyond the model's . layers"),
+        (Says(says=("weights",), calls="weights", layer=-1), "Says: layer -1 is beyond the model's . layers"),
+    ],
+)
+def test_what_is_not_declared_or_not_there_is_refused_alike(
+    term: LossTerm, message: str, new_model: NewModel, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        up.train(our_spec(up.Strategy(term)), out=tmp_path, device="cpu", observers=())
+    model, batch = new_model(), torch.stack(rows()[:4])
+    helper = TokenStrategy(model, up.Strategy(term), CLASSES)
+    model(input_ids=batch)
+    with pytest.raises(SpecError, match=message):
+        helper(batch)
 
 
 def test_the_trainer_saves_heads_of_any_module_and_takes_them_up(new_model: NewModel, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ HOST = TaskHost(2, 16, TASK.shape)
 def value(term: LossTerm, batch: Batch) -> float:
     torch.manual_seed(0)
     head = term.build_head(HOST)
-    view = BatchView(MODEL, TASK, batch, MODEL(batch.inputs), 0, 0, head)
+    view = BatchView(term, MODEL, TASK, batch, MODEL(batch.inputs), 0, 0, head)
     return float(term.value(view).detach())
 
 

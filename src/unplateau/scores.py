@@ -94,6 +94,5 @@ def _by_layer(
     for cell in cells:
         if factors is None or cell.factor in factors:
             layers.setdefault(cell.layer, []).append(getattr(cell, what))
-    return [
-        reduce(add, values) / len(values) for _, values in sorted(layers.items())
-    ]  # in order: rows stay as they were
+    # summed in order and not by numpy's pairs, which would change the last bit of what runs have logged
+    return [reduce(add, values) / len(values) for _, values in sorted(layers.items())]

@@ -32,6 +32,7 @@ import unplateau  # only its lazy names, see Kind.named
 from unplateau.errors import SpecError, suggest
 
 C = TypeVar("C", bound="Config")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,17 @@ def at_address(address: str) -> Any:
         return attrgetter(path)(sys.modules.get(module) or _imported(module, address))
     except AttributeError:
         raise ValueError(f"module '{module}' has no '{path}'" if module != "__main__" else in_script(path)) from None
+
+
+def made_at(address: str, wanted: type[T]) -> T | None:
+    """What the function at this address returns; None if it is no function or returns something else.
+
+    Raises SpecError as :func:`at_address` does ValueError.
+    """
+    with placed():
+        own = at_address(address)
+    made = own() if callable(own) else None
+    return made if isinstance(made, wanted) else None
 
 
 def in_script(name: str) -> str:

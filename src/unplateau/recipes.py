@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from unplateau.config import at_address, placed
+from unplateau.config import made_at
 from unplateau.errors import SpecError, suggest
 from unplateau.items.digits import Digits
 from unplateau.items.shapes3d import Grid, Shapes3D
@@ -88,10 +88,8 @@ def recipe(name: str) -> RunSpec:
             hint = suggest(name, RECIPES, otherwise="your own: package.module:function")
             raise SpecError(f"unknown recipe '{name}'{hint}")
         return RECIPES[name]()
-    with placed():
-        own = at_address(name)
-    made = own() if callable(own) else None
-    if not isinstance(made, RunSpec):
+    made = made_at(name, RunSpec)
+    if made is None:
         raise SpecError(f"'{name}' is no recipe: it must be a function that returns a RunSpec")
     return made
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sys import intern
 from typing import Literal
 
-from unplateau.config import at_address, placed
+from unplateau.config import made_at
 from unplateau.data.archives import read_member, read_members
 from unplateau.data.packages import Package
 from unplateau.data.texts import LabelledTexts, labelled, shipped_texts, texts_from_file
@@ -142,10 +142,8 @@ def load_texts(name_or_path: str | Path) -> LabelledTexts:
     if path.exists() or path.suffix.lower() in SUFFIXES or path.name != name:
         return texts_from_file(path)
     if ":" in name:
-        with placed():
-            reader = at_address(name)
-        found = reader() if callable(reader) else None
-        if not isinstance(found, LabelledTexts):
+        found = made_at(name, LabelledTexts)
+        if found is None:
             raise DataError(f"'{name}' is no corpus: it must be a function that returns LabelledTexts")
         return found
     raise DataError(f"unknown corpus '{name}', and no such file{suggest(name, ['shipped', *CORPORA])}")

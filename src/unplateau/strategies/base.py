@@ -4,7 +4,6 @@ It holds no trainer and no state; it is a value that can be written down. The sa
 :class:`Curriculum` mixes tasks or datasets, and a :class:`LossTerm` reads what a :class:`Host` shows of a step.
 """
 
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from unplateau.config import Config, Kind
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.layout import Cut
+from unplateau.tasks.mixture import are_shares
 
 Ask = Literal["hidden", "all", "identity", "choice", "label"]
 """What a state must tell: the factors that a prompt may hide, all factors of the item, which item it is (where items
@@ -214,7 +214,7 @@ class Strategy(Config):
         for curriculum in self.curricula:
             mix = curriculum.mix(step, target, history)
             shares = tuple(share for share, _ in mix)
-            if min(shares, default=-1) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-9):
+            if not are_shares(shares):
                 name = type(curriculum).__name__
                 raise SpecError(f"{name}: shares must be at least 0 and sum to 1, got {shares} at step {step}")
             target = mix[0][1] if len(mix) == 1 else blend(mix)

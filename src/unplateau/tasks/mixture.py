@@ -34,7 +34,7 @@ class Mixture(Task):
     def _fit_together(self) -> Self:
         if len(self.shares) != len(self.tasks):
             raise ValueError(f"{len(self.tasks)} tasks need as many shares, got {len(self.shares)}")
-        if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1, abs_tol=1e-9):
+        if not are_shares(self.shares):
             raise ValueError(f"shares must be at least 0 and sum to 1, got {self.shares}")
         return self
 
@@ -107,6 +107,11 @@ class Mixture(Task):
     def _joint_evidence(self, batch: Batch) -> Tensor:
         """(M, B): share of each task times its probability of the cue."""
         return torch.stack([share * task.evidence(batch) for share, task in zip(self.shares, self.tasks, strict=True)])
+
+
+def are_shares(shares: Sequence[float]) -> bool:
+    """Whether these are at least 0 and sum to 1, which none at all do not."""
+    return min(shares, default=-1) >= 0 and math.isclose(sum(shares), 1, abs_tol=1e-9)
 
 
 def rows_of(shares: Sequence[float], step: int, batch_size: int) -> list[int]:

@@ -151,24 +151,23 @@ def test_trajectory_refuses_in_one_line(place: Path, arguments: str, parts: tupl
     assert all(part in message for part in parts), message
 
 
-def test_probe_of_our_own_runs_needs_no_transformers() -> None:
+def without_transformers(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import sys; sys.modules['transformers'] = None\n"
         "from unplateau.cli.main import main\n"
-        "sys.exit(main(['probe', 'nowhere']))"
+        "sys.exit(main(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_probe_of_our_own_runs_needs_no_transformers() -> None:
+    done = without_transformers("probe", "nowhere")
     assert done.returncode == 2
     assert "neither a run directory nor" in done.stderr
 
 
 def test_missing_transformers_names_the_extra(place: Path) -> None:
-    code = (
-        "import sys; sys.modules['transformers'] = None\n"
-        "from unplateau.cli.main import main\n"
-        "sys.exit(main(['probe', 'model/step0', '--task', 'words.yaml']))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = without_transformers("probe", "model/step0", "--task", "words.yaml")
     assert done.returncode == 2
     assert "unplateau[hf]" in done.stderr
 

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from unplateau.recipes import demo
-from unplateau.strategies.base import Strategy
+from unplateau.strategies.strategy import Strategy
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.train.observers import Event, default_observers
 from unplateau.train.spec import RunSpec

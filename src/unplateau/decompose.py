@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -57,6 +57,14 @@ class Decomposable(Protocol):
         """(..., D): the final layer norm, which stands between hidden states and any read-out."""
 
 
+@runtime_checkable
+class Attentive(Protocol):
+    """A model that shows where a block looks."""
+
+    def attention_weights(self, hidden: Tensor, layer: int) -> Tensor:
+        """(B, H, T, T): what block number ``layer`` (from 1) attends to, given the states (B, T, D) that enter it."""
+
+
 class Trainable(Decomposable, Protocol):
     """A decomposable ``torch.nn.Module``: of that class, what training and checkpoints use."""
 
@@ -93,3 +101,8 @@ class Architecture(Kind):
     def head_init(self) -> Literal["scaled", "gpt2"]:
         """How the read-out heads of loss terms start."""
         return "scaled"
+
+    @property
+    def shows_attention(self) -> bool:
+        """Whether its models are :class:`Attentive`."""
+        return False

@@ -14,9 +14,10 @@ from unplateau.items.shapes3d import Grid, Shapes3D
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Part, Strategy
+from unplateau.strategies.base import Part
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.train.spec import RunSpec, TrainConfig

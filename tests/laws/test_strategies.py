@@ -11,9 +11,11 @@ from unplateau.items.codes import RandomCodes
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Curriculum, LossTerm, Mix, Strategy, V, View
+from unplateau.strategies.base import Curriculum, LossTerm, Mix, V, View
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.testing import check_curriculum, check_loss_term
@@ -44,6 +46,11 @@ TERMS: list[LossTerm] = [
     ComponentLoss(rows=3),
     ComponentLoss(items=20),
     ContextLoss(),
+    MatchLoss(),
+    MatchLoss(rows=None, depth=1.0),
+    BindLoss(),
+    BindLoss(rows=3),
+    LookLoss(),
 ]
 
 

@@ -20,7 +20,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.rng import fold
-from unplateau.strategies.base import Mix, Strategy
+from unplateau.strategies.base import Mix
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.mixture import rows_of
 
 Source = Literal["target", "fixed"]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from unplateau.errors import SpecError, missing_extra
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.watch import Measurable, Recorder
-from unplateau.strategies.base import Strategy
+from unplateau.strategies.strategy import Strategy
 
 try:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer

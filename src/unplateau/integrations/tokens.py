@@ -25,13 +25,14 @@ from unplateau.integrations.huggingface.parts import model_type
 from unplateau.layout import Cut
 from unplateau.models.initialise import initialise_linear
 from unplateau.rng import fold
-from unplateau.strategies.base import Ask, LossTerm, Read, Seen, Strategy
+from unplateau.strategies.base import Ask, ItemStates, LabelStates, Looks, LossTerm, Read, Seen
+from unplateau.strategies.strategy import Strategy
 from unplateau.train.host import build_head, head_key
 
 OF_TOKENS: tuple[Ask, ...] = ("hidden", "all", "identity")
 """What is asked of items: here each of these asks for the annotations."""
 OF_PROMPTS = "has no meaning on tokens (it reads what a whole prompt hides); use ComponentLoss or WeightsLoss"
-LABELS = "TokenStrategy does not show the states of labels: which tokens are labels is not known"
+NO_PROMPTS = "tokens are no prompts: which of them are items and labels is not known"
 
 
 class TokenReadOut(nn.Module):
@@ -125,7 +126,8 @@ class TokenStrategy(nn.Module):
         refused = {
             f"cut {cut}": f"{name}: cut {cut} means nothing here: {why}" for cut, why in self.decoder.refused.items()
         }
-        refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS, "labels": LABELS}
+        refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS}
+        refused |= {"items": NO_PROMPTS, "labels": NO_PROMPTS, "attention": NO_PROMPTS}
         if any(target.read_out == "output embedding" for target in self.targets):
             why = (
                 "tokens read out of the final state by the output embedding are the language model's own loss; use "
@@ -236,8 +238,10 @@ class _TokenView:
         classes, at = self._asked(self.batch)
         return self._seen(self.kept.flatten(0, 1)[at], classes, at)
 
-    def labels(self, block: int, *, rows: int | None = None) -> Seen:  # noqa: ARG002
-        raise self._error(LABELS)
+    @property
+    def n_layers(self) -> int:
+        """Of the model."""
+        return self.helper.n_layers
 
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
@@ -253,6 +257,15 @@ class _TokenView:
         tokens, positions = (one.flatten()[at] for one in (batch.prompts.tokens, batch.prompts.positions()))
         states = decoder.normalise(decoder.component_alone(tokens[:, None], positions, cut, layer))
         return self._seen(states, classes, at)
+
+    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:  # noqa: ARG002
+        raise self._error(NO_PROMPTS)
+
+    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:  # noqa: ARG002
+        raise self._error(NO_PROMPTS)
+
+    def attention(self, layer: int, *, rows: int | None = None) -> Looks:  # noqa: ARG002
+        raise self._error(NO_PROMPTS)
 
     def _check(self, read: Read, ask: Ask, layer: int) -> None:
         self.term.check_view(read, ask, layer, self.helper.n_layers)

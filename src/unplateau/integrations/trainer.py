@@ -15,7 +15,7 @@ from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.watch import Recorder
-from unplateau.strategies.base import Strategy
+from unplateau.strategies.strategy import Strategy
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments

@@ -1,5 +1,6 @@
 """Self-attention whose access is a named value: an argument of the forward pass, not a hook."""
 
+import math
 from typing import get_args
 
 import torch
@@ -32,9 +33,21 @@ class SelfAttention(nn.Module):
             return self.project(self._causal(x))
         raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
 
+    def weights(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, T): how much each position attends to which, under ``causal``."""
+        width, length = x.shape[-1], x.shape[1]
+        both = functional.linear(x, self.query_key_value.weight[: 2 * width], self.query_key_value.bias[: 2 * width])
+        query, key = self._heads(both)
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+        hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        return scores.masked_fill(hidden, -math.inf).softmax(-1)
+
     def _causal(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        heads = self.query_key_value(x).view(batch, length, 3, self.n_heads, width // self.n_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
+        query, key, value = self._heads(self.query_key_value(x))
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return mixed.transpose(1, 2).reshape(batch, length, width)
+        return mixed.transpose(1, 2).reshape(x.shape)
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        """(B, T, parts D) -> (parts, B, heads, T, D / heads)."""
+        size = self.project.in_features // self.n_heads
+        return projected.unflatten(2, (-1, self.n_heads, size)).permute(2, 0, 3, 1, 4)

@@ -54,6 +54,11 @@ class ModelConfig(Architecture):
         """As the model itself."""
         return self.init
 
+    @property
+    def shows_attention(self) -> bool:
+        """It does."""
+        return True
+
 
 class Block(nn.Module):
     """One pre-norm block: attention, then a four times wider MLP."""
@@ -162,6 +167,12 @@ class Transformer(nn.Module):
         alone = self.hidden_states(pairs.flatten(0, 1), "causal", n_layers)
         states = [state.unflatten(0, pairs.shape[:2]).flatten(1, 2) for state in alone]
         return [torch.cat(both, 1) for both in zip(cues, states, strict=True)] if cues else states
+
+    def attention_weights(self, hidden: Tensor, layer: int) -> Tensor:
+        """(B, H, T, T), each row a distribution over the positions up to its own."""
+        block = self.blocks[layer - 1]
+        assert isinstance(block, Block)
+        return block.attention.weights(block.attention_norm(hidden))
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """The final layer norm over (..., D)."""

@@ -1,29 +1,28 @@
-"""A strategy is two pure questions: what do I sample at this step, and what do I add to the loss.
+"""The parts of a strategy, and what they see of training.
 
-It holds no trainer and no state; it is a value that can be written down. The same value works in every loop: a
-:class:`Curriculum` mixes tasks or datasets, and a :class:`LossTerm` reads what a :class:`Host` shows of a step.
+A :class:`Curriculum` mixes tasks or datasets, and a :class:`LossTerm` reads what a :class:`Host` shows of a step, so
+that the same value works in every loop.
 """
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from unplateau.config import Config, Kind
+from unplateau.config import Kind
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.layout import Cut
-from unplateau.tasks.mixture import are_shares
 
 Ask = Literal["hidden", "all", "identity", "choice", "label"]
 """What a state must tell: the factors that a prompt may hide, all factors of the item, which item it is (where items
 are single tokens), what the prompt hides, the label."""
-Read = Literal["final", "labels", "weights"]
-"""Which states a term reads: a method of :class:`View`."""
+Read = Literal["final", "weights", "items", "labels", "attention"]
+"""What a term reads: a method of :class:`View`."""
 
 
 class Mixable(Protocol):
@@ -78,6 +77,41 @@ class Seen:
     row: Tensor
 
 
+@dataclass(frozen=True)
+class ItemStates:
+    """The items of some prompts, each shown alone.
+
+    ``states`` (R, M, D), normalised. ``labels`` (R, M): the label that goes with each, a class (int64) or a number
+    (float). ``seen`` (R, M, M) bool: item k may be told from item j, whose label is known where k is asked for.
+    """
+
+    states: Tensor
+    labels: Tensor
+    seen: Tensor
+
+
+@dataclass(frozen=True)
+class LabelStates:
+    """The labels of some prompts. ``states`` (R, K, D), normalised; ``owner`` (R, K, M) bool: whose label it is."""
+
+    states: Tensor
+    owner: Tensor
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Where the queries of some prompts look.
+
+    ``attention`` (R, H, Q, K): of each head, from query to label, a share of all that the query looks at. ``targets``
+    (R, Q): what a query is asked for; ``labels`` (R, K). ``seen`` (R, Q, K) bool: the labels that a query may look at.
+    """
+
+    attention: Tensor
+    targets: Tensor
+    labels: Tensor
+    seen: Tensor
+
+
 class View(Protocol):
     """What a loss term may read at one step; made by the host. A method that the host refuses raises SpecError."""
 
@@ -90,19 +124,29 @@ class View(Protocol):
         """Seed of the run, for random numbers of the term's own (``rng.fold``)."""
 
     @property
+    def n_layers(self) -> int:
+        """Number of blocks of the model (L)."""
+
+    @property
     def head(self) -> Any:
         """What the term's ``build_head`` made; read-outs of the host have ``loss(states, classes)``."""
 
     def final(self, ask: Ask = "hidden") -> Seen:
         """States of the pass that made the prediction, after the last block, where what is asked for is known."""
 
-    def labels(self, block: int, *, rows: int | None = None) -> Seen:
-        """States of the same pass at the labels, after this block; classes (N, 1): which pair of its prompt."""
-
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
     ) -> Seen:
         """Weights components after ``layer`` blocks: of the first ``rows`` rows, or of ``items`` items drawn alone."""
+
+    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:
+        """What ``layer`` blocks make of each item shown alone; ``elsewhere``: at a random item position."""
+
+    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:
+        """States of the pass that made the prediction, at the labels."""
+
+    def attention(self, layer: int, *, rows: int | None = None) -> Looks:
+        """Of the same pass, in block number ``layer``, the first being 1."""
 
 
 class Host(Protocol):
@@ -166,56 +210,3 @@ class LossTerm(Part):
     @abstractmethod
     def value(self, view: View) -> Tensor:
         """The unweighted loss of this step: a finite, differentiable scalar in nats."""
-
-
-class Strategy(Config):
-    """Any combination of curricula and loss terms; with none it is plain training.
-
-    Curricula are applied in the order given, each to what the one before chose.
-    """
-
-    parts: tuple[Part, ...] = Field((), description="curricula and loss terms, in order")
-
-    def __init__(self, *parts: Part, **data: Any) -> None:
-        super().__init__(**(data if not parts else {**data, "parts": parts}))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, data: Any) -> Any:
-        if not isinstance(data, str):
-            return data
-        names = [name for name in data.split("+") if name != "plain"]
-        return {"parts": tuple(Part.named(name).model_validate({}) for name in names)}
-
-    @model_validator(mode="after")
-    def _no_part_twice(self) -> Self:
-        names = [part.name for part in self.parts]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a strategy cannot contain the same part twice: {'+'.join(names)}")
-        return self
-
-    @property
-    def name(self) -> str:
-        """``plain``, or the names of the parts joined by ``+``."""
-        return "+".join(part.name for part in self.parts) or "plain"
-
-    @property
-    def loss_terms(self) -> tuple[LossTerm, ...]:
-        """The terms that are present, i.e. whose weight is above 0."""
-        return tuple(part for part in self.parts if isinstance(part, LossTerm) and part.weight > 0)
-
-    @property
-    def curricula(self) -> tuple[Curriculum, ...]:
-        """The curricula, in order."""
-        return tuple(part for part in self.parts if isinstance(part, Curriculum))
-
-    def choose(self, step: int, target: V, history: History, blend: Callable[[Mix[V]], V]) -> V:
-        """What to sample at this step; ``blend`` makes one of a mixture. Raises SpecError for shares that are none."""
-        for curriculum in self.curricula:
-            mix = curriculum.mix(step, target, history)
-            shares = tuple(share for share, _ in mix)
-            if not are_shares(shares):
-                name = type(curriculum).__name__
-                raise SpecError(f"{name}: shares must be at least 0 and sum to 1, got {shares} at step {step}")
-            target = mix[0][1] if len(mix) == 1 else blend(mix)
-        return target

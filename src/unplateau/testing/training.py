@@ -20,7 +20,8 @@ from torch import Tensor
 from unplateau.errors import InterruptedRunError, SpecError, demand
 from unplateau.history import History
 from unplateau.store import CHECKPOINTS, METRICS, RunRecord
-from unplateau.strategies.base import Curriculum, LossTerm, Strategy
+from unplateau.strategies.base import Curriculum, LossTerm
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tasks.mixture import Mixture
 from unplateau.train.checkpoint import TENSORS

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unplateau.decompose import Decomposable
+from unplateau.decompose import Attentive, Decomposable
 from unplateau.errors import SpecError
 from unplateau.layout import Cut, TaskShape, Tokens
 from unplateau.models.initialise import Init, initialise_linear
 from unplateau.rng import apart, fold
-from unplateau.strategies.base import Ask, Host, LossTerm, Seen
+from unplateau.strategies.base import Ask, Host, ItemStates, LabelStates, Looks, LossTerm, Seen
+from unplateau.strategies.functional import earlier
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch, Output, Prompts
 
@@ -48,6 +49,7 @@ class TaskHost:
     n_layers: int
     width: int
     shape: TaskShape
+    shows_attention: bool
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -59,6 +61,11 @@ class TaskHost:
             refused["identity"] = "factors 'identity' needs items that are one token each (words)"
         if len(self.shape.choices) < 2:
             refused["choice"] = "the prompts of this task hide one factor only, so there is nothing to predict"
+        if layout.factors_at == "position" and not self.shape.labels_are_tokens:
+            why = "which item of a list a label stands for is not known"
+            refused |= {"items": why, "labels": why, "attention": why}
+        if not self.shows_attention:
+            refused["attention"] = "this model does not show where its blocks look (attention_weights)"
         return refused
 
     def read_out(self, ask: Ask) -> nn.Module:
@@ -94,14 +101,6 @@ class BatchView:
             return self._seen(batch.inputs.at_queries(last), wanted[..., None])
         return self._seen(batch.inputs.at_known(last), self._classes(ask))
 
-    def labels(self, block: int, *, rows: int | None = None) -> Seen:
-        """At the labels of these rows."""
-        self.term.check_view("labels", "hidden", block, self.model.n_layers)
-        assert isinstance(self.batch.inputs, Prompts)
-        states = self.batch.inputs.at_labels(self.output.hidden[block])[:rows]
-        pairs = torch.arange(states.shape[1], device=states.device)
-        return self._seen(states, pairs.expand(states.shape[:2])[..., None])
-
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
     ) -> Seen:
@@ -122,6 +121,64 @@ class BatchView:
         classes = drawn.inputs[:, -1] - 1 if ask == "identity" else drawn.factors[:, _factors(self.task.shape, ask)]
         return self._seen(states[:, None], classes.to(device)[:, None])
 
+    @property
+    def n_layers(self) -> int:
+        """Of the model."""
+        return self.model.n_layers
+
+    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:
+        """At the known positions of these rows, or each item at a random one of them."""
+        self.term.check_view("items", "hidden", layer, self.model.n_layers)
+        prompts, shape = self._prompts(rows), self.task.shape
+        cut: Cut = "item" if shape.layout.item_length > 1 else "self"
+        if elsewhere:
+            items = prompts.items if shape.layout.factors_at == "item" else prompts.items.flatten(1, 2)[:, :, None]
+            positions = torch.tensor(shape.layout.known)
+            generator = fold(self.seed, f"items elsewhere/{self.term.name}", self.step)
+            drawn = positions[torch.randint(len(positions), (items.shape[0] * items.shape[1],), generator=generator)]
+            states = self.model.component_alone(items.flatten(0, 1), drawn.to(items.device), cut, layer)
+            states = states.unflatten(0, items.shape[:2])
+        else:
+            states = self.model.component(prompts, cut, layer)
+        labels, seen = prompts.labels, _all_earlier(prompts)
+        if shape.layout.factors_at == "position":  # of a list of words, one is the label and the others are not
+            length, words = shape.layout.item_length, prompts.items.flatten(2)
+            labels = (words == labels[..., None] + 1).long().flatten(1)
+            seen = seen.repeat_interleave(length, 1).repeat_interleave(length, 2)
+        return ItemStates(self.model.normalise(states), labels, seen)
+
+    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:
+        """At the labels of these rows."""
+        self.term.check_view("labels", "hidden", layer, self.model.n_layers)
+        prompts = self._prompts(rows)
+        states = prompts.at_labels(self.output.hidden[layer][: len(prompts.labels)])
+        return LabelStates(self.model.normalise(states), self._owner(prompts))
+
+    def attention(self, layer: int, *, rows: int | None = None) -> Looks:
+        """From the queries to the labels of these rows."""
+        self.term.check_view("attention", "hidden", layer, self.model.n_layers)
+        prompts, model = self._prompts(rows), self.model
+        if not isinstance(model, Attentive):
+            raise SpecError(f"{type(self.term).__name__}: {type(model).__name__} has no attention_weights")
+        weights = model.attention_weights(self.output.hidden[layer - 1][: len(prompts.labels)], layer)
+        at_queries = prompts.at_queries(weights)  # (R, H, K, T)
+        to_labels = prompts.at_labels(at_queries.transpose(2, 3)).transpose(2, 3)
+        # all answers that were chosen from lists share what the prompt hides
+        labels = prompts.labels if prompts.layout.factors_at == "item" else torch.zeros_like(prompts.labels)
+        return Looks(to_labels, labels, labels, _all_earlier(prompts))
+
+    def _prompts(self, rows: int | None) -> Prompts:
+        prompts = self.batch.inputs.map(lambda tensor: tensor[:rows])
+        assert isinstance(prompts, Prompts)
+        return prompts
+
+    def _owner(self, prompts: Prompts) -> Tensor:
+        """(R, K, M) bool: the items that equal the one before a label; in lists, the words that are the label."""
+        items = prompts.items
+        if self.task.shape.layout.factors_at == "position":
+            return items.flatten(1)[:, None] == prompts.labels[..., None] + 1
+        return (items[:, :, None] == items[:, None]).flatten(3).all(3)
+
     def _classes(self, ask: Ask) -> Tensor:
         """(B, M, A): what is asked of the items of the batch."""
         if ask != "identity":
@@ -133,6 +190,10 @@ class BatchView:
         """From (R, P, D) and (R, P, A)."""
         row = torch.arange(len(states), device=states.device).repeat_interleave(states.shape[1])
         return Seen(self.model.normalise(states).flatten(0, 1), classes.flatten(0, 1), row)
+
+
+def _all_earlier(prompts: Prompts) -> Tensor:
+    return earlier(torch.ones_like(prompts.labels, dtype=torch.bool))
 
 
 def _factors(shape: TaskShape, ask: Ask) -> list[int]:

@@ -20,7 +20,7 @@ from unplateau.decompose import Architecture
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Strategy
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.train.host import TaskHost
 
@@ -85,7 +85,7 @@ class RunSpec(Config):
     @property
     def host(self) -> TaskHost:
         """What loss terms may know of this run."""
-        return TaskHost(self.model.n_layers, self.model.width, self.task.shape)
+        return TaskHost(self.model.n_layers, self.model.width, self.task.shape, self.model.shows_attention)
 
 
 def split_setting(text: str) -> tuple[str, str]:

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from unplateau.decompose import Trainable
 from unplateau.layout import TaskShape
-from unplateau.strategies.base import LossTerm, Strategy
+from unplateau.strategies.base import LossTerm
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
 from unplateau.train.host import BatchView, build_head, head_key

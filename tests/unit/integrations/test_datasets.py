@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.integrations.datasets import CurriculumDataset
-from unplateau.strategies.base import Curriculum, Mix, Strategy, V
+from unplateau.strategies.base import Curriculum, Mix, V
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss
+from unplateau.strategies.strategy import Strategy
 
 TARGET, FIXED = list(range(30)), list(range(100, 120))
 

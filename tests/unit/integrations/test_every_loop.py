@@ -317,7 +317,7 @@ def test_a_term_without_questions_needs_no_annotation(new_model: NewModel) -> No
 
 
 def test_states_of_labels_are_refused_by_the_name_of_term_and_host(new_model: NewModel, tmp_path: Path) -> None:
-    said = "PairsApart: TokenStrategy does not show the states of labels"
+    said = "PairsApart: tokens are no prompts"
     for make in (TokenStrategy, lambda model, strategy: new_trainer(strategy, lambda **_: model, tmp_path)):
         with pytest.raises(SpecError, match=said):
             make(new_model(), up.Strategy(PairsApart()))

@@ -20,9 +20,9 @@ from unplateau.integrations.datasets import CurriculumDataset
 from unplateau.integrations.lightning import CurriculumDataModule, UnplateauCallback
 from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.tokens import TokenStrategy
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 
 NewModel = Callable[..., Any]
 CLASSES = torch.arange(24) % 3

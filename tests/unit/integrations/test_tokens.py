@@ -14,9 +14,9 @@ from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, TokenClasses
 from unplateau.integrations.huggingface import Decoder
 from unplateau.integrations.tokens import TokenStrategy
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tensors import TokenPrompts
 
 NewModel = Callable[..., Any]

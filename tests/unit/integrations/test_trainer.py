@@ -20,9 +20,9 @@ from unplateau.integrations.annotation import TokenClasses
 from unplateau.integrations.datasets import CurriculumDataset
 from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.trainer import HEADS, StrategyMixin, StrategyTrainer, UnplateauCallback
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tables import read_curve
 
 NewModel = Callable[..., Any]

@@ -6,9 +6,9 @@ from unplateau.config import parse
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.items.codes import RandomCodes
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture
 

@@ -15,7 +15,7 @@ from unplateau.train.host import BatchView, TaskHost
 
 TASK = FactorTask(source=RandomCodes(sizes=(4, 3, 2)), hidden=("a", "b"), n_pairs=6)
 MODEL = Transformer(ModelConfig(n_layers=2, width=16), TASK.shape)
-HOST = TaskHost(2, 16, TASK.shape)
+HOST = TaskHost(2, 16, TASK.shape, True)
 
 
 def value(term: LossTerm, batch: Batch) -> float:
@@ -66,7 +66,7 @@ def test_factors_are_those_that_may_be_hidden_unless_all_are_asked_for() -> None
 
 def test_a_perfect_read_out_has_no_loss() -> None:
     term = ComponentLoss()
-    head = term.build_head(TaskHost(2, 7, TASK.shape))
+    head = term.build_head(TaskHost(2, 7, TASK.shape, True))
     factors = torch.tensor([[0, 1, 0], [3, 2, 1]])
     hidden = torch.cat(
         [torch.nn.functional.one_hot(factors[:, 0], 4), torch.nn.functional.one_hot(factors[:, 1], 3)], 1

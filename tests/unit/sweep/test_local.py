@@ -8,8 +8,8 @@ from unplateau import store
 from unplateau.errors import SpecError
 from unplateau.files import write_json
 from unplateau.items.codes import RandomCodes
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.sweep.local import names, run_many
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec

@@ -11,9 +11,9 @@ from unplateau.errors import DivergedError, RunDirectoryError, RunLockedError, S
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.store import load_run, locked
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.testing import check_observer, check_resume
 from unplateau.train.loop import choose_device, train

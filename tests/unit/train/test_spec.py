@@ -8,8 +8,8 @@ from unplateau.config import parse
 from unplateau.errors import DataError, SpecError
 from unplateau.items.codes import RandomCodes
 from unplateau.recipes import RECIPES, experiments, recipe
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.losses import ComponentLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture
 from unplateau.train.spec import RunSpec

@@ -4,9 +4,9 @@ import pytest
 
 from unplateau.errors import SpecError
 from unplateau.items.codes import RandomCodes
-from unplateau.strategies.base import Strategy
 from unplateau.strategies.curricula import Mixed
 from unplateau.strategies.losses import ComponentLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec, read_value, split_setting, with_settings
 

@@ -1,0 +1,105 @@
+"""Loss terms that need no annotation: each asks for one of three things that in-context learning waits for.
+
+Items must stand out in their own states, labels must be bound to the items before them, and queries must look at the
+labels of items like their own. What is missing holds the plateau; what is there already costs next to nothing to ask.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from unplateau.strategies.base import Host, LossTerm, Read, View
+from unplateau.strategies.functional import bind_loss, look_loss, match_loss
+
+SIZE = 32
+"""Dimensions in which states are compared."""
+SCALE = 10.0
+"""What the cosine of two states is multiplied by at first."""
+
+
+class Comparison(nn.Module):
+    """Linear maps of states to where they are compared, and the learned scale of the comparison."""
+
+    def __init__(self, width: int, n_maps: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(width, SIZE, bias=False) for _ in range(n_maps))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
+
+
+class _PromptLoss(LossTerm):
+    """What the three share: each reads at a share of the model's depth, and needs a few rows of a batch only."""
+
+    weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
+    depth: float = Field(1 / 3, gt=0, le=1, description="which block it reads, as a share of the model's, rounded up")
+    rows: int | None = Field(16, ge=1, description="prompts of the batch to use; null: all of them")
+
+    def layer(self, n_layers: int) -> int:
+        """The block that it reads, from 1."""
+        return math.ceil(self.depth * n_layers - 1e-6)
+
+
+class MatchLoss(_PromptLoss):
+    """Items stand out: an item's own state must tell its label by the labels of the earlier items that it looks like.
+
+    See :func:`~unplateau.strategies.functional.match_loss`.
+    """
+
+    reads: ClassVar[tuple[Read, ...]] = ("items",)
+
+    def build_head(self, host: Host) -> nn.Module:
+        """One map."""
+        return Comparison(host.width, 1)
+
+    def value(self, view: View) -> Tensor:
+        """The vote of the items, by the weights component after the block."""
+        items, head = view.items(self.layer(view.n_layers), rows=self.rows), view.head
+        states = head.maps[0](items.states)
+        return match_loss(states, items.labels, items.seen, scale=head.log_scale.exp())
+
+
+class BindLoss(_PromptLoss):
+    """Labels are bound to their items: a label's state must tell which item stood before it.
+
+    The items are shown at random positions: with their own, a label would find its item without looking at it. See
+    :func:`~unplateau.strategies.functional.bind_loss`.
+    """
+
+    reads: ClassVar[tuple[Read, ...]] = ("labels", "items")
+
+    def build_head(self, host: Host) -> nn.Module:
+        """A map for labels and one for items."""
+        return Comparison(host.width, 2)
+
+    def value(self, view: View) -> Tensor:
+        """From the labels' states after the block to the embeddings of the items."""
+        labels = view.labels(self.layer(view.n_layers), rows=self.rows)
+        items, head = view.items(0, rows=self.rows, elsewhere=True), view.head
+        label_states, item_states = head.maps[0](labels.states), head.maps[1](items.states)
+        return bind_loss(label_states, item_states, labels.owner, scale=head.log_scale.exp())
+
+
+class LookLoss(_PromptLoss):
+    """Queries look: a query must attend to the labels of items like its own.
+
+    It reads the block after the one where labels are bound (the last one if there is none). See
+    :func:`~unplateau.strategies.functional.look_loss`.
+    """
+
+    reads: ClassVar[tuple[Read, ...]] = ("attention",)
+
+    def build_head(self, host: Host) -> nn.Module:
+        """Nothing: attention is a vote as it is."""
+        del host
+        return nn.Identity()
+
+    def layer(self, n_layers: int) -> int:
+        """One block further on."""
+        return min(super().layer(n_layers) + 1, n_layers)
+
+    def value(self, view: View) -> Tensor:
+        """The vote of the labels, by the attention of all heads of the block."""
+        looks = view.attention(self.layer(view.n_layers), rows=self.rows)
+        return look_loss(looks.attention, looks.targets, looks.labels, looks.seen)

@@ -68,18 +68,19 @@ def vote_loss(votes: Tensor, targets: Tensor, labels: Tensor, seen: Tensor) -> T
 
     Classes: the mean of -ln(sum of the votes for the right class), in nats, over targets whose class was seen. Numbers:
     the mean squared error of the sum of votes times labels, scaled as fits best, in units of the targets' mean square
-    (that is 1 - R^2), over targets with anything to be told from; both are taken from the mean label on, and any one
-    factor fits because a softmax can look but not multiply. 0 with a gradient if there is no such target.
+    (that is 1 - R^2), over targets with anything to be told from; both are taken from the mean target on, and any one
+    factor will do because a softmax can look but not multiply. 0 with a gradient if there is no such target.
     """
     votes = votes.masked_fill(~seen, 0)
     if not labels.is_floating_point():
         right = seen & (targets[:, :, None] == labels[:, None])
         return -_mean(((votes * right).sum(-1) + LEAST).log(), right.any(-1))
-    told, centre = seen.any(-1), labels.mean()
+    told = seen.any(-1)
+    centre = _mean(targets, told)
     vote = (votes @ (labels - centre)[..., None]).squeeze(-1).masked_fill(~told, 0)
     wanted = (targets - centre).masked_fill(~told, 0)
     explained = (vote * wanted).sum().square() / (vote.square().sum() * wanted.square().sum()).clamp_min(LEAST**2)
-    return told.any() - explained
+    return told.any().to(explained.dtype) - explained
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

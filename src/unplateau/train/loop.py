@@ -31,7 +31,7 @@ from unplateau.train.describe import describe_run, refuse_unfit
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import adam, build_heads, build_model, compute_losses, step_flops
+from unplateau.train.step import adam, build_heads, build_model, compute_losses, learning_rate, step_flops
 
 
 def train(
@@ -136,6 +136,8 @@ class _Training:
         self.refuse_divergence({**values, "the total loss": losses.total.item()})
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.spec.train, self.step)
         self.optimiser.step()
         self.step += 1
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in {"steps": 1, **values}.items()}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -30,7 +30,12 @@ class TrainConfig(Config):
 
     steps: int = Field(2000, ge=1, description="updates of the weights")
     batch_size: int = Field(64, ge=1, description="prompts in a batch (rows); the same for every strategy")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam, constant")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description="of the learning rate; cosine: a warm-up over a twentieth of the steps, then down to a twentieth",
+        exclude_if=lambda schedule: schedule == "constant",  # as specs of before there was a choice
+    )
     eval_every: int = Field(20, ge=1, description="steps between two rows of the history")
     eval_prompts: int = Field(64, ge=1, description="fresh prompts of the target task for each row")
     probe_every: int = Field(100, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")

@@ -1,6 +1,7 @@
 """One update: the loss of the task plus the terms of the strategy, and what it costs in floating-point operations."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,10 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
 from unplateau.train.host import BatchView, build_head, head_key
-from unplateau.train.spec import RunSpec
+from unplateau.train.spec import RunSpec, TrainConfig
+
+RISE = 20
+"""A cosine schedule rises over one part in so many, and ends at one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,15 @@ _CPU_ATTENTION: dict[Any, Callable[..., int]] = {
 }
 
 
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Of the update after ``step`` others: constant, or up for a twentieth of the steps and down along a cosine."""
+    if config.schedule == "constant":
+        return config.lr
+    rise = config.steps / RISE
+    fall = (1 + math.cos(math.pi * max(0.0, step - rise) / (config.steps - rise))) / 2
+    return config.lr * min(1.0, (step + 1) / rise) * (1 / RISE + (1 - 1 / RISE) * fall)
+
+
 def adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
-    """Adam with PyTorch's defaults and a constant learning rate (Fu et al. 2024, appendix), fused for speed."""
+    """Adam with PyTorch's defaults (Fu et al. 2024, appendix), fused for speed."""
     return torch.optim.Adam(parameters, lr=lr, fused=True)

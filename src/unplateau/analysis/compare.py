@@ -159,7 +159,7 @@ def experiment(run: RunSummary) -> dict[str, str]:
     """What two runs must share to be comparable, as JSON texts by name."""
     spec = run.record.spec
     shared = {name: spec.get(name) for name in ("recipe", "task", "model", "cut")}
-    shared |= {f"train.{name}": spec.get("train", {}).get(name) for name in ("batch_size", "lr")}
+    shared |= {f"train.{name}": spec.get("train", {}).get(name) for name in ("batch_size", "lr", "schedule")}
     return {name: json.dumps(value, sort_keys=True) for name, value in shared.items()}
 
 

@@ -1,0 +1,227 @@
+"""Which strategy ends which plateau: nine tasks, with and without annotation, on seeds that nothing was tuned on.
+
+    python benchmarks/strategies.py [--out runs/strategies] [--only recall words] [--workers 2] [--table]
+
+Plain training first gets the learning rate that suits it best, out of as many as there are strategies, on development
+seeds; every strategy has the recipe's own. Runs are kept in ``--out`` and taken up where they stopped; what they have
+shown is written to benchmarks/results/strategies.csv, which is committed, and docs/results.md is made from that file
+alone (``--table``: nothing else is done).
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import unplateau as up
+from unplateau.analysis.runs import RunSummary, summarise_run
+from unplateau.analysis.survival import Bounded, median_time, pooled
+from unplateau.sweep.process import RunFailure
+
+DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)
+RATES = (0.5, 1.0, 2.0)
+"""Learning rates tried for plain training, as multiples of the recipe's."""
+HERE = Path(__file__).parent
+RAW, PAGE = HERE / "results" / "strategies.csv", HERE.parent / "docs" / "results.md"
+FREE = {"match": "match-loss", "bind": "bind-loss", "look": "look-loss", "unplateau": "unplateau"}
+TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
+
+
+def _shapes(hidden: tuple[str, ...]) -> up.RunSpec:
+    plain = up.recipes.demo()
+    return plain.model_copy(update={"task": plain.task.model_copy(update={"hidden": hidden})})
+
+
+def _codes() -> up.RunSpec:
+    return up.RunSpec(recipe="codes", task=up.FactorTask(source=up.RandomCodes(), n_pairs=16))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task of the table, and for how many steps everything is trained on it."""
+
+    name: str
+    plain: up.RunSpec
+    steps: int
+    told: bool = True
+    """Whether its items have factors that a loss could be told."""
+
+    def specs(self, strategy: str, seeds: Iterable[int], rate: float = 1.0) -> list[up.RunSpec]:
+        """The runs of one strategy."""
+        train = self.plain.train.model_copy(update={"steps": self.steps, "lr": rate * self.plain.train.lr})
+        spec = self.plain.model_copy(update={"recipe": self.name.replace(" ", "-"), "train": train})
+        return [spec.with_strategy(strategy).with_seed(seed) for seed in seeds]
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """The strategies that plain training is compared with."""
+        return FREE | TOLD if self.told else FREE
+
+
+TASKS = (
+    Entry("shapes", _shapes(("scale", "shape")), 2000),
+    Entry("two hues", _shapes(("floor_hue", "wall_hue")), 1500),
+    Entry("random codes", _codes(), 2500),
+    Entry("words", up.recipes.words(), 1200),
+    Entry("word selection", up.recipes.word_selection(), 1200),
+    Entry("recall", up.recipes.recall(), 1500),
+    Entry("clusters", up.recipes.clusters(), 1500),
+    Entry("regression", up.recipes.regression(), 2000, told=False),
+    Entry("parity", up.recipes.parity(), 2000),
+)
+
+
+def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
+    """Whatever has not been trained yet; raw results are written after each strategy."""
+    for entry in entries:
+        for rate in RATES:
+            keep(entry, "plain", DEVELOPMENT, rate, out, workers)
+        keep(entry, "plain", REPORTED, best_rate(read_raw(), entry.name), out, workers)
+        for way in entry.ways:
+            keep(entry, way, REPORTED, 1.0, out, workers)
+
+
+def keep(entry: Entry, way: str, seeds: Sequence[int], rate: float, out: Path, workers: int) -> None:
+    """Trains these runs and puts what they have shown into the raw results, in the place of what stood there."""
+    specs = entry.specs(entry.ways.get(way, way), seeds, rate)
+    runs = up.run_many(specs, out=out, workers=workers)
+    for run in runs:
+        if isinstance(run, RunFailure):
+            raise SystemExit(f"{entry.name}, {way}: {run}")
+    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
+    for record in runs:
+        row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(record))}
+        rows[row["task"], row["way"], row["seed"], row["rate"]] = row
+    RAW.parent.mkdir(exist_ok=True)
+    with RAW.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[key] for key in sorted(rows))
+    print(f"{entry.name}, {way}, learning rate x {rate:g}: {len(runs)} runs", flush=True)
+
+
+FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "seconds", "progress", "held_out")
+
+
+def measured(run: RunSummary) -> dict[str, str]:
+    """What the tables are made from; ``flops`` and ``seconds`` are those of the whole run, ``progress`` its last."""
+    progress = run.record.history.column("progress")[1]
+    values = {
+        "seed": run.seed,
+        "steps": run.steps,
+        "escape": run.escape_step,
+        "completion": run.completion_step,
+        "flops": f"{run.costs.train_flops:.4g}",
+        "seconds": f"{run.costs.seconds:.4g}",
+        "progress": f"{fmean(progress[-5:]):.3f}",
+        "held_out": f"{run.final_progress:.3f}",
+    }
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def read_raw() -> list[dict[str, str]]:
+    """The raw results, none if there are none yet."""
+    if not RAW.exists():
+        return []
+    with RAW.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def best_rate(rows: Sequence[dict[str, str]], task: str) -> float:
+    """Of plain training on the development seeds: the one with the earliest median escape, then most progress."""
+
+    def merit(rate: float) -> tuple[float, float]:
+        found = [row for row in plain if float(row["rate"]) == rate]
+        return reached(found, "escape").low, -median(float(row["progress"]) for row in found)
+
+    plain = [row for row in rows if (row["task"], row["way"]) == (task, "plain") and int(row["seed"]) in DEVELOPMENT]
+    return min({float(row["rate"]) for row in plain}, key=merit)
+
+
+def reached(rows: Sequence[dict[str, str]], milestone: str) -> Bounded:
+    """The median step, over runs of which some may not have got there."""
+    return median_time([when(row, milestone) for row in rows])
+
+
+def when(row: dict[str, str], milestone: str, unit: str = "steps") -> Bounded:
+    """The step of a milestone, or what the run had cost by then (costs are even over a run)."""
+    each = float(row[unit]) / float(row["steps"])
+    return Bounded.exactly(int(row[milestone]) * each) if row[milestone] else Bounded.above(int(row["steps"]) * each)
+
+
+def page(rows: Sequence[dict[str, str]]) -> str:
+    """docs/results.md."""
+    reported = [row for row in rows if int(row["seed"]) in REPORTED]
+    tasks = [entry.name for entry in TASKS if any(row["task"] == entry.name for row in reported)]
+    return "\n".join([INTRODUCTION, *(table(reported, task, best_rate(rows, task)) for task in tasks)])
+
+
+INTRODUCTION = """# Results
+
+Made by `python benchmarks/strategies.py` from benchmarks/results/strategies.csv. Five seeds (100 to 104) that nothing was tuned
+on. Escape and completion are median steps (Kaplan and Meier) with the number of runs that got there; `>`: too few did. FLOPs
+and seconds are those of plain training to its escape divided by those of the strategy, median over seeds with the range.
+Progress is 0 for the best prediction without context and 1 for the Bayes-optimal one: at the end of training, and on items
+that training never saw where the task has such. Plain training has the best of three learning rates on two development seeds,
+every strategy the recipe's; the unannotated ones have one setting for all tasks.
+"""
+
+
+def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
+    """One task."""
+    plain = [row for row in rows if row["task"] == task and row["way"] == "plain" and float(row["rate"]) == rate]
+    lines = [
+        f"## {task[0].upper()}{task[1:]}",
+        "",
+        f"{plain[0]['steps']} steps; learning rate of plain training: {rate:g} times the recipe's.",
+        "",
+        "| strategy | escape | completion | FLOPs to escape, x less | seconds, x less | progress | held out |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for way in dict.fromkeys(["plain", *FREE, *TOLD]):
+        found = plain if way == "plain" else [row for row in rows if row["task"] == task and row["way"] == way]
+        if found:
+            cells = [_times(found, "escape"), _times(found, "completion")]
+            cells += [_saving(found, plain, unit) for unit in ("flops", "seconds")]
+            cells += [_range([float(row[name]) for row in found]) for name in ("progress", "held_out")]
+            lines.append(" | ".join(["|", way, *cells, "|"]).replace("| | ", "| ").replace(" | |", " |"))
+    return "\n".join([*lines, ""])
+
+
+def _times(rows: Sequence[dict[str, str]], milestone: str) -> str:
+    there = sum(bool(row[milestone]) for row in rows)
+    return f"{reached(rows, milestone).shown()} ({there} of {len(rows)})"
+
+
+def _saving(rows: Sequence[dict[str, str]], plain: Sequence[dict[str, str]], unit: str) -> str:
+    if rows is plain:
+        return ""
+    theirs = {row["seed"]: when(row, "escape", unit) for row in plain}
+    ratios = [theirs[row["seed"]].over(when(row, "escape", unit)) for row in rows if row["seed"] in theirs]
+    middle, spread = pooled(ratios, median, median), pooled(ratios, min, max)
+    if middle is None:
+        return "?"
+    return middle.shown(digits=1) + (f" ({spread.shown(digits=1)})" if spread else "")
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/strategies"), help="folder of the runs")
+    parser.add_argument("--only", nargs="+", choices=[entry.name for entry in TASKS], help="these tasks")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, with one thread each")
+    parser.add_argument("--table", action="store_true", help="train nothing, only write docs/results.md anew")
+    given = parser.parse_args()
+    if not given.table:
+        train([entry for entry in TASKS if not given.only or entry.name in given.only], given.out, given.workers)
+    PAGE.write_text(page(read_raw()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

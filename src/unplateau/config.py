@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -72,9 +72,10 @@ class Kind(Config):
     """Whether addresses may be looked up in this process: see :func:`refuse_imports`."""
 
     @classmethod
-    def named(cls, name: str) -> type[Self]:
+    def named(cls, name: str, *, besides: Iterable[str] = ()) -> type[Self]:
         """The class of this name or address; ``weights-loss``, ``weights_loss`` and ``WeightsLoss`` are one name.
 
+        ``besides``: what else would have been right, for the message.
         Raises ValueError, one line, if there is none, or it is abstract or of another family.
         """
         noun = cls.noun or cls.__name__
@@ -86,7 +87,7 @@ class Kind(Config):
         plain = name.replace("-", "").replace("_", "").lower()
         member = next((getattr(unplateau, known) for known in dir(unplateau) if known.lower() == plain), None)
         if not cls._has_member(member):
-            hint = suggest(name, cls._exported(), otherwise="your own: package.module:Class")
+            hint = suggest(name, [*cls._exported(), *besides], otherwise="your own: package.module:Class")
             raise ValueError(f"unknown {noun} '{name}'{hint}")
         return member
 

@@ -183,6 +183,16 @@ class LossTerm(Part):
         """What it asks of states, for the same reason."""
         return ()
 
+    @property
+    def lasts(self) -> int | None:
+        """Steps after which it is absent; None: it stays."""
+        return None
+
+    def weight_at(self, step: int) -> float:
+        """Its factor in the loss of this step; at 0 it is not computed."""
+        del step
+        return self.weight
+
     def check_host(self, host: Host) -> None:
         """Raises ValueError, naming the term and what is missing, if it cannot work in this host."""
         both = [f"{ask} from {read}" for ask in self.asks for read in self.reads]

@@ -35,6 +35,18 @@ class _PromptLoss(LossTerm):
     weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
     depth: float = Field(1 / 3, gt=0, le=1, description="which block it reads, as a share of the model's, rounded up")
     rows: int | None = Field(16, ge=1, description="prompts of the batch to use; null: all of them")
+    until: int | None = Field(
+        None, ge=1, description="steps after which it is let go, fading over as many again to nothing; null: never"
+    )
+
+    @property
+    def lasts(self) -> int | None:
+        """Twice ``until``."""
+        return None if self.until is None else 2 * self.until
+
+    def weight_at(self, step: int) -> float:
+        """Constant, then down to 0 in a line."""
+        return self.weight if self.until is None else self.weight * min(1.0, max(0.0, 2 - step / self.until))
 
     def layer(self, n_layers: int) -> int:
         """The block that it reads, from 1."""

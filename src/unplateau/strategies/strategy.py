@@ -83,5 +83,5 @@ def _named(names: str) -> tuple[Part, ...]:
         if name in COMBINATIONS:
             parts += COMBINATIONS[name]
         elif name != "plain":
-            parts.append(Part.named(name).model_validate({}))
+            parts.append(Part.named(name, besides=COMBINATIONS).model_validate({}))
     return tuple(parts)

@@ -31,7 +31,7 @@ from unplateau.train.describe import describe_run, refuse_unfit
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import adam, build_heads, build_model, compute_losses, learning_rate, step_flops
+from unplateau.train.step import adam, build_heads, build_model, compute_losses, flops_spent, learning_rate, step_flops
 
 
 def train(
@@ -85,10 +85,9 @@ class _Training:
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         self.model, self.heads = build_model(spec, device), build_heads(spec, device)
         self.optimiser = adam([*self.model.parameters(), *self.heads.parameters()], spec.train.lr)
-        flops = step_flops(spec, self.model, self.heads, device)
-        self.flops_per_step = sum(flops.values())
+        self.flops = step_flops(spec, self.model, self.heads, device)
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        describe_run(path, spec, device, n_parameters=n_parameters, flops=flops)
+        describe_run(path, spec, device, n_parameters=n_parameters, flops=self.flops)
         self.clock = CostClock(device)
         self.load()
 
@@ -157,7 +156,7 @@ class _Training:
         rows, steps = self.step * self.spec.train.batch_size, self.sums.pop("steps", 0)
         row: dict[str, Any] = {"step": self.step, **{name: total / steps for name, total in self.sums.items()}}
         row |= {"rows": rows, "tokens": rows * self.spec.task.shape.layout.n_positions}
-        row["train_flops"] = self.step * self.flops_per_step
+        row["train_flops"] = flops_spent(self.spec, self.flops, self.step)
         if looking := due(self.observers, self.step, self.spec.train.steps):
             event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device)
             with torch.no_grad():
@@ -192,5 +191,5 @@ class _Training:
             figures = evaluate(event, "test", self.spec.train.final_prompts)
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         done |= {f"test_{name}": value for name, value in figures.items()}
-        done |= {"train_flops": self.step * self.flops_per_step, **costs}
+        done |= {"train_flops": flops_spent(self.spec, self.flops, self.step), **costs}
         write_json(self.path / store.DONE, done)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,15 @@ def compute_losses(
     prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
-        view = BatchView(term, model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
-        terms[term.name] = term.value(view)
-        total = total + term.weight * terms[term.name]
+        if weight := term.weight_at(step):
+            view = BatchView(term, model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
+            terms[term.name] = term.value(view)
+            total = total + weight * terms[term.name]
     return Losses(total, prediction, terms)
 
 
 def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: torch.device) -> dict[str, int]:
-    """FLOPs of one update by part: ``prediction`` and each loss term, read-out heads included; the same at every step.
+    """FLOPs of the first update by part: ``prediction`` and each loss term, read-out heads included.
 
     Counted on copies, forward and backward, so that training itself is not touched.
     """
@@ -79,6 +80,17 @@ def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: to
 
     alone = flops()
     return {"prediction": alone} | {term.name: flops(term) - alone for term in spec.strategy.loss_terms}
+
+
+def flops_spent(spec: RunSpec, flops: Mapping[str, int], step: int) -> int:
+    """FLOPs of this many updates, each part as in the first one for as long as it lasts."""
+    lasts = {term.name: term.lasts for term in spec.strategy.loss_terms}
+
+    def times(name: str) -> int:
+        last = lasts.get(name)
+        return step if last is None else min(step, last)
+
+    return sum(each * times(name) for name, each in flops.items())
 
 
 def count_flops(run: Callable[[], object]) -> int:

@@ -31,9 +31,12 @@ from .strategies.prompt_losses import MatchLoss as MatchLoss
 from .strategies.strategy import Strategy as Strategy
 from .sweep.local import run_many as run_many
 from .tasks.base import Task as Task
+from .tasks.clusters import Clusters as Clusters
 from .tasks.factors import FactorTask as FactorTask
 from .tasks.floors import floors as floors
 from .tasks.mixture import Mixture as Mixture
+from .tasks.parity import SparseParity as SparseParity
+from .tasks.recall import AssociativeRecall as AssociativeRecall
 from .tasks.selection import WordSelection as WordSelection
 from .tensors import Components as Components
 from .train.loop import train as train

@@ -87,10 +87,15 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Factor:
-    """What varies from item to item, and how many values it has."""
+    """What varies from item to item, and how many values it has.
+
+    ``identity``: it says which item this is. Items that are held out then have values of their own, which no probe that
+    was fitted on other items can name, so probes leave it out.
+    """
 
     name: str
     size: int
+    identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,11 @@ class TaskShape:
     def factor_sizes(self) -> tuple[int, ...]:
         """Numbers of values of the F factors."""
         return tuple(factor.size for factor in self.factors)
+
+    @property
+    def probed(self) -> tuple[int, ...]:
+        """Indices of the factors that a probe can read off."""
+        return tuple(index for index, factor in enumerate(self.factors) if not factor.identity)
 
     @property
     def hides_factors(self) -> bool:

@@ -34,7 +34,7 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """One look at a model: a list has a value for each layer, the embedding first. None: not looked at.
+    """One look at a model: a list has a value for each layer, the embedding first. None: not looked at, or not there.
 
     All are held-out accuracies of linear probes under ``cut``. ``weights_score``: from the weights component to the
     factors of an item, mean over those that a prompt may ask for; ``weights_by_factor`` has every factor by itself.
@@ -44,14 +44,14 @@ class Scores:
     """
 
     cut: Cut
-    weights_score: list[float]
-    weights_control: list[float]
-    weights_chance: float
-    hidden_score: list[float] | None
-    context_score: list[float] | None
-    context_control: list[float] | None
-    context_chance: float | None
-    weights_by_factor: dict[str, list[float]]
+    weights_score: list[float] | None = None
+    weights_control: list[float] | None = None
+    weights_chance: float | None = None
+    hidden_score: list[float] | None = None
+    context_score: list[float] | None = None
+    context_control: list[float] | None = None
+    context_chance: float | None = None
+    weights_by_factor: dict[str, list[float]] | None = None
 
     @classmethod
     def of(cls, cells: Iterable[ProbeScore], asked: Sequence[str]) -> Scores:
@@ -62,22 +62,22 @@ class Scores:
         weights, hidden, context = found["weights"], found["hidden"], found["context"]
         names = dict.fromkeys(cell.factor for cell in weights)
         return cls(
-            cut=weights[0].cut,
-            weights_score=_by_layer(weights, "accuracy", asked),
-            weights_control=_by_layer(weights, "control_accuracy", asked),
-            weights_chance=_by_layer(weights, "chance", asked)[0],
-            hidden_score=_by_layer(hidden, "accuracy", asked) if hidden else None,
-            context_score=_by_layer(context, "accuracy") if context else None,
-            context_control=_by_layer(context, "control_accuracy") if context else None,
+            cut=(weights or context)[0].cut,
+            weights_score=_by_layer(weights, "accuracy", asked) or None,
+            weights_control=_by_layer(weights, "control_accuracy", asked) or None,
+            weights_chance=next(iter(_by_layer(weights, "chance", asked)), None),
+            hidden_score=_by_layer(hidden, "accuracy", asked) or None,
+            context_score=_by_layer(context, "accuracy") or None,
+            context_control=_by_layer(context, "control_accuracy") or None,
             context_chance=context[0].chance if context else None,
-            weights_by_factor={name: _by_layer(weights, "accuracy", [name]) for name in names},
+            weights_by_factor={name: _by_layer(weights, "accuracy", [name]) for name in names} or None,
         )
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Scores | None:
         """The scores in a logged row; None if nobody looked at that step."""
         found: dict[str, Any] = {field.name: row.get(field.name) for field in fields(cls)}
-        return cls(**found) if "weights_score" in row else None
+        return cls(**found) if row.keys() & {"weights_score", "context_score"} else None
 
     def columns(self) -> dict[str, Any]:
         """As columns of a row; what was not looked at is left out."""

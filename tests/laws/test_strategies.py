@@ -96,7 +96,7 @@ def test_identity_is_refused_where_an_item_is_not_one_token(source: ItemSource) 
 
 def test_context_loss_is_refused_where_nothing_is_hidden() -> None:
     plain = SPEC.model_copy(update={"task": FactorTask(source=LabelledText(), n_pairs=4)})
-    with pytest.raises(SpecError, match="hide one factor only"):
+    with pytest.raises(SpecError, match="hide one factor at most"):
         plain.with_strategy(Strategy(ContextLoss())).check()
 
 

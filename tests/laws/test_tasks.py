@@ -14,15 +14,21 @@ from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.layout import Split
 from unplateau.tasks.base import Task
+from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.floors import floors
 from unplateau.tasks.mixture import Mixture
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch
 from unplateau.testing import check_task
 
 CODES = FactorTask(source=RandomCodes(), n_pairs=8)
 SELECTION = WordSelection()
+RECALL = AssociativeRecall()
+CLUSTERS = Clusters()
+PARITY = SparseParity()
 TASKS: dict[str, Task] = {
     "codes, fresh mappings": CODES,
     "codes, one mapping": CODES.fixed(),
@@ -45,6 +51,27 @@ TASKS: dict[str, Task] = {
     "sentence vectors": FactorTask(source=LabelledText(), n_pairs=8),
     "sentences as bags": FactorTask(source=LabelledText(written="bag"), n_pairs=10),
     "sentences in pieces": FactorTask(source=LabelledText(written="pieces", attributes=("class", "length")), n_pairs=6),
+    "recall": RECALL,
+    "recall, one mapping": RECALL.fixed(),
+    "recall, three mappings": RECALL.model_copy(update={"n_mappings": 3}),
+    "recall, shuffled": RECALL.shuffled().fixed(),
+    "mixture of recall": Mixture(tasks=(RECALL.fixed(), RECALL), shares=(0.5, 0.5)),
+    "clusters": CLUSTERS,
+    "clusters, one mapping": CLUSTERS.fixed(),
+    "clusters, ten mappings": CLUSTERS.model_copy(update={"n_mappings": 10}),
+    "clusters, some bursty": Clusters(burstiness=0.6),
+    "clusters, some bursty, two mappings": Clusters(burstiness=0.6, n_mappings=2),
+    "clusters, none bursty": Clusters(burstiness=0),
+    "clusters, shuffled": CLUSTERS.shuffled(),
+    "clusters, shuffled, some bursty": Clusters(burstiness=0.5, shuffle_factors=True),
+    "mixture of clusters": Mixture(tasks=(CLUSTERS.fixed(), CLUSTERS), shares=(0.25, 0.75)),
+    "parity": PARITY,
+    "parity, one subset": PARITY.fixed(),
+    "parity, four subsets": PARITY.model_copy(update={"n_mappings": 4}),
+    "parity of single signs": SparseParity(degree=1),
+    "parity of three": SparseParity(n_signs=8, degree=3),
+    "parity, shuffled": PARITY.shuffled(),
+    "mixture of parities": Mixture(tasks=(PARITY.fixed(), PARITY), shares=(0.5, 0.5)),
 }
 
 

@@ -65,7 +65,7 @@ def with_unit(value: float, unit: str) -> str:
 def which_score(runs: Sequence[RunSummary]) -> str:
     """``weights score, block 3, cut self``: no score is shown without its cut."""
     blocks = [run.block for run in runs if run.weights_score]
-    return f"weights score, block {max(blocks)}, cut {runs[0].cut}" if blocks else "no probes"
+    return f"weights score, block {max(blocks)}, cut {runs[0].cut}" if blocks else "no weights score"
 
 
 RESULTS: list[Column] = [

@@ -80,7 +80,7 @@ class ItemSource(Kind):
 
         Where no items are held out, ``train`` has all items.
         """
-        train, test = _split(len(self.factors()), self.test_fraction, self.split_seed)
+        train, test = split_indices(len(self.factors()), self.test_fraction, self.split_seed)
         if name == "test":
             return test
         return train if self.holds_out_items else torch.arange(len(self.factors()))
@@ -94,7 +94,8 @@ def factor_table(sizes: tuple[int, ...], copies: int = 1) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _split(n_items: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def split_indices(n_items: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The indices (n,) of train and test items, each sorted; at least one is held out."""
     order = torch.randperm(n_items, generator=fold(seed, "split"))
     n_test = max(1, round(n_items * test_fraction))
     return order[n_test:].sort().values, order[:n_test].sort().values

@@ -47,9 +47,13 @@ def probe_components(
     same from the full hidden state. ``context``: from the context component to the index of the hidden factor, at the
     item positions of the second half of the prompt, where there has been something to infer it from. ``n_train`` and
     ``n_test`` count examples, that is positions. Test examples come from the test items and train examples from other
-    items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist.
+    items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist, such as
+    a factor of an item, or several things that a prompt may hide, in a task without.
     """
     chosen = _chosen_layers(model, component, layers)
+    names, sizes = _targets(task.shape, component)
+    if not names:
+        raise SpecError(f"{component} component: {_NOTHING[component]}")
 
     def read(split: Split, step: int, n_prompts: int) -> _Found:
         batch = task.sample(step, batch_size=n_prompts, split=split, seed=fold_seed(seed, "probe"))
@@ -60,7 +64,6 @@ def probe_components(
     per_prompt = layout.n_pairs - layout.n_pairs // 2 if component == "context" else len(layout.known)
     test = _drawn(read, "test", n_test, per_prompt)
     train = _drawn(read, "train", n_train, per_prompt, without=test.item)
-    names, sizes = _targets(task.shape, component)
     result = probe_accuracies(train, test, sizes, method=method, penalty=penalty, seed=seed)
     return cells_of(result, chosen, names, component, cut)
 
@@ -77,27 +80,28 @@ def measure(
 ) -> Scores:
     """All probes of :func:`probe_components` on two batches of a task of this shape, with one decomposition of each.
 
-    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Leaves the model
-    as it is and takes no random numbers but those of ``seed``.
+    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Scores that a task
+    of this shape does not have are None. Leaves the model as it is and takes no random numbers but those of ``seed``.
     """
-    halves = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
-    of_items: list[_Found] = []
-    for components, batch in halves:
-        weights, full = (_examples(components, batch, component, shape) for component in ("weights", "hidden"))
-        of_items.append(replace(weights, features=torch.cat((weights.features, full.features))))  # as further layers
-    item_train, item_test = _without(of_items[0], of_items[1].item), of_items[1]
-    context_train, context_test = (_examples(components, batch, "context", shape) for components, batch in halves)
-    layers = range(model.n_layers + 1)
     names, sizes = _targets(shape, "weights")
-    items = probe_accuracies(item_train, item_test, sizes, method=method, seed=seed)
-    hidden, classes = _targets(shape, "context")
-    context = probe_accuracies(context_train, context_test, classes, method=method, seed=seed)
-    cells = [
-        *cells_of(items, layers, names, "weights", cut),
-        *cells_of(items, layers, names, "hidden", cut, skipped=len(layers)),
-        *cells_of(context, layers, hidden, "context", cut),
-    ]
-    return Scores.of(cells, [names[factor] for factor in shape.asked])
+    choice, classes = _targets(shape, "context")
+    if not (names or choice):
+        return Scores(cut)
+    halves = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
+    layers, cells = range(model.n_layers + 1), []
+    if names:
+        of_items: list[_Found] = []
+        for components, batch in halves:
+            weights, full = (_examples(components, batch, component, shape) for component in ("weights", "hidden"))
+            of_items.append(replace(weights, features=torch.cat((weights.features, full.features))))  # further layers
+        items = probe_accuracies(_without(of_items[0], of_items[1].item), of_items[1], sizes, method=method, seed=seed)
+        cells += cells_of(items, layers, names, "weights", cut)
+        cells += cells_of(items, layers, names, "hidden", cut, skipped=len(layers))
+    if choice:
+        train_half, test_half = (_examples(components, batch, "context", shape) for components, batch in halves)
+        context = probe_accuracies(train_half, test_half, classes, method=method, seed=seed)
+        cells += cells_of(context, layers, choice, "context", cut)
+    return Scores.of(cells, [shape.factors[factor].name for factor in shape.asked])
 
 
 def cells_of(
@@ -173,7 +177,7 @@ def _examples(components: Components, batch: Batch, component: Component, shape:
     """All examples of a batch: groups are positions (each has its own item), or prompts for the hidden factor."""
     states = {"weights": components.weights, "context": components.context, "hidden": components.hidden}[component]
     if component != "context":
-        labels = batch.factors.flatten(0, 1).cpu()
+        labels = batch.factors[..., list(shape.probed)].flatten(0, 1).cpu()
         features = batch.inputs.at_known(states).flatten(1, 2)  # (L + 1, N, D)
         return _Found(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
     late = batch.inputs.at_queries(states)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
@@ -196,11 +200,20 @@ def _without(found: _Found, items: Tensor | None) -> _Found:
     return _Found(found.features[:, kept], labels, torch.arange(len(labels)), found.item[kept])
 
 
+_NOTHING: dict[Component, str] = {
+    "context": "all prompts of this task hide the same, so there is nothing to read off",
+    **dict.fromkeys(
+        ("weights", "hidden"), "the items of this task have no factors that could be read off items not seen before"
+    ),
+}
+
+
 def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and numbers of classes of what is probed for."""
+    """Names and numbers of classes of what is probed for; empty where there is nothing."""
     if component == "context":
-        return ("hidden factor",), (len(shape.choices),)
-    return shape.factor_names, shape.factor_sizes
+        return (("hidden factor",), (len(shape.choices),)) if len(shape.choices) > 1 else ((), ())
+    factors = [shape.factors[index] for index in shape.probed]
+    return tuple(factor.name for factor in factors), tuple(factor.size for factor in factors)
 
 
 def _decompose(model: Decomposable, batch: Batch, cut: Cut) -> Components:

@@ -24,7 +24,8 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
     }
     if with_probes := [name for name in groups if any(run.weights_score for run in groups[name])]:
         panels["weights-score"] = [_scores(groups, name, look[name], "weights") for name in with_probes]
-        panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
+        if all(run.record.history.column("context_score")[0] for name in with_probes for run in groups[name]):
+            panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
         panels["layers"] = [_layers(groups, name) for name in with_probes]
     return panels
 

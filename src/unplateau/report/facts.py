@@ -63,14 +63,17 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
     spec, sizes = runs[0].record.spec, runs[0].record.task
     task, training = spec.get("task", {}), spec.get("train", {})
     kinds = filter(None, [task.get("kind", ""), task.get("source", {}).get("kind", "")])
-    factors = zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
+    factors = [
+        f"{spoken(name)} {size}" for name, size in zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
+    ]
+    hidden = [*map(spoken, sizes.get("hidden_names") or sizes["hidden_factors"])]
     n_mappings = task.get("n_mappings", "not recorded")
     steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
     return [
         ("Task", " over ".join(kinds)),
         ("Prompt", f"{sizes['n_pairs']} pairs of an item and one of {sizes['n_labels']} labels"),
-        ("Hidden factor", f"one of {', '.join(map(spoken, sizes['hidden_factors']))}"),
-        ("Factors and their sizes", ", ".join(f"{spoken(name)} {size}" for name, size in factors)),
+        *([("Hidden", f"one of {', '.join(hidden)}")] if len(hidden) > 1 else []),
+        *([("Factors and their sizes", ", ".join(factors))] if factors else []),
         ("Mappings", "a fresh one for each prompt" if n_mappings is None else f"{n_mappings} for each factor"),
         ("Model", f"{_model(spec.get('model', {}))}; {sizes['parameters']:,} parameters"),
         (

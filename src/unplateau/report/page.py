@@ -6,6 +6,7 @@ opened in ten years.
 
 import json
 import re
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from markupsafe import Markup, escape
 
 from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import BASELINE, by_strategy, compare_summaries
-from unplateau.analysis.runs import Groups, Runs, summaries
+from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
 from unplateau.files import write_whole
 from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import all_panels
@@ -71,10 +72,19 @@ def page(groups: Groups) -> str:
             (printable(name), json.dumps(dict(members[0].record.spec), indent=2)) for name, members in groups.items()
         ],
         block=scored[0].block if scored else None,
+        no_scores=_why_no_scores(runs),
         cut=runs[0].cut,
         cuts={cut: HOW_CUT[cut] for cut in CUTS if cut != "item" or cut == runs[0].cut},
         progress=runs[0].record.floors.progress,
     )
+
+
+def _why_no_scores(runs: Sequence[RunSummary]) -> str:
+    probed = any(run.record.history.column("cut")[0] for run in runs)
+    why = (
+        "The items of this task have no factors that a probe could read off" if probed else "These runs were not probed"
+    )
+    return f"{why}, so there are no scores to show."
 
 
 def inline_svg(panel: AnyPanel, prefix: str) -> Markup:

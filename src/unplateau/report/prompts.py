@@ -106,6 +106,8 @@ def _wrong(data: dict[str, NDArray[Any]]) -> str:
     fits = bool(seen) and len(data["factors"]) == len(data["hidden_factor"]) == shape[0]
     if not fits or any(data[name].shape[:2] != shape for name in seen):
         return f"{', '.join(seen) or 'images'}, labels and factors"
+    if len(data.get("rules", data["labels"])) != shape[0]:
+        return "rules and labels"
     if "images" in data and (data["images"].ndim != 5 or data["images"].dtype != np.uint8):
         return "images and pixels"
     return "" if data["labels"].max() < len(data["label_names"]) else "labels and their names"
@@ -116,7 +118,8 @@ def _prompt(record: RunRecord, data: dict[str, NDArray[Any]], number: int, runs:
     labels = data["labels"][number].tolist()
     items = tuple(_item(record, data, number, place, label_names[label]) for place, label in enumerate(labels))
     rows = tuple(row for name, run in runs.items() for row in _rows(name, run, number, labels, label_names))
-    return Prompt(_rule(record, int(data["hidden_factor"][number])), items, rows)
+    rule = str(data["rules"][number]) if "rules" in data else _rule(record, int(data["hidden_factor"][number]))
+    return Prompt(printable(rule, 240), items, rows)
 
 
 def _item(record: RunRecord, data: dict[str, NDArray[Any]], number: int, place: int, label: str) -> Item:

@@ -21,12 +21,14 @@ class Shown:
     """A batch as people see it, as far as it can be seen.
 
     ``images`` (B, K, height, width, 3) uint8: pictures of the items. ``texts``: B lists of K, the items in words.
-    ``labels``: the C labels in words.
+    ``labels``: the C labels in words. ``rules``: what each prompt hides, in a sentence; by default that its labels
+    follow the hidden factor.
     """
 
     images: npt.NDArray[np.uint8] | None = None
     texts: list[list[str]] | None = None
     labels: tuple[str, ...] | None = None
+    rules: list[str] | None = None
 
 
 class Sampler(Protocol):
@@ -58,6 +60,11 @@ class Task(Kind):
         prompts a fixed share of them.
         """
         return True
+
+    @property
+    def repeats_items(self) -> bool:
+        """Whether a prompt may show an item twice."""
+        return False
 
     @property
     @abstractmethod

@@ -179,3 +179,17 @@ def mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[T
     """A fixed table of permutations (m, size) for each size."""
     generator = fold(seed, "mappings")
     return [torch.rand(n_mappings, size, generator=generator).argsort(1) for size in sizes]
+
+
+@lru_cache(maxsize=64)
+def label_table(n_mappings: int, n_values: int, n_labels: int, seed: int) -> Tensor:
+    """(m, values) int64: mappings whose labels are drawn one by one, so that two values may share a label."""
+    return torch.randint(n_labels, (n_mappings, n_values), generator=fold(seed, "mappings"))
+
+
+def label_marginals(table: Tensor | None, pool: Tensor, n_labels: int) -> Tensor:
+    """(C,) float64: how frequent labels are over the values in ``pool``, in a table or (None) in fresh mappings."""
+    if table is None:
+        return torch.full((n_labels,), 1 / n_labels, dtype=torch.float64)
+    frequencies = torch.bincount(table[:, pool].flatten(), minlength=n_labels).double()
+    return frequencies / frequencies.sum()

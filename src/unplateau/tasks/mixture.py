@@ -81,6 +81,11 @@ class Mixture(Task):
         """Whether all tasks do."""
         return all(task.holds_out_items for task in self.tasks)
 
+    @property
+    def repeats_items(self) -> bool:
+        """Whether any task does."""
+        return any(task.repeats_items for task in self.tasks)
+
     def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
         """(B, K, C): the predictions of the tasks, weighted by their shares."""
         predictions = [task.no_context_predictions(batch, split) for task in self.tasks]

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-def bayes_predictions(hypotheses: Sequence[FreshMappings | KnownMappings], labels: Tensor) -> Tensor:
+class Hypothesis(Protocol):
+    """One explanation of a prompt, with prior weight 1 unless it says otherwise itself."""
+
+    def predict(self, k: int) -> Tensor:
+        """(B, C): evidence of all that stands before query k, times the probability of each label there."""
+
+    def observe(self, k: int, labels: Tensor) -> None:
+        """Takes in the labels (B,) of query k."""
+
+
+def bayes_predictions(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tensor:
     """(B, K, C) float64 predictions under equal prior weights.
 
     Rows whose labels no hypothesis allows get zeros.

@@ -123,6 +123,8 @@ def _write_prompts(path: Path, spec: RunSpec) -> None:
     arrays["labels"] = batch.targets.numpy()
     arrays["label_names"] = shown.labels or [str(label) for label in range(spec.task.shape.n_labels)]
     arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}
+    if shown.rules is not None:
+        arrays["rules"] = shown.rules
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_whole(path, buffer.getvalue())

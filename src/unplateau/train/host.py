@@ -56,11 +56,13 @@ class TaskHost:
         """What the items or the prompts of this task do not have."""
         layout, items = self.shape.layout, self.shape.items
         one_position = layout.item_length == 1 or layout.factors_at == "position"
-        refused = {}
+        refused: dict[str, str] = {}
+        if not self.shape.factors:
+            refused |= dict.fromkeys(("hidden", "all"), "the items of this task have no factors to predict")
         if not (isinstance(items, Tokens) and one_position and items.at_once == 1):
             refused["identity"] = "factors 'identity' needs items that are one token each (words)"
         if len(self.shape.choices) < 2:
-            refused["choice"] = "the prompts of this task hide one factor only, so there is nothing to predict"
+            refused["choice"] = "the prompts of this task hide one factor at most, so there is nothing to predict"
         if layout.factors_at == "position" and not self.shape.labels_are_tokens:
             why = "which item of a list a label stands for is not known"
             refused |= {"items": why, "labels": why, "attention": why}

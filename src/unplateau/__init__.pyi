@@ -37,6 +37,7 @@ from .tasks.floors import floors as floors
 from .tasks.mixture import Mixture as Mixture
 from .tasks.parity import SparseParity as SparseParity
 from .tasks.recall import AssociativeRecall as AssociativeRecall
+from .tasks.regression import LinearRegression as LinearRegression
 from .tasks.selection import WordSelection as WordSelection
 from .tensors import Components as Components
 from .train.loop import train as train

@@ -106,6 +106,7 @@ class TaskShape:
     ``asked``: indices of those that scores average, because a prompt may ask for them. ``choices``: names of what a
     prompt may hide: of the factors asked for, unless the task says otherwise. ``labels_are_tokens``: labels are tokens
     of the items' vocabulary. ``n_cues``: how many cues there are, one of which stands before the first item.
+    ``labels_are_numbers``: labels are numbers, of variance 1 over all prompts, and one is predicted (``n_labels`` 1).
     """
 
     layout: Layout
@@ -116,6 +117,7 @@ class TaskShape:
     choices: tuple[str, ...]
     labels_are_tokens: bool = False
     n_cues: int = 0
+    labels_are_numbers: bool = False
 
     @property
     def factor_names(self) -> tuple[str, ...]:

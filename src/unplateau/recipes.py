@@ -18,7 +18,11 @@ from unplateau.strategies.base import Part
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.strategies.strategy import Strategy
+from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.train.spec import RunSpec, TrainConfig
 
@@ -71,12 +75,41 @@ def labelled_text() -> RunSpec:
     )
 
 
+def recall() -> RunSpec:
+    """Plain training: which label had this key before? The smallest task that needs an induction head."""
+    model = ModelConfig(n_layers=2, n_heads=1, init="gpt2")
+    return RunSpec(recipe="recall", task=AssociativeRecall(), model=model)
+
+
+def clusters() -> RunSpec:
+    """Plain training: noisy items of four classes out of 256, whose labels are permuted in every prompt."""
+    return RunSpec(recipe="clusters", task=Clusters(), model=ModelConfig(n_layers=2, n_heads=1))
+
+
+def parity() -> RunSpec:
+    """Plain training: which two of six signs have the label as their product?"""
+    return RunSpec(recipe="parity", task=SparseParity())
+
+
+def regression() -> RunSpec:
+    """Plain training: linear regression in the context, with other weights in every prompt; labels are numbers."""
+    train = TrainConfig(eval_prompts=256)  # the loss of a prompt is in proportion to its weights, which vary
+    return RunSpec(recipe="regression", task=LinearRegression(), train=train)
+
+
 LANGUAGE: dict[str, Callable[[], RunSpec]] = {
     "words": words,
     "word-selection": word_selection,
     "labelled-text": labelled_text,
 }
-RECIPES: dict[str, Callable[[], RunSpec]] = {"demo": demo, "digits": digits, **LANGUAGE}
+CLASSIC: dict[str, Callable[[], RunSpec]] = {
+    "recall": recall,
+    "clusters": clusters,
+    "parity": parity,
+    "regression": regression,
+}
+"""The tasks on which in-context learning is usually studied."""
+RECIPES: dict[str, Callable[[], RunSpec]] = {"demo": demo, "digits": digits, **LANGUAGE, **CLASSIC}
 
 
 def recipe(name: str) -> RunSpec:

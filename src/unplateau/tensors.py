@@ -48,7 +48,8 @@ class Prompts(Rows):
 
     ``items``: vectors (B, K, item width) float, or tokens (B, K, positions of an item, P) int64, where the P tokens of
     a position (one for a word, several for its letters) enter as the sum of their embeddings and 0 stands for none.
-    ``labels`` (B, K) int64. ``cues`` (B,) int64: what stands before the first item, where the task has cues.
+    ``labels`` (B, K) int64, float where they are numbers. ``cues`` (B,) int64: what stands before the first item, where
+    the task has cues.
     """
 
     items: Tensor
@@ -114,8 +115,9 @@ class Batch(Rows):
 
     ``inputs``: what the model reads. ``targets`` (B, K): the label to predict at each query position. ``factors``
     (B, M, F): true factor values at each known position. ``hidden_factor`` (B,): number of what decides the label,
-    among the F factors or, where the shape's ``choices`` are no factors, among these. ``item_index`` (B, M): rows of
-    the item source.
+    among the F factors or, where the shape's ``choices`` are no factors, among these; 0 where it has no number.
+    ``item_index`` (B, M): rows of the item source; items that are held out together share one, and -1 is an item of no
+    finite set.
     """
 
     inputs: Inputs
@@ -148,7 +150,8 @@ class Items(Rows):
 class Output:
     """What a model returns.
 
-    ``logits`` (B, K, C) at the query positions; ``hidden`` (L + 1, B, T, D), index 0 the embedding.
+    ``logits`` (B, K, C) at the query positions, (B, K, 1) where numbers are predicted; ``hidden`` (L + 1, B, T, D),
+    index 0 the embedding.
     """
 
     logits: Tensor

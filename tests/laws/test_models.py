@@ -13,7 +13,11 @@ from unplateau.items.words import Words
 from unplateau.layout import CUTS, Attention, Cut, Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.base import Task
+from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Output, Prompts
 from unplateau.testing import check_model
@@ -34,18 +38,22 @@ def test_transformer_keeps_the_laws(init: str, width: int) -> None:
     check_model(Transformer(config, SHAPE, seed=1), prompts())
 
 
-LANGUAGE: dict[str, Task] = {
+TASKS: dict[str, Task] = {
     "words": FactorTask(source=Words(), n_pairs=7),
     "words in characters": FactorTask(source=Words(written="characters"), n_pairs=7),
     "selection": WordSelection(n_pairs=5),
     "sentences in pieces": FactorTask(source=LabelledText(written="pieces", most_pieces=6), n_pairs=4),
+    "recall": AssociativeRecall(n_pairs=7),
+    "clusters": Clusters(n_pairs=6),
+    "parity": SparseParity(n_pairs=7),
+    "regression": LinearRegression(n_pairs=6),
 }
 
 
 @pytest.mark.parametrize("carry", [False, True])
-@pytest.mark.parametrize("name", LANGUAGE)
-def test_transformer_keeps_the_laws_on_language(name: str, carry: bool) -> None:
-    task = LANGUAGE[name]
+@pytest.mark.parametrize("name", TASKS)
+def test_transformer_keeps_the_laws_on_tasks(name: str, carry: bool) -> None:
+    task = TASKS[name]
     config = ModelConfig(width=16, labels_carry_items=carry)
     check_model(Transformer(config, task.shape, seed=2), task.sample(0, batch_size=3).inputs)
 
@@ -57,7 +65,7 @@ def test_cut_item_equals_cut_self_where_items_take_one_position() -> None:
 
 
 def test_cut_item_equals_a_prompt_of_one_item_where_items_take_several_positions() -> None:
-    task = LANGUAGE["sentences in pieces"]
+    task = TASKS["sentences in pieces"]
     model = Transformer(ModelConfig(), task.shape)
     inputs = task.sample(0, batch_size=3).inputs
     assert isinstance(inputs, Prompts)
@@ -67,9 +75,9 @@ def test_cut_item_equals_a_prompt_of_one_item_where_items_take_several_positions
 
 
 @pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("name", LANGUAGE)
+@pytest.mark.parametrize("name", TASKS)
 def test_items_alone_have_the_states_that_they_have_in_a_prompt_under_a_cut(name: str, cut: Cut) -> None:
-    task = LANGUAGE[name]
+    task = TASKS[name]
     model = Transformer(ModelConfig(width=16), task.shape)
     inputs = task.sample(0, batch_size=1).inputs
     assert isinstance(inputs, Prompts)

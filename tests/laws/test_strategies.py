@@ -1,8 +1,11 @@
 """Every curriculum and loss term we ship keeps the laws of strategies; broken ones are caught by name."""
 
+from typing import ClassVar
+
 import pytest
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from unplateau.errors import LawError, SpecError
 from unplateau.history import History
@@ -11,12 +14,17 @@ from unplateau.items.codes import RandomCodes
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
 from unplateau.models.transformer import ModelConfig
-from unplateau.strategies.base import Curriculum, LossTerm, Mix, V, View
+from unplateau.strategies.base import Ask, Curriculum, Host, LossTerm, Mix, Read, V, View
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
+from unplateau.tasks.base import Task
+from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.testing import check_curriculum, check_loss_term
 from unplateau.train.spec import RunSpec, TrainConfig
@@ -98,6 +106,62 @@ def test_context_loss_is_refused_where_nothing_is_hidden() -> None:
     plain = SPEC.model_copy(update={"task": FactorTask(source=LabelledText(), n_pairs=4)})
     with pytest.raises(SpecError, match="hide one factor at most"):
         plain.with_strategy(Strategy(ContextLoss())).check()
+
+
+CLASSIC: list[Task] = [
+    AssociativeRecall(n_pairs=5),
+    Clusters(n_pairs=5),
+    SparseParity(n_pairs=5),
+    LinearRegression(n_pairs=5),
+]
+
+
+@pytest.mark.parametrize("curriculum", CURRICULA[2:5], ids=lambda part: part.name)
+@pytest.mark.parametrize("task", CLASSIC, ids=lambda task: type(task).__name__)
+def test_curriculum_keeps_the_laws_on_classic_tasks(curriculum: Curriculum, task: Task) -> None:
+    check_curriculum(curriculum, task, n_steps=50)
+
+
+@pytest.mark.parametrize(
+    "term", [WeightsLoss(), ComponentLoss(items=5), ComponentLoss(rows=2)], ids=lambda one: one.name
+)
+@pytest.mark.parametrize("task", CLASSIC[:3], ids=lambda task: type(task).__name__)
+def test_loss_term_keeps_the_laws_on_classic_tasks(term: LossTerm, task: Task) -> None:
+    check_loss_term(term, SPEC.model_copy(update={"task": task}))
+
+
+@pytest.mark.parametrize(
+    ("task", "term", "message"),
+    [
+        (CLASSIC[3], WeightsLoss(), "WeightsLoss: the items of this task have no factors"),
+        (CLASSIC[3], ComponentLoss(factors="all"), "ComponentLoss: the items of this task have no factors"),
+        (CLASSIC[3], ContextLoss(), "ContextLoss: .* hide one factor at most"),
+        (CLASSIC[0], ContextLoss(), "ContextLoss: .* hide one factor at most"),
+    ],
+)
+def test_terms_are_refused_where_there_is_nothing_to_predict(task: Task, term: LossTerm, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        SPEC.model_copy(update={"task": task}).with_strategy(Strategy(term)).check()
+
+
+class ReadLabels(LossTerm):
+    """Reads the label off the final state, whatever it is."""
+
+    reads: ClassVar[tuple[Read, ...]] = ("final",)
+    asks: ClassVar[tuple[Ask, ...]] = ("label",)
+    weight: float = Field(1.0, ge=0)
+
+    def build_head(self, host: Host) -> nn.Module:
+        return host.read_out("label")
+
+    def value(self, view: View) -> Tensor:
+        seen = view.final("label")
+        return view.head.loss(seen.states, seen.classes)
+
+
+@pytest.mark.parametrize("task", CLASSIC, ids=lambda task: type(task).__name__)
+def test_a_term_may_ask_for_labels_also_where_they_are_numbers(task: Task) -> None:
+    check_loss_term(ReadLabels(), SPEC.model_copy(update={"task": task}))
 
 
 class Restless(Curriculum):

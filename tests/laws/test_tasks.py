@@ -20,6 +20,7 @@ from unplateau.tasks.floors import floors
 from unplateau.tasks.mixture import Mixture
 from unplateau.tasks.parity import SparseParity
 from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch
 from unplateau.testing import check_task
@@ -29,6 +30,8 @@ SELECTION = WordSelection()
 RECALL = AssociativeRecall()
 CLUSTERS = Clusters()
 PARITY = SparseParity()
+LINES = LinearRegression()
+SPARSE = LinearRegression(dimension=6, sparsity=2, n_pairs=8)
 TASKS: dict[str, Task] = {
     "codes, fresh mappings": CODES,
     "codes, one mapping": CODES.fixed(),
@@ -72,6 +75,28 @@ TASKS: dict[str, Task] = {
     "parity of three": SparseParity(n_signs=8, degree=3),
     "parity, shuffled": PARITY.shuffled(),
     "mixture of parities": Mixture(tasks=(PARITY.fixed(), PARITY), shares=(0.5, 0.5)),
+    "regression": LINES,
+    "regression, noisy": LinearRegression(noise=0.5),
+    "regression, one vector": LINES.fixed(),
+    "regression, one vector, noisy": LinearRegression(noise=0.5).fixed(),
+    "regression, four vectors": LINES.model_copy(update={"n_mappings": 4}),
+    "regression, four vectors, noisy": LinearRegression(noise=0.5, n_mappings=4),
+    "regression, sparse": SPARSE,
+    "regression, sparse, noisy": SPARSE.model_copy(update={"noise": 0.3}),
+    "regression, sparse, three vectors": SPARSE.model_copy(update={"n_mappings": 3}),
+    "regression, shuffled": LinearRegression(noise=0.5).shuffled(),
+    "regression, shuffled, one vector": LINES.shuffled().fixed(),
+    "regression of one number": LinearRegression(dimension=1, n_pairs=4),
+    "regression of many numbers": LinearRegression(dimension=24),
+    "mixture of regressions": Mixture(tasks=(LINES.fixed(), LINES), shares=(0.5, 0.5)),
+    "mixture of noisy regressions": Mixture(
+        tasks=(LinearRegression(noise=0.5).fixed(), LinearRegression(noise=0.5)), shares=(0.25, 0.75)
+    ),
+    "mixture of sparse regressions": Mixture(tasks=(SPARSE.fixed(), SPARSE), shares=(0.5, 0.5)),
+    "mixture of mixtures": Mixture(
+        tasks=(Mixture(tasks=(SPARSE.fixed(), SPARSE), shares=(0.5, 0.5)), SPARSE.model_copy(update={"n_mappings": 3})),
+        shares=(0.5, 0.5),
+    ),
 }
 
 

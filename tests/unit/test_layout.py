@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unplateau.errors import SpecError
 from unplateau.layout import CUTS, Factor, Layout, TaskShape, Vectors
 from unplateau.plateau.progress import Floors
 
@@ -54,6 +55,20 @@ def test_progress_is_zero_at_no_context_and_one_at_the_optimum(case):
 def test_progress_is_linear_between_and_beyond(case, share):
     name, start, end = case
     assert progress(floors(start, end, name), start + share * (end - start)) == pytest.approx(share)
+
+
+def test_numbers_have_no_accuracy():
+    found = dataclasses.replace(floors(1, 0.2, "loss"), no_context_accuracy=None, bayes_accuracy=None)
+    assert found.progress_of(loss=0.6, accuracy=None) == pytest.approx(0.5)
+    assert found.loss_unit == "in units of the labels' variance"
+    assert floors(1, 0.2, "loss").loss_unit == "nats"
+    with pytest.raises(SpecError, match="have no accuracy"):
+        found.levels("accuracy")
+
+
+def test_factors_that_say_which_item_it_is_are_not_probed():
+    shape = dataclasses.replace(SHAPE, factors=(Factor("class", 9, identity=True), SIZE))
+    assert shape.probed == (1,)
 
 
 def test_values_are_frozen():

@@ -24,7 +24,13 @@ from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.measure import PROMPTS_AT_ONCE
 from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
 from unplateau.rng import fold_seed
+from unplateau.scores import Scores
+from unplateau.tasks.base import Task
+from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tensors import Batch, concatenate
 
 SIZES = (3, 5)
@@ -253,6 +259,38 @@ def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
         assert getattr(scores, f"{name}_score") == pytest.approx(expected.accuracy.mean(1).tolist())
     assert scores.weights_chance == pytest.approx(float(chance_levels(test.factors.flatten(0, 1), (4, 3)).mean()))
     assert scores.context_chance == pytest.approx(int(test.hidden_factor.bincount().max()) / 24)
+
+
+@pytest.mark.parametrize("task", [AssociativeRecall(n_pairs=4), Clusters(n_pairs=4), LinearRegression(n_pairs=4)])
+def test_scores_that_a_task_does_not_have_are_left_out(task: Task) -> None:
+    """Nobody can name a key or a class that the probe was not fitted on, and regression has no factors at all."""
+    model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
+    halves = (task.sample(0, batch_size=16, split=split) for split in ("train", "test"))
+    scores = measure(model, *halves, task.shape, cut="identity")
+    assert scores.columns() == {"cut": "identity"}
+    assert Scores.of_row(scores.columns()) is None
+    for component, message in (("weights", "no factors"), ("hidden", "no factors"), ("context", "hide the same")):
+        with pytest.raises(SpecError, match=f"{component} component: .*{message}"):
+            probe_components(model, task, component=component)  # type: ignore[arg-type]
+
+
+def test_one_hidden_factor_has_a_weights_score_and_no_context_score() -> None:
+    task = TASK.model_copy(update={"hidden": ("a",)})
+    halves = (task.sample(0, batch_size=16, split=split) for split in ("train", "test"))
+    columns = measure(model_of(), *halves, task.shape).columns()
+    assert "weights_score" in columns
+    assert "context_score" not in columns
+
+
+def test_the_signs_of_a_parity_are_read_off_and_its_subset_is_asked_for() -> None:
+    task = SparseParity(n_pairs=8)
+    model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
+    halves = (task.sample(0, batch_size=64, split=split) for split in ("train", "test"))
+    scores = measure(model, *halves, task.shape)
+    assert scores.weights_score is not None
+    assert min(scores.weights_score) > 0.95
+    assert scores.context_score is not None
+    assert max(scores.context_score) < 0.3
 
 
 def test_layer_scores_are_ready_for_the_history() -> None:

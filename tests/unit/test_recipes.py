@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import SpecError
-from unplateau.recipes import Experiment, demo, experiments, recipe
+from unplateau.recipes import CLASSIC, Experiment, demo, experiments, recipe
 from unplateau.train.spec import spec_of
 
 
@@ -23,7 +23,7 @@ def test_an_experiment_is_every_strategy_with_every_seed() -> None:
     ("name", "message"),
     [
         ("demoo", "unknown recipe 'demoo'; did you mean 'demo'"),
-        ("zzz", "known: demo, .*, words; your own: package.module:function"),
+        ("zzz", "known: clusters, demo, .*, words; your own: package.module:function"),
         ("nowhere:mine", "module 'nowhere' cannot be imported"),
         ("unplateau.recipes:mine", "module 'unplateau.recipes' has no 'mine'"),
         ("unplateau.recipes:RECIPES", "'unplateau.recipes:RECIPES' is no recipe: it must be a function that returns"),
@@ -60,6 +60,14 @@ def test_every_strategy_is_a_run_of_its_own(experiment: Experiment) -> None:
 def test_recipes_need_no_download_and_are_found_by_name(name: str) -> None:
     assert recipe(name).recipe == name
     assert recipe(name) in [one.plain for one in experiments("language")]
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_classic_tasks_are_recipes(name: str) -> None:
+    spec = recipe(name)
+    spec.check()
+    assert spec.recipe == name
+    assert spec_of(spec.model_dump(mode="json")) == spec
 
 
 def test_an_unknown_recipe_of_language_is_refused() -> None:

@@ -8,7 +8,8 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
+from typing import Literal
 
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.analysis.survival import Bounded, median_time
@@ -80,6 +81,11 @@ RESULTS: list[Column] = [
 ]
 
 
+def known_results(runs: Sequence[RunSummary]) -> list[Column]:
+    """The columns in which any of these runs has a value: numbers have no accuracy, and some tasks no scores."""
+    return [column for column in RESULTS if any(column.value(run) is not None for run in runs)]
+
+
 def mark(runs: Sequence[RunSummary]) -> str:
     """What follows the name of a strategy with unfinished runs."""
     return "" if all(run.finished for run in runs) else "*"
@@ -88,10 +94,14 @@ def mark(runs: Sequence[RunSummary]) -> str:
 def results_caption(groups: Groups) -> str:
     """What the columns mean, on these runs."""
     runs = [run for members in groups.values() for run in members]
+    floors = runs[0].record.floors
+    measure: Literal["loss", "accuracy"] = "loss" if floors.bayes_accuracy is None else "accuracy"
+    no_context, bayes = floors.levels(measure)
+    of = f"Loss ({floors.loss_unit})" if measure == "loss" else "Accuracy"
     caption = (
-        f"Medians over seeds; > means that too few runs got there before they ended. Accuracy of the two exact "
-        f"predictors: no-context {fmean(runs[0].record.floors.no_context_accuracy):.2f}, "
-        f"Bayes-optimal {runs[0].bayes_accuracy:.2f}. Joules: {'; '.join(sorted({run.energy_method for run in runs}))}."
+        f"Medians over seeds; > means that too few runs got there before they ended. {of} of the two exact "
+        f"predictors: no-context {no_context:.2f}, Bayes-optimal {bayes:.2f}. "
+        f"Joules: {'; '.join(sorted({run.energy_method for run in runs}))}."
     )
     if all(run.finished for run in runs):
         return caption

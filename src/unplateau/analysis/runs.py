@@ -40,9 +40,9 @@ class RunSummary:
 
     ``steps``: last logged step. ``escape_step``, ``completion_step``: None if censored, i.e. not reached by ``steps``.
     ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else means
-    of its last 100 steps. ``weights_score``: of layers 0 .. L at the last probing; ``plateau_weights_score``: at the
-    last probing before the escape, or the last one if it never escaped; both empty without probes, and under ``cut``.
-    ``costs``: in total and, where reached, to escape and to completion.
+    of its last 100 steps; accuracies are None where labels are numbers. ``weights_score``: of layers 0 .. L at the last
+    probing; ``plateau_weights_score``: at the last probing before the escape, or the last one if it never escaped; both
+    empty without such scores, and under ``cut``. ``costs``: in total and, where reached, to escape and to completion.
     """
 
     record: RunRecord = field(repr=False, compare=False)
@@ -57,7 +57,7 @@ class RunSummary:
     final_progress: float | None
     final_accuracy: float | None
     final_on: Literal["held-out", "training"]
-    bayes_accuracy: float
+    bayes_accuracy: float | None
     weights_score: tuple[float, ...]
     plateau_weights_score: tuple[float, ...]
     plateaus: tuple[Plateau, ...]
@@ -142,7 +142,7 @@ def summarise_run(record: RunRecord) -> RunSummary:
         final_progress=_final(record, "progress"),
         final_accuracy=_final(record, "accuracy"),
         final_on="held-out" if record.done is not None else "training",
-        bayes_accuracy=fmean(record.floors.bayes_accuracy),
+        bayes_accuracy=None if record.floors.bayes_accuracy is None else fmean(record.floors.bayes_accuracy),
         weights_score=tuple(record.history.last("weights_score", ())),
         plateau_weights_score=_score_before(record, reached["escape"]),
         plateaus=_plateaus(record),
@@ -154,7 +154,8 @@ def summarise_run(record: RunRecord) -> RunSummary:
 
 def _final(record: RunRecord, name: str) -> float | None:
     if record.done is not None:
-        return float(record.done[f"test_{name}"])
+        value = record.done.get(f"test_{name}")
+        return None if value is None else float(value)
     steps, values = record.history.column(name)
     late = [value for step, value in zip(steps, values, strict=True) if step > steps[-1] - WINDOW]
     return fmean(late) if late else None

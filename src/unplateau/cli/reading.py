@@ -176,6 +176,7 @@ def show(run: Annotated[Path, Positional, arg(metavar="RUN")], /) -> None:
 
 def _results(run: RunSummary) -> list[tuple[str, str]]:
     """What it has learned and when, scores under the cut that is named; what its training has cost, without probes."""
+    accuracy = f"{number(run.final_accuracy)}; Bayes-optimal {number(run.bayes_accuracy)}"
     layers = f" (layers 0 to {len(run.weights_score) - 1}, cut {run.cut})" if run.weights_score else ""
     scores = " ".join(number(score) for score in run.weights_score) or "-"
     spent = run.costs
@@ -185,7 +186,7 @@ def _results(run: RunSummary) -> list[tuple[str, str]]:
         ("completion", _when(run.completion_step, run.steps)),
         *(("plateau", str(plateau).removeprefix("plateau ")) for plateau in run.plateaus),
         ("progress", f"{number(run.final_progress)} on {run.final_on} items"),
-        ("accuracy", f"{number(run.final_accuracy)}; Bayes-optimal {number(run.bayes_accuracy)}"),
+        *([] if run.bayes_accuracy is None else [("accuracy", accuracy)]),
         ("weights score", f"{scores}{layers}"),
         ("training FLOPs", "-" if spent.train_flops is None else f"{spent.train_flops:.3g}"),
         ("training time", "-" if spent.seconds is None else duration(spent.seconds)),

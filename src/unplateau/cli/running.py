@@ -251,7 +251,7 @@ def run_all(
 
 def tell_story(runs: Sequence[Path], out: Path) -> None:
     """What the runs of one experiment have shown: prints a table, and writes and names a report and a summary."""
-    from unplateau.analysis.columns import RESULTS, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
+    from unplateau.analysis.columns import known_results, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
     from unplateau.files import write_json  # noqa: PLC0415
@@ -267,20 +267,22 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
         for milestone, saving in one.savings.items()
     }
     columns = [("strategy", [printable(name) + mark(members) for name, members in groups.items()])]
-    for column in RESULTS:
+    for column in known_results(summary.runs):
         columns.append((column.name, [column.cell(members).text for members in groups.values()]))
         if column.name in MILESTONES:  # beside a step, how many times sooner it is than that of the baseline
             columns.append(("x", [ratios.get((name, column.name), "") for name in groups]))
     print_table([head for head, _ in columns], zip(*(cells for _, cells in columns), strict=True))
     print(f"\n{results_caption(groups)}")
-    print(f"Score: {which_score(summary.runs)}. x: steps of plain training / steps of the strategy.")
+    score = f"Score: {which_score(summary.runs)}. " if any(run.weights_score for run in summary.runs) else ""
+    print(f"{score}x: steps of plain training / steps of the strategy.")
     write_json(out / "summary.json", summary.as_dict())
     print(f"\nreport   {write_report(runs, out / 'report.html')}\nsummary  {out / 'summary.json'}")
 
 
 def _how_it_ended(record: RunRecord) -> str:
     done = record.done or {}
+    measure = "accuracy" if "test_accuracy" in done else "loss"  # numbers have no accuracy
     return (
-        f"{record.path}: {done['step']} steps, held-out accuracy {done['test_accuracy']:.2f}, "
+        f"{record.path}: {done['step']} steps, held-out {measure} {done[f'test_{measure}']:.2f}, "
         f"progress {done['test_progress']:.2f}, {duration(done['seconds'])} of training"
     )

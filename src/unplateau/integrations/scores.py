@@ -197,14 +197,15 @@ def icl_accuracy(
         losses.append(functional.cross_entropy(logits.mT, batch.targets, reduction="none").double().cpu())
     accuracy, loss = (torch.cat(one).mean(0) for one in (hits, losses))  # (K,)
     exact = floors(token_task.task, split=split, n_prompts=1024)
+    no_context_accuracy, bayes_accuracy = exact.levels("accuracy")
     return InContextAccuracy(
         accuracy=float(accuracy.mean()),
         loss=float(loss.mean()),
         accuracy_by_position=accuracy.tolist(),
         loss_by_position=loss.tolist(),
-        no_context_accuracy=fmean(exact.no_context_accuracy),
+        no_context_accuracy=no_context_accuracy,
         no_context_loss=fmean(exact.no_context_loss),
-        bayes_accuracy=fmean(exact.bayes_accuracy),
+        bayes_accuracy=bayes_accuracy,
         bayes_loss=fmean(exact.bayes_loss),
         n_prompts=n_prompts,
     )

@@ -3,7 +3,7 @@
 Pre-norm blocks, learned positions, tanh-GELU; item vectors enter through a linear layer, labels through an embedding
 (Fu et al. 2024, section 3; labels there are one-hot vectors through the linear layer, which is the same map). Items
 written in tokens enter through an embedding as well, and where labels are tokens too, one embedding reads, labels and
-predicts.
+predicts. Labels that are numbers enter through a linear layer, and one number is predicted.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         self.n_layers, self.width = config.n_layers, config.width
         self.item_embedding: nn.Embedding | nn.Linear = _item_embedding(shape, config.width)
         if not shape.labels_are_tokens:
-            self.label_embedding = nn.Embedding(shape.n_labels, config.width)
+            self.label_embedding: nn.Embedding | nn.Linear = _label_embedding(shape, config.width)
         if shape.n_cues:
             self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
         self.position_embedding = nn.Embedding(shape.layout.n_positions, config.width)
@@ -118,7 +118,8 @@ class Transformer(nn.Module):
         if self.shape.labels_are_tokens:
             labels = self.item_embedding(inputs.labels + 1)  # token 0 stands for none
         else:
-            labels = self.label_embedding(inputs.labels)
+            numbers = self.shape.labels_are_numbers
+            labels = self.label_embedding(inputs.labels[..., None] if numbers else inputs.labels)
         labels = labels[:, :, None]  # (B, K, 1, D)
         if self.config.labels_carry_items:
             labels = labels + items[:, :, -1:]
@@ -203,6 +204,10 @@ def _item_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
     if isinstance(shape.items, Tokens):
         return nn.Embedding(shape.items.vocabulary + 1, width, padding_idx=0)
     return nn.Linear(shape.items.width, width)
+
+
+def _label_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
+    return nn.Linear(1, width) if shape.labels_are_numbers else nn.Embedding(shape.n_labels, width)
 
 
 def _gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:

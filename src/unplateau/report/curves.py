@@ -20,8 +20,9 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
         "progress-by-step": [_overview(groups, look, "step")],
         "progress-by-compute": [_overview(groups, look, "compute")],
         "loss": [_curves(groups, name, look[name], "loss") for name in groups],
-        "accuracy": [_curves(groups, name, look[name], "accuracy") for name in groups],
     }
+    if all(run.bayes_accuracy is not None for runs in groups.values() for run in runs):
+        panels["accuracy"] = [_curves(groups, name, look[name], "accuracy") for name in groups]
     if with_probes := [name for name in groups if any(run.weights_score for run in groups[name])]:
         panels["weights-score"] = [_scores(groups, name, look[name], "weights") for name in with_probes]
         if all(run.record.history.column("context_score")[0] for name in with_probes for run in groups[name]):
@@ -70,12 +71,9 @@ def _progress_words(name: str, runs: Sequence[RunSummary], by: Literal["step", "
     return f"{printable(name)}: {'; '.join(parts)}."
 
 
-def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
+def _curves(groups: Groups, name: str, look: Look, measure: Literal["loss", "accuracy"]) -> CurvePanel:
     floors = groups[name][0].record.floors
-    levels = {
-        "no context": fmean(getattr(floors, f"no_context_{measure}")),
-        "Bayes-optimal": fmean(getattr(floors, f"bayes_{measure}")),
-    }
+    levels = dict(zip(("no context", "Bayes-optimal"), floors.levels(measure), strict=True))
     lines = tuple(_line(run, *run.record.history.column(measure), run.plateaus) for run in groups[name])
     words = f"{_levels_words(levels)} {' '.join(map(_curve_words, lines))}"
     return CurvePanel(
@@ -83,7 +81,7 @@ def _curves(groups: Groups, name: str, look: Look, measure: str) -> CurvePanel:
         title=printable(name),
         alt=f"{measure.capitalize()} of {printable(name)} against step. {words}",
         x_label="step",
-        y_label="loss (nats)" if measure == "loss" else "accuracy",
+        y_label=f"loss ({floors.loss_unit})" if measure == "loss" else "accuracy",
         limits=(0.0, _last_step(groups), *_limits(groups, measure, levels)),
         look=look,
         levels=levels,

@@ -1,15 +1,18 @@
 """What a report says beside its curves: how its runs were made, and two tables of what came of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, mark, results_caption
+from unplateau.analysis.columns import UNKNOWN, Cell, known_results, mark, results_caption
 from unplateau.analysis.compare import MEASURES, Comparison, StrategyComparison
 from unplateau.analysis.runs import MILESTONES, Groups
 from unplateau.report.finding import seeds_words
 from unplateau.report.style import printable, spoken
+
+MOST_NAMES = 8
+"""Names that are all listed; of more, the first and the last."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,15 @@ class Table:
 def results_table(groups: Groups) -> Table:
     """One row for each strategy: when it escaped and completed, what it knows, what the whole run cost."""
     runs = [run for members in groups.values() for run in members]
-    over = [column.group if isinstance(column.group, str) else column.group(runs) for column in RESULTS]
+    columns = known_results(runs)
+    over = [column.group if isinstance(column.group, str) else column.group(runs) for column in columns]
     return Table(
         name="When, how well, at what cost",
         caption=results_caption(groups),
         groups=tuple((heading, len(list(same))) for heading, same in groupby(over)),
-        columns=tuple(column.heading for column in RESULTS),
+        columns=tuple(column.heading for column in columns),
         rows=tuple(
-            (printable(name) + mark(members), tuple(column.cell(members) for column in RESULTS))
+            (printable(name) + mark(members), tuple(column.cell(members) for column in columns))
             for name, members in groups.items()
         ),
     )
@@ -64,15 +68,16 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
     task, training = spec.get("task", {}), spec.get("train", {})
     kinds = filter(None, [task.get("kind", ""), task.get("source", {}).get("kind", "")])
     factors = [
-        f"{spoken(name)} {size}" for name, size in zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
+        f"{spoken(name)} ({size})" for name, size in zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
     ]
     hidden = [*map(spoken, sizes.get("hidden_names") or sizes["hidden_factors"])]
+    label = "a number" if runs[0].record.floors.bayes_accuracy is None else f"one of {sizes['n_labels']} labels"
     n_mappings = task.get("n_mappings", "not recorded")
     steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
     return [
         ("Task", " over ".join(kinds)),
-        ("Prompt", f"{sizes['n_pairs']} pairs of an item and one of {sizes['n_labels']} labels"),
-        *([("Hidden", f"one of {', '.join(hidden)}")] if len(hidden) > 1 else []),
+        ("Prompt", f"{sizes['n_pairs']} pairs of an item and {label}"),
+        *([("Hidden", _one_of(hidden))] if len(hidden) > 1 else []),
         *([("Factors and their sizes", ", ".join(factors))] if factors else []),
         ("Mappings", "a fresh one for each prompt" if n_mappings is None else f"{n_mappings} for each factor"),
         ("Model", f"{_model(spec.get('model', {}))}; {sizes['parameters']:,} parameters"),
@@ -81,7 +86,7 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
             f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
             f"Adam, learning rate {training.get('lr')}",
         ),
-        ("Cut of all scores", runs[0].cut),
+        *([("Cut of all scores", runs[0].cut)] if any(run.weights_score for run in runs) else []),
         ("Strategies", "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())),
     ]
 
@@ -100,6 +105,12 @@ def provenance(groups: Groups) -> list[tuple[str, list[str]]]:
         "Run directories": [str(run.record.path) for run in runs],
     }
     return [(name, list(dict.fromkeys(texts))) for name, texts in told.items()]
+
+
+def _one_of(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMES:
+        return f"one of {', '.join(names)}"
+    return f"one of {len(names)}, from {names[0]} to {names[-1]}"
 
 
 def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unplateau.config import Kind
 from unplateau.layout import Split, TaskShape
+from unplateau.tasks.loss import log_likelihood
 from unplateau.tensors import Batch, Items
 
 
@@ -89,15 +90,28 @@ class Task(Kind):
 
     @abstractmethod
     def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C) probabilities of the best prediction that does not use the pairs before: the plateau."""
+        """(B, K, C) probabilities of the best prediction that does not use the pairs before: the plateau.
+
+        For labels that are numbers (B, K, 2): mean and variance.
+        """
 
     @abstractmethod
     def bayes_predictions(self, batch: Batch) -> Tensor:
-        """(B, K, C) probabilities: the Bayes-optimal prediction from the pairs before and the true factor values."""
+        """(B, K, C) probabilities: the Bayes-optimal prediction from the pairs before and the true factor values.
+
+        For labels that are numbers (B, K, 2): mean and variance.
+        """
 
     def evidence(self, batch: Batch) -> Tensor:
         """(B,) float64: how probable the prompt's cue is under this task, for telling the tasks of a mixture apart."""
         return torch.ones(len(batch), dtype=torch.float64)
+
+    def label_log_likelihood(self, batch: Batch) -> Tensor:
+        """(B, K): log probability (density of numbers) of each label given what stands before it, for the same end.
+
+        To be overridden where the predictive distribution of a number is no Gaussian.
+        """
+        return log_likelihood(self.bayes_predictions(batch), batch.targets)
 
     def shown(self, batch: Batch) -> Shown:
         """How people see this batch; nothing unless the items are pictures or words."""

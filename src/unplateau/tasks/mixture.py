@@ -13,6 +13,7 @@ from torch import Tensor
 from unplateau.layout import Split, TaskShape
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Shown, Task
+from unplateau.tasks.posterior import mixture_moments
 from unplateau.tensors import Batch, Items, concatenate
 
 
@@ -93,13 +94,26 @@ class Mixture(Task):
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C): each task predicts, weighted by its share times its probability of cue and labels so far."""
-        predictions = torch.stack([task.bayes_predictions(batch) for task in self.tasks])  # (M, B, K, C)
-        shown = batch.targets.expand(len(self.tasks), -1, -1)[..., None]
-        likelihood = predictions.gather(3, shown).squeeze(3).cumprod(2)  # (M, B, K): of labels 1..k
-        before = torch.cat((torch.ones_like(likelihood[..., :1]), likelihood[..., :-1]), 2)
-        joint = self._joint_evidence(batch)[..., None] * before
-        joint = joint / joint.sum(0).clamp_min(torch.finfo(joint.dtype).tiny)
-        return (joint[..., None] * predictions).sum(0)
+        predictions = torch.stack([task.bayes_predictions(batch) for task in self.tasks], -1)  # (B, K, C, M)
+        log_weights = self._log_weights(batch, self._likelihoods(batch))
+        if self.shape.labels_are_numbers:
+            return torch.stack(mixture_moments(log_weights, *predictions.unbind(2)), 2)
+        return (predictions * log_weights.softmax(2).nan_to_num(0)[:, :, None]).sum(3)  # nan: no task allows the labels
+
+    def label_log_likelihood(self, batch: Batch) -> Tensor:
+        """(B, K): that of the tasks, weighted likewise."""
+        likelihoods = self._likelihoods(batch)
+        log_weights = self._log_weights(batch, likelihoods)
+        return (log_weights.log_softmax(2) + likelihoods).logsumexp(2)
+
+    def _likelihoods(self, batch: Batch) -> Tensor:
+        """(B, K, M): log likelihood of each label under each task."""
+        return torch.stack([task.label_log_likelihood(batch) for task in self.tasks], -1)
+
+    def _log_weights(self, batch: Batch, likelihoods: Tensor) -> Tensor:
+        """(B, K, M): log of share times probability of cue and labels before each query."""
+        before = torch.cat((torch.zeros_like(likelihoods[:, :1]), likelihoods[:, :-1]), 1).cumsum(1)
+        return self._joint_evidence(batch).log().T[:, None] + before
 
     def shown(self, batch: Batch) -> Shown:
         """As the first task shows them."""

@@ -86,3 +86,10 @@ class KnownMappings:
     def observe(self, k: int, labels: Tensor) -> None:
         """Mappings that say otherwise die."""
         self.alive *= self.table.T[self.values[:, k]] == labels[:, None]
+
+
+def mixture_moments(log_weights: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (...) of mixtures over the last dimension; ``log_weights`` up to a constant of each."""
+    weights = log_weights.softmax(-1)
+    mean = (weights * means).sum(-1)
+    return mean, (weights * (variances + (means - mean[..., None]).square())).sum(-1)

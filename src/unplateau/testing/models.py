@@ -92,7 +92,9 @@ def _changed(inputs: Inputs, kept: Tensor) -> Inputs:
 
 
 def _other_labels(inputs: Prompts) -> Tensor:
-    """(B, K): every label replaced by another one that occurs."""
+    """(B, K): every label replaced by another one that occurs, or by another number."""
+    if inputs.labels.is_floating_point():
+        return inputs.labels * -1.5 + 0.5
     return (inputs.labels + 1) % (int(inputs.labels.max()) + 1)
 
 

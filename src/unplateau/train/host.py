@@ -16,6 +16,7 @@ from unplateau.rng import apart, fold
 from unplateau.strategies.base import Ask, Host, ItemStates, LabelStates, Looks, LossTerm, Seen
 from unplateau.strategies.functional import earlier
 from unplateau.tasks.base import Task
+from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch, Output, Prompts
 
 
@@ -32,6 +33,14 @@ class FactorHead(nn.Module):
         logits = self.linear(states).split(self.sizes, dim=-1)
         losses = [functional.cross_entropy(one, truth) for one, truth in zip(logits, classes.unbind(-1), strict=True)]
         return torch.stack(losses).mean()
+
+
+class NumberHead(nn.Linear):
+    """A linear read-out of one number."""
+
+    def loss(self, states: Tensor, classes: Tensor) -> Tensor:
+        """Mean squared error; ``states`` (N, D), ``classes`` (N, 1) float: the numbers."""
+        return prediction_loss(self(states), classes[:, 0])
 
 
 class ClassHead(nn.Linear):
@@ -73,6 +82,8 @@ class TaskHost:
     def read_out(self, ask: Ask) -> nn.Module:
         """Linear read-outs."""
         shape = self.shape
+        if ask == "label" and shape.labels_are_numbers:
+            return NumberHead(self.width, 1)
         if ask in ("choice", "label"):
             return ClassHead(self.width, shape.n_labels if ask == "label" else shape.n_hidden)
         if ask == "identity":

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unplateau.decompose import Decomposable
 from unplateau.layout import Split
@@ -14,6 +13,7 @@ from unplateau.probe import measure
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
+from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch
 from unplateau.train.spec import RunSpec
 
@@ -47,7 +47,7 @@ class ProgressObserver:
     n_prompts: int
 
     def __call__(self, event: Event) -> dict[str, float]:
-        """``loss`` (nats), ``accuracy`` and ``progress``, means over all queries."""
+        """``loss``, ``accuracy`` (numbers have none) and ``progress``, means over all queries."""
         return evaluate(event, "train", self.n_prompts)
 
 
@@ -77,7 +77,9 @@ class PromptObserver:
     every: int
 
     def __call__(self, event: Event) -> dict[str, Any]:
-        """``guesses``: (2, K) labels."""
+        """``guesses``: (2, K) labels; nothing where labels are numbers."""
+        if event.spec.task.shape.labels_are_numbers:
+            return {}
         logits = event.model(shown_prompts(event.spec.task).to(event.device).inputs).logits
         return {"guesses": logits.argmax(2).tolist()}
 
@@ -108,10 +110,10 @@ def evaluate(event: Event, split: Split, n_prompts: int) -> dict[str, float]:
     batch = event.spec.task.sample(event.step, batch_size=n_prompts, split=split, seed=seed).to(event.device)
     loss, accuracy = loss_and_accuracy(event.model(batch.inputs).logits, batch.targets)
     progress = floors(event.spec.task).progress_of(loss=loss, accuracy=accuracy)
-    return {"loss": loss, "accuracy": accuracy, "progress": progress}
+    return {"loss": loss, **({} if accuracy is None else {"accuracy": accuracy}), "progress": progress}
 
 
-def loss_and_accuracy(logits: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy over all queries; ``logits`` (B, K, C), ``targets`` (B, K)."""
-    loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    return float(loss), float((logits.argmax(2) == targets).double().mean())
+def loss_and_accuracy(logits: Tensor, targets: Tensor) -> tuple[float, float | None]:
+    """Mean loss and accuracy over all queries; ``logits`` (B, K, C), ``targets`` (B, K). Numbers have no accuracy."""
+    loss = float(prediction_loss(logits, targets))
+    return loss, None if targets.is_floating_point() else float((logits.argmax(2) == targets).double().mean())

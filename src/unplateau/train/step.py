@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unplateau.decompose import Trainable
@@ -16,6 +15,7 @@ from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
+from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch
 from unplateau.train.host import BatchView, build_head, head_key
 from unplateau.train.spec import RunSpec, TrainConfig
@@ -26,7 +26,7 @@ RISE = 20
 
 @dataclass(frozen=True)
 class Losses:
-    """``total`` is what is minimised, ``prediction`` the mean cross-entropy over all queries, ``terms`` by name."""
+    """``total`` is what is minimised, ``prediction`` the task's own loss, ``terms`` by name."""
 
     total: Tensor
     prediction: Tensor
@@ -52,7 +52,7 @@ def compute_losses(
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for."""
     output = model(batch.inputs)
-    prediction = functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
+    prediction = prediction_loss(output.logits, batch.targets)
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
         if weight := term.weight_at(step):

@@ -8,13 +8,18 @@ import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau import store
-from unplateau.analysis.compare import by_strategy
+from unplateau.analysis.compare import by_strategy, compare, summarise
 from unplateau.analysis.runs import summarise_run
+from unplateau.cli.reading import show
 from unplateau.errors import RunDirectoryError, SpecError, StorageError
 from unplateau.items.words import Words
-from unplateau.report import write_report
+from unplateau.report import save_figures, write_report
 from unplateau.report.prompts import shown_prompts
 from unplateau.rng import fold_seed
+from unplateau.tasks.clusters import Clusters
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.recall import AssociativeRecall
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec, TrainConfig
@@ -178,6 +183,46 @@ def test_a_prompt_of_words_shows_words_rule_and_guesses(tmp_path):
     guesses = record.history.last("guesses")
     assert f">{SELECTION.task.shown(shown).labels[guesses[0][0]]}<span" in page
     assert "The items are held out" not in page
+
+
+def test_a_page_on_numbers_has_no_empty_panels(tmp_path, capsys):
+    spec = RunSpec(recipe="lines", task=LinearRegression(n_pairs=4), train=TRAIN)
+    runs = [train(spec.with_strategy(name), out=tmp_path, device="cpu") for name in ("plain", "mixed")]
+    path = write_report(runs, tmp_path / "report.html")
+    page = checked(path)
+    text = " ".join(page.texts)
+    assert "no factors that a probe could read off" in text
+    assert "4 pairs of an item and a number" in text
+    assert "Loss (in units of the labels' variance) of the two exact predictors: no-context 1.00" in text
+    for absent in ("ccuracy", "Two prompts", "Context score", "Hidden", "Factors and their sizes", "score, block"):
+        assert absent not in text, absent
+    assert {path.stem for path in save_figures(runs, tmp_path / "figures", ("csv",))} == {
+        "progress-by-step",
+        "progress-by-compute",
+        "loss",
+    }
+    show(runs[0].path)
+    shown = capsys.readouterr().out
+    assert "accuracy" not in shown
+    assert "weights score   -\n" in shown
+    assert summarise(runs).as_dict()["runs"][0]["final_accuracy"] is None
+    assert "mixed" in str(compare(runs))
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "rule"),
+    [
+        (AssociativeRecall(n_pairs=4), "key ", "A key that comes again has the label that it had before."),
+        (Clusters(n_pairs=4), "class ", "Items of the same class have the same label."),
+        (SparseParity(n_pairs=4), "+", "The label is the product of sign"),
+    ],
+)
+def test_prompts_of_classic_tasks_can_be_read(tmp_path, task, item, rule):
+    record = train(RunSpec(task=task, train=TRAIN), out=tmp_path, device="cpu")
+    page = write_report(record, tmp_path / "report.html").read_text()
+    assert rule in page
+    assert page.count(f'<tr><th scope="row" title="item 1: {item if item != "+" else "sign"}') == 2
+    assert ("Context score of block" in page) == isinstance(task, SparseParity)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])

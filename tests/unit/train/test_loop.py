@@ -15,7 +15,11 @@ from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.mixture import Mixture
+from unplateau.tasks.regression import LinearRegression
 from unplateau.testing import check_observer, check_resume
+from unplateau.train.checkpoint import load_model
+from unplateau.train.describe import SHAPE, read_shape
 from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import Event, default_observers, due
 from unplateau.train.spec import RunSpec, TrainConfig
@@ -54,6 +58,36 @@ def test_rows_have_the_columns_that_readers_expect(tmp_path: Path) -> None:
     assert run.done is not None
     assert run.done["step"] == 20
     assert run.strategy == "warm-up[steps=7]+mixed+weights-loss+component-loss[items=6]"
+
+
+def test_labels_that_are_numbers_have_a_loss_and_no_accuracy(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"task": LinearRegression(n_pairs=6)})
+    run = train(spec.with_strategy(Strategy(WarmUp(steps=7), Mixed())), out=tmp_path, device="cpu")
+    assert run.done is not None
+    for name in ("accuracy", "test_accuracy", "guesses", "weights_score", "context_score"):
+        assert not run.history.column(name)[0]
+        assert name not in run.done
+    assert run.done["test_progress"] == pytest.approx(run.floors.progress_of(loss=run.done["test_loss"], accuracy=None))
+    assert 0.5 < run.done["test_loss"] < 3
+    assert load_model(run.path)[0] == spec.with_strategy(Strategy(WarmUp(steps=7), Mixed()))
+
+
+def test_a_model_learns_from_numbers(tmp_path: Path) -> None:
+    task = LinearRegression(dimension=1, n_pairs=6).fixed()
+    config = SPEC.train.model_copy(update={"steps": 150, "batch_size": 32, "lr": 1e-2})
+    mixture = Mixture(tasks=(task, LinearRegression(dimension=1, n_pairs=6)), shares=(0.9, 0.1))
+    run = train(SPEC.model_copy(update={"task": mixture, "train": config}), out=tmp_path, device="cpu")
+    losses = run.history.column("train_loss")[1]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_shapes_written_before_labels_could_be_numbers_are_read(tmp_path: Path) -> None:
+    run = train(SPEC, out=tmp_path, device="cpu")
+    shape = json.loads((run.path / SHAPE).read_text())
+    assert shape.pop("labels_are_numbers") is False
+    assert all(factor.pop("identity") is False for factor in shape["factors"])
+    (run.path / SHAPE).write_text(json.dumps(shape))
+    assert read_shape(run.path) == SPEC.task.shape
 
 
 def test_flops_of_the_parts_are_booked(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def recall() -> RunSpec:
 
 def clusters() -> RunSpec:
     """Plain training: noisy items of four classes out of 256, whose labels are permuted in every prompt."""
-    return RunSpec(recipe="clusters", task=Clusters(), model=ModelConfig(n_layers=2, n_heads=1))
+    model = ModelConfig(n_layers=2, n_heads=1, init="gpt2")
+    return RunSpec(recipe="clusters", task=Clusters(), model=model)
 
 
 def parity() -> RunSpec:
@@ -94,7 +95,7 @@ def parity() -> RunSpec:
 def regression() -> RunSpec:
     """Plain training: linear regression in the context, with other weights in every prompt; labels are numbers."""
     train = TrainConfig(eval_prompts=256)  # the loss of a prompt is in proportion to its weights, which vary
-    return RunSpec(recipe="regression", task=LinearRegression(), train=train)
+    return RunSpec(recipe="regression", task=LinearRegression(), model=ModelConfig(init="gpt2"), train=train)
 
 
 LANGUAGE: dict[str, Callable[[], RunSpec]] = {

@@ -15,8 +15,8 @@ from statistics import median
 import torch
 
 from unplateau.recipes import demo
-from unplateau.strategies.strategy import Strategy
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.strategies.strategy import Strategy
 from unplateau.train.observers import Event, default_observers
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import adam, build_heads, build_model, compute_losses, step_flops

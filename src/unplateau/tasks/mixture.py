@@ -95,10 +95,12 @@ class Mixture(Task):
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C): each task predicts, weighted by its share times its probability of cue and labels so far."""
         predictions = torch.stack([task.bayes_predictions(batch) for task in self.tasks], -1)  # (B, K, C, M)
-        log_weights = self._log_weights(batch, self._likelihoods(batch))
+        weights = (
+            self._log_weights(batch, self._likelihoods(batch)).softmax(2).nan_to_num(0)
+        )  # nan: no task allows them
         if self.shape.labels_are_numbers:
-            return torch.stack(mixture_moments(log_weights, *predictions.unbind(2)), 2)
-        return (predictions * log_weights.softmax(2).nan_to_num(0)[:, :, None]).sum(3)  # nan: no task allows the labels
+            return torch.stack(mixture_moments(weights, *predictions.unbind(2)), 2)
+        return (predictions * weights[:, :, None]).sum(3)
 
     def label_log_likelihood(self, batch: Batch) -> Tensor:
         """(B, K): that of the tasks, weighted likewise."""

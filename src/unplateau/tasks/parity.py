@@ -83,7 +83,8 @@ class SparseParity(Task):
         index = pool[torch.randint(len(pool), (batch_size, self.n_pairs), generator=generator)]
         hidden = possible[torch.randint(len(possible), (batch_size,), generator=generator)]
         factors = self._factors(index)  # (B, K, n)
-        labels = _products(factors, self._subsets()[hidden][:, None])
+        chosen = self._subsets()[hidden][:, None].expand(-1, self.n_pairs, -1)
+        labels = _product(factors.gather(2, chosen))
         return Batch(Prompts(_signs(index, self.n_signs), labels, self.shape.layout), labels, factors, hidden, index)
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
@@ -94,18 +95,16 @@ class SparseParity(Task):
 
     def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
         """(B, K, C): how frequent labels are over the items of the split and the subsets that may be hidden."""
-        pool = self._factors(self._pool(split))
-        subsets = self._subsets()[self._possible()]
-        positive = torch.stack([_products(pool, subset).double().mean() for subset in subsets]).mean()
-        return torch.stack((1 - positive, positive)).expand(*batch.targets.shape, -1)
+        positive = _share_of_positive(self, split)
+        return torch.tensor([1 - positive, positive], dtype=torch.float64).expand(*batch.targets.shape, -1)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: the subsets that agree with all pairs before vote, each with one voice."""
-        subsets = self._subsets()[self._possible()]  # (S, k)
-        says = torch.stack([_products(batch.factors, subset) for subset in subsets], 2)  # (B, K, S)
-        agrees = (says == batch.targets[..., None]).double()
+        says = self._says(batch.factors)  # (B, K, S)
+        agrees = (says == batch.targets[..., None]).float()
         alive = torch.cat((torch.ones_like(agrees[:, :1]), agrees[:, :-1]), 1).cumprod(1)
-        votes = torch.stack(((alive * (1 - says)).sum(2), (alive * says).sum(2)), 2)
+        positive = (alive * says).sum(2)
+        votes = torch.stack((alive.sum(2) - positive, positive), 2).double()
         return votes / votes.sum(2, keepdim=True).clamp_min(1)
 
     def shown(self, batch: Batch) -> Shown:
@@ -117,6 +116,12 @@ class SparseParity(Task):
         choices = self.shape.choices
         rules = [f"The label is the product of {choices[hidden]}." for hidden in batch.hidden_factor.tolist()]
         return Shown(texts=texts, labels=("-", "+"), rules=rules)
+
+    def _says(self, factors: Tensor) -> Tensor:
+        """(..., S) float: the label 0 or 1 that each subset which may be hidden gives to items with these signs."""
+        subsets = self._subsets()[self._possible()]
+        member = torch.zeros(len(subsets), self.n_signs).scatter_(1, subsets, 1.0)
+        return 1 - (1 - factors.float()) @ member.T % 2  # by the number of minus signs
 
     def _factors(self, index: Tensor) -> Tensor:
         """(..., n) int64, 1 for +: the signs that labels follow, which the control ``shuffle_factors`` moves."""
@@ -151,10 +156,17 @@ def _signs(index: Tensor, n_signs: int) -> Tensor:
     return 2.0 * _bits(index, n_signs) - 1
 
 
-def _products(factors: Tensor, subset: Tensor) -> Tensor:
-    """(...) int64: 1 where the product of the signs in ``subset`` (k,) or (..., k) is positive, from digits 0 and 1."""
-    chosen = factors.gather(-1, subset.expand(*factors.shape[:-1], -1))
-    return 1 - (1 - chosen).sum(-1) % 2
+def _product(digits: Tensor) -> Tensor:
+    """(...) int64: 1 where the product of the signs (..., k), given as digits 0 and 1, is positive."""
+    return 1 - (1 - digits).sum(-1) % 2
+
+
+@lru_cache(maxsize=32)
+def _share_of_positive(task: SparseParity, split: Split) -> float:
+    """Of the labels of all items of a split under all subsets that may be hidden; one subset at a time."""
+    factors = task._factors(task._pool(split))
+    shares = [_product(factors[:, subset]).double().mean() for subset in task._subsets()[task._possible()]]
+    return float(torch.stack(shares).mean())
 
 
 @lru_cache(maxsize=32)

@@ -88,8 +88,7 @@ class KnownMappings:
         self.alive *= self.table.T[self.values[:, k]] == labels[:, None]
 
 
-def mixture_moments(log_weights: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (...) of mixtures over the last dimension; ``log_weights`` up to a constant of each."""
-    weights = log_weights.softmax(-1)
+def mixture_moments(weights: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (...) of mixtures over the last dimension."""
     mean = (weights * means).sum(-1)
     return mean, (weights * (variances + (means - mean[..., None]).square())).sum(-1)

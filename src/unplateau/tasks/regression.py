@@ -155,24 +155,28 @@ class LinearRegression(Task):
             hypotheses = _GaussianWeights(_supports(self.dimension, self.sparsity), self._prior, len(items))
         else:
             hypotheses = _KnownWeights(table)
-        log_weight, found = torch.zeros(1, 1, dtype=torch.float64), []  # (B, H), up to a constant of each row
+        log_weights, found = torch.full((1, hypotheses.number), -math.log(hypotheses.number), dtype=torch.float64), []
         for item, label in zip(items.unbind(1), labels.unbind(1), strict=True):
             guess, spread = hypotheses.predict(item)  # (B, H)
-            mean, variance = mixture_moments(log_weight.expand_as(guess), guess, spread + self._noise)
+            mean, variance = mixture_moments(log_weights.exp(), guess, spread + self._noise)
             error, total = label[:, None] - guess, spread + max(self._noise, ROUNDING)
             hypotheses.observe(error, total)
-            after = log_weight + log_density(error, total)
-            density = after.logsumexp(1) - log_weight.expand_as(guess).logsumexp(1)
-            log_weight = after - after.max(1, keepdim=True).values
+            joint = log_weights + log_density(error, total)
+            density = joint.logsumexp(1)
+            log_weights = joint - density[:, None]
             found.append(torch.stack((mean, variance, density), 1))
         return torch.stack(found, 1)
 
 
 class _Hypotheses(Protocol):
-    """H explanations of a prompt, each with a Gaussian for every label."""
+    """Explanations of a prompt, each with a Gaussian for every label."""
+
+    @property
+    def number(self) -> int:
+        """How many (H)."""
 
     def predict(self, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (B, H) of w.x for these items (B, d)."""
+        """Mean and variance (B, H) of w.x for these items (B, d); the variance may be one for all (1, 1)."""
 
     def observe(self, error: Tensor, total: Tensor) -> None:
         """Takes in how far the labels of these items are from their means, and the variance (B, H) of that."""
@@ -182,11 +186,10 @@ class _KnownWeights:
     """Each vector of a table (H, d) is a hypothesis, which knows w.x."""
 
     def __init__(self, table: Tensor) -> None:
-        self.table = table
+        self.table, self.number = table, len(table)
 
     def predict(self, item: Tensor) -> tuple[Tensor, Tensor]:
-        guess = item @ self.table.T
-        return guess, torch.zeros_like(guess)
+        return item @ self.table.T, torch.zeros(1, 1, dtype=torch.float64)
 
     def observe(self, error: Tensor, total: Tensor) -> None:
         """Nothing is left to be learnt."""
@@ -200,7 +203,7 @@ class _GaussianWeights:
     """
 
     def __init__(self, supports: Tensor, prior: float, n_rows: int) -> None:
-        self.supports = supports  # (H, s)
+        self.supports, self.number = supports, len(supports)  # (H, s)
         n_sets, n_nonzero = supports.shape
         self.mean = torch.zeros(n_rows, n_sets, n_nonzero, dtype=torch.float64)
         self.covariance = prior * torch.eye(n_nonzero, dtype=torch.float64).expand(n_rows, n_sets, -1, -1)

@@ -12,6 +12,7 @@ from unplateau import config, errors
 from unplateau.cli import main as program
 from unplateau.cli.main import COMMANDS, Failure, explain, main, tell, warnings_told
 from unplateau.models.transformer import ModelConfig
+from unplateau.recipes import RECIPES
 
 
 def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +29,13 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert shown.startswith(f"usage: unplateau {name}")
     options = [line for line in shown.splitlines() if line.startswith("│ --")]
     assert all(len(line.strip("│ ").split("  ")) > 1 or len(line) > 60 for line in options), "an option without help"
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_help_names_every_recipe(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in RECIPES)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,12 @@ def test_loss_term_keeps_the_laws_on_classic_tasks(term: LossTerm, task: Task) -
     check_loss_term(term, SPEC.model_copy(update={"task": task}))
 
 
+@pytest.mark.parametrize("term", [MatchLoss(), BindLoss(), LookLoss()], ids=lambda one: one.name)
+@pytest.mark.parametrize("task", CLASSIC, ids=lambda task: type(task).__name__)
+def test_prompt_losses_keep_the_laws_on_classic_tasks(term: LossTerm, task: Task) -> None:
+    check_loss_term(term, SPEC.model_copy(update={"task": task}))
+
+
 @pytest.mark.parametrize(
     ("task", "term", "message"),
     [

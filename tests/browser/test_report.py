@@ -134,6 +134,7 @@ def test_the_keyboard_reaches_what_moves(browser, demo):
         reached.append(tag)
     assert reached[0] == "skip"
     assert reached.count("scroll") == 2
+    assert reached.count("scroll brief") == 1
     assert reached.count("scroll prompt") == 2
     assert reached.count("summary") == 5
     assert browser.find_element(By.CSS_SELECTOR, ".skip").get_attribute("href").endswith("#main")

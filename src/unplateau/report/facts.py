@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from unplateau.analysis.columns import UNKNOWN, Cell, known_results, mark, results_caption
+from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, Column, known_results, mark, results_caption
 from unplateau.analysis.compare import MEASURES, Comparison, StrategyComparison
 from unplateau.analysis.runs import MILESTONES, Groups
 from unplateau.report.finding import seeds_words
@@ -24,6 +24,31 @@ class Table:
     groups: tuple[tuple[str, int], ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def brief_table(groups: Groups, comparison: Comparison | None) -> Table:
+    """One row for each strategy: when it escaped and completed, for how many FLOPs, and how good it was at the end."""
+    accurate = all(run.final_accuracy is not None for members in groups.values() for run in members)
+    columns = [column for column in RESULTS if column.name in (*MILESTONES, "accuracy" if accurate else None)]
+    if not accurate:
+        columns.append(Column("progress", "progress", "final", lambda run: run.final_progress))
+    rows = {name: [column.cell(members) for column in columns] for name, members in groups.items()}
+    headings = ["escape", "completion", f"final {columns[-1].heading}"]
+    said = ["Medians over seeds, with how many got there; > N: not by step N"]
+    if comparison and len(groups) > 1:
+        said.append(f"FLOPs to escape: those of {printable(comparison.baseline)} over those of the strategy")
+        headings.insert(2, "times fewer FLOPs")
+        for one in comparison.strategies:
+            rows[one.strategy].insert(2, one.savings["escape"]["train_flops"].cell if one.savings else Cell("1"))
+    if any(mark(members) for members in groups.values()):
+        said.append("*: with unfinished runs")
+    return Table(
+        name="In short",
+        caption=f"{'; '.join(said)}.",
+        groups=(),
+        columns=tuple(headings),
+        rows=tuple((printable(name) + mark(groups[name]), tuple(cells)) for name, cells in rows.items()),
+    )
 
 
 def results_table(groups: Groups) -> Table:

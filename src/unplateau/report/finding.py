@@ -1,36 +1,68 @@
-"""The finding in sentences that claim no more than was seen."""
+"""What a reader takes away: one sentence and three numbers, which claim no more than was seen."""
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 
-from unplateau.analysis.compare import Comparison, StrategyComparison
-from unplateau.analysis.runs import MILESTONES, Groups, Milestone, RunSummary
-from unplateau.analysis.survival import Bounded
+from unplateau.analysis.columns import with_unit
+from unplateau.analysis.compare import BASELINE, Comparison
+from unplateau.analysis.runs import Groups, RunSummary
+from unplateau.analysis.survival import Bounded, median_time
 from unplateau.report.style import printable
 
+Number = tuple[str, str]
+"""A number with its unit, and the few words that say what it is."""
 
-def ratio_words(ratio: Bounded | None, noun: str) -> str | None:
-    """``3.1 times fewer steps``, or ``at least 3.1 ...``; None where it is open which side needs more."""
+
+def sentence(groups: Groups) -> str:
+    """When plain training escaped its plateau, and when the best other strategy did."""
+    best = leader(groups)
+    all_runs = _all(groups)
+    if len(groups) > 1 and not _n_escaped(all_runs):
+        none = "Neither" if len(all_runs) == 2 else "None"
+        return f"{none} of {len(all_runs)} runs with {len(groups)} strategies had escaped its plateau {_by(all_runs)}."
+    others = {name: runs for name, runs in groups.items() if name != BASELINE}
+    parts = [f"plain training {_escape_words(groups[BASELINE])}"] if BASELINE in groups else []
+    if best is None and len(others) > 1:
+        rest = _all(others)
+        parts.append(f"none of {len(rest)} runs with {len(others)} other strategies had {_by(rest)}")
+    elif others:
+        name = best or next(iter(others))
+        parts.append(f"with {printable(name)}{_first_words(groups, name)} training {_escape_words(others[name])}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def numbers(groups: Groups, comparison: Comparison | None) -> list[Number]:
+    """FLOPs to the escape, its step, and the final accuracy or progress: of the best strategy that is not plain.
+
+    Of plain training, or the first strategy, if none escaped. What is not known is left out.
+    """
+    best = leader(groups)
+    name = best or next(iter(groups))
+    ratio = comparison[best].savings["escape"]["train_flops"].ratio if comparison and best else None
+    found = [
+        saving_number(ratio, name) or _flops_number(name, groups[name]),
+        _step_number(name, groups),
+        _final_number(name, groups[name]),
+    ]
+    return [number for number in found if number]
+
+
+def leader(groups: Groups) -> str | None:
+    """The strategy, other than plain training, that escaped first; None if none did."""
+    return next((name for name, runs in groups.items() if name != BASELINE and _n_escaped(runs)), None)
+
+
+def saving_number(ratio: Bounded | None, strategy: str) -> Number | None:
+    """How many times fewer FLOPs than plain training, or as many; None where it is open which side needs more."""
     if ratio is None:
         return None
-    if ratio.low >= 1:
-        return f"{_times(ratio)} fewer {noun}"
-    if ratio.high <= 1:
-        return f"{_times(Bounded.exactly(1.0).over(ratio))} as many {noun}"
+    if ratio.low >= 1.05:  # below, it would be shown as 1.0 times fewer
+        return _times(ratio), f"fewer FLOPs to escape {_with(strategy)} than {_with(BASELINE)}"
+    if ratio.high < 1.05:
+        inverse = Bounded.exactly(1.0).over(ratio)
+        return _times(inverse), f"as many FLOPs to escape {_with(strategy)} as {_with(BASELINE)}"
     return None
-
-
-def finding(groups: Groups, comparison: Comparison | None) -> list[str]:
-    """The finding: a sentence on plain training, one on each other strategy, and one on the weights score."""
-    if comparison is None:
-        sentences = [_reached_sentence(_subject(name), runs) + "." for name, runs in groups.items()]
-        return [*sentences, *_median_sentence(groups)]
-    baseline, *others = comparison.strategies
-    sentences = [_reached_sentence(_subject(baseline.strategy), baseline.runs) + "."]
-    sentences += [
-        _reached_sentence(f"With {printable(one.strategy)} it", one.runs) + _saving_words(one) + "." for one in others
-    ]
-    return [*sentences, *_score_sentence(groups, comparison), *_median_sentence(groups)]
 
 
 def seeds_words(runs: Sequence[RunSummary]) -> str:
@@ -39,70 +71,71 @@ def seeds_words(runs: Sequence[RunSummary]) -> str:
 
 
 def _times(ratio: Bounded) -> str:
-    text = ratio.shown(1)
-    if text.startswith("> "):
-        return f"at least {text[2:]} times"
-    return f"at most {text[2:]} times" if text.startswith("< ") else f"{text} times"
+    return ratio.shown(1).replace("> ", "at least ").replace("< ", "at most ") + " times"
 
 
-def _subject(strategy: str) -> str:
-    return "Plain training" if strategy == "plain" else f"With {printable(strategy)}, training"
+def _with(strategy: str) -> str:
+    return "with plain training" if strategy == BASELINE else f"with {printable(strategy)}"
 
 
-def _reached_sentence(subject: str, runs: Sequence[RunSummary]) -> str:
-    escaped, completed = ([run.reached(milestone) for run in runs] for milestone in MILESTONES)
-    if all(step is None for step in escaped):
-        return f"{subject} had not escaped its plateau {_never_words(runs)}"
-    escape = _when_words("escaped", escaped)
-    if all(step is None for step in completed):
-        return f"{subject} {escape} but had not completed {_never_words(runs)}"
-    return f"{subject} {escape} and {_when_words('completed', completed).removesuffix(',')}"
+def _all(groups: Groups) -> list[RunSummary]:
+    return [run for runs in groups.values() for run in runs]
 
 
-def _never_words(runs: Sequence[RunSummary]) -> str:
+def _n_escaped(runs: Sequence[RunSummary]) -> int:
+    return sum(run.escape_step is not None for run in runs)
+
+
+def _escape(runs: Sequence[RunSummary]) -> Bounded:
+    return median_time([run.time_of("escape") for run in runs])
+
+
+def _first_words(groups: Groups, best: str) -> str:
+    """``, the first of 3 other strategies,``; a mere comma where another one may have been as early."""
+    late = [_escape(groups[best]).high < _escape(groups[name]).low for name in groups if name not in (best, BASELINE)]
+    strategies = "other strategies" if BASELINE in groups else "strategies"
+    return f", the first of {len(late) + 1} {strategies}," if late and all(late) else ","
+
+
+def _escape_words(runs: Sequence[RunSummary]) -> str:
+    steps = sorted(run.escape_step for run in runs if run.escape_step is not None)
+    if not steps:
+        seeds = f" in {'either' if len(runs) == 2 else 'any'} of {len(runs)} seeds" if len(runs) > 1 else ""
+        return f"had not escaped its plateau {_by(runs)}{seeds}"
+    if len(steps) == len(runs):
+        return f"escaped at step {median(steps):,.0f}{f' (median of {len(runs)} seeds)' if len(runs) > 1 else ''}"
+    where = f"step {steps[0]:,}" if steps[0] == steps[-1] else f"steps {steps[0]:,} to {steps[-1]:,}"
+    return f"escaped in {len(steps)} of {len(runs)} seeds, at {where}"
+
+
+def _by(runs: Sequence[RunSummary]) -> str:
     first, last = min(run.steps for run in runs), max(run.steps for run in runs)
-    by = f"by step {last:,}" if first == last else f"by the last step ({first:,} to {last:,})"
-    if len(runs) == 1:
-        return by
-    return f"{by} in {'either' if len(runs) == 2 else 'any'} of {len(runs)} seeds"
+    return f"by step {last:,}" if first == last else f"by the last step ({first:,} to {last:,})"
 
 
-def _when_words(verb: str, steps: Sequence[int | None]) -> str:
-    known = sorted(step for step in steps if step is not None)
-    if len(known) == len(steps):
-        return f"{verb} at step {median(known):,.0f}"
-    where = f"step {known[0]:,}" if known[0] == known[-1] else f"steps {known[0]:,} to {known[-1]:,}"
-    return f"{verb} in {len(known)} of {len(steps)} seeds, at {where},"
+def _flops_number(name: str, runs: Sequence[RunSummary]) -> Number | None:
+    """Up to the escape if all escaped, else of a whole run."""
+    ends = [run.costs_to["escape"] for run in runs]
+    what = "in a whole run" if None in ends else "to escape"
+    costs = [run.costs if None in ends else end for run, end in zip(runs, ends, strict=True)]
+    known = [one.train_flops for one in costs if one is not None and one.train_flops is not None]
+    return (with_unit(median(known), "FLOP"), f"of training {what} {_with(name)}") if known else None
 
 
-def _median_sentence(groups: Groups) -> list[str]:
-    sizes = {len(runs) for runs in groups.values()}
-    if sizes == {1}:
-        return []
-    return [f"(Steps are medians over {f'{sizes.pop()} seeds' if len(sizes) == 1 else 'the seeds of each strategy'}.)"]
+def _step_number(name: str, groups: Groups) -> Number:
+    words = f"of the escape {_with(name)}"
+    if name != BASELINE and BASELINE in groups:
+        words += f"; {_with(BASELINE)}: {_escape(groups[BASELINE]).shown()}"
+    return f"step {_escape(groups[name]).shown()}", words
 
 
-def _saving_words(one: StrategyComparison) -> str:
-    """``: 3.1 times fewer steps and 2.9 times fewer FLOPs to completion``, as far as known."""
-    milestone: Milestone = "completion" if one.n_reached("completion") else "escape"
-    if not one.n_reached(milestone):
-        return ""
-    savings = one.savings[milestone]
-    known = [ratio_words(savings["steps"].ratio, "steps"), ratio_words(savings["train_flops"].ratio, "FLOPs")]
-    words = " and ".join(filter(None, known))
-    return f": {words} to {milestone}" if words else ""
-
-
-def _score_sentence(groups: Groups, comparison: Comparison) -> list[str]:
-    plain = [run for run in groups[comparison.baseline] if run.plateau_weights_score]
-    best = next((one for one in comparison.strategies[1:] if one.n_reached("escape")), None)
-    repaired = [run for run in best.runs if run.plateau_weights_score] if best else []
-    if not plain or not repaired or best is None:
-        return []
-    block = plain[0].block
-    before, after = (median(run.plateau_weights_score[block] for run in runs) for runs in (plain, repaired))
-    return [
-        f"While {printable(comparison.baseline)} training was on its plateau, the weights score of block {block} "
-        f"(cut {plain[0].cut}) stood at {before:.2f}; with {printable(best.strategy)} it was {after:.2f} at the last "
-        f"probing before the escape."
-    ]
+def _final_number(name: str, runs: Sequence[RunSummary]) -> Number | None:
+    """Accuracy where labels have one, else progress."""
+    accuracies = [run.final_accuracy for run in runs if run.final_accuracy is not None]
+    values = accuracies or [run.final_progress for run in runs if run.final_progress is not None]
+    if not values:
+        return None
+    bayes = fmean(run.bayes_accuracy for run in runs if run.bayes_accuracy is not None) if accuracies else 1.0
+    measure = "accuracy" if accuracies else "progress"
+    what = f"final {measure}" if all(run.finished for run in runs) else f"{measure} so far"
+    return f"{median(values):.2f}", f"{what} {_with(name)}; Bayes-optimal: {bayes:.2f}"

@@ -20,8 +20,8 @@ from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
 from unplateau.files import write_whole
 from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import all_panels
-from unplateau.report.facts import facts, provenance, results_table, savings_table
-from unplateau.report.finding import finding
+from unplateau.report.facts import brief_table, facts, provenance, results_table, savings_table
+from unplateau.report.finding import numbers, sentence
 from unplateau.report.panels import AnyPanel
 from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
@@ -55,13 +55,15 @@ def page(groups: Groups) -> str:
     runs = [run for members in groups.values() for run in members]
     comparison = compare_summaries(runs) if BASELINE in groups else None
     scored = [run for run in runs if run.weights_score]
-    numbers = count()
+    prefixes = (f"p{number}" for number in count())
     return _template().render(
         title=f"Learning plateaus: {printable(runs[0].recipe)}",
-        finding=finding(groups, comparison),
+        finding=sentence(groups),
+        numbers=numbers(groups, comparison),
+        brief=brief_table(groups, comparison),
         tables=[table for table in (results_table(groups), comparison and savings_table(comparison)) if table],
         pictures={
-            kind: [(panel.title, inline_svg(panel, f"p{next(numbers)}")) for panel in panels]
+            kind: [(panel.title, inline_svg(panel, next(prefixes))) for panel in panels]
             for kind, panels in all_panels(groups).items()
         },
         prompts=shown_prompts(groups),

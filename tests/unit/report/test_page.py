@@ -112,7 +112,7 @@ def test_pictures_and_tables_have_names(report):
     assert all(given["role"] == "img" and len(given["aria-label"]) > 60 for given in pictures)
     assert all(given["alt"] for tag, given in page.tags if tag == "img")
     tags = [tag for tag, _ in page.tags]
-    assert tags.count("caption") == tags.count("table") == 4
+    assert tags.count("caption") == tags.count("table") == 5
     assert all(given.get("scope") for tag, given in page.tags if tag == "th")
 
 
@@ -193,6 +193,7 @@ def test_a_page_on_numbers_has_no_empty_panels(tmp_path, capsys):
     text = " ".join(page.texts)
     assert "no factors that a probe could read off" in text
     assert "4 pairs of an item and a number" in text
+    assert "final progress with plain training; Bayes-optimal: 1.00" in text
     assert "Loss (in units of the labels' variance) of the two exact predictors: no-context 1.00" in text
     for absent in ("ccuracy", "Two prompts", "Context score", "Hidden", "Factors and their sizes", "score, block"):
         assert absent not in text, absent

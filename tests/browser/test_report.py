@@ -174,3 +174,55 @@ def test_a_single_stuck_run_prints(browser, tmp_path):
     opened(browser, page)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {})
     assert len(printed["data"]) > 10_000
+
+
+TEXT_AT = """
+const pictures = [...document.querySelectorAll('svg.panel')];
+const picture = pictures.find(e => e.getAttribute('aria-label').startsWith(arguments[0]));
+picture.scrollIntoView({block: 'center'});
+const box = picture.querySelector('g[id$="axes_1"] > g path').getBoundingClientRect();
+const [x, y] = [box.left + arguments[1] * box.width, box.bottom - arguments[2] * box.height];
+const title = document.elementFromPoint(x, y).querySelector(':scope > title');
+return title && title.textContent
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_mouse_finds_the_values(browser, demo, width):
+    opened(browser, demo, width)
+
+    def text_at(picture, along, up):
+        return browser.execute_script(TEXT_AT, picture, along, up)
+
+    assert text_at("Loss of plain", 0.5, 0.8).startswith("plain, seed 0, step 1,")
+    assert "\nplain, seed 1, step 1," in text_at("Loss of plain", 0.5, 0.8)
+    assert "seed 0: plateau from step" in text_at("Loss of plain", 0.5, 0.1)
+    assert text_at("Progress of all strategies against step", 0.5, 0.5) is None
+    assert "mixed, seed 0, step 1,030: progress 0.9" in text_at("Progress of all strategies against step", 0.5, 0.88)
+    assert text_at("Weights score of every layer of mixed", 0.5, 0.9).startswith("block 3, step 1,000: weights score")
+
+
+def test_titles_do_not_flood_a_screen_reader(browser, demo):
+    opened(browser, demo)
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names = [node.get("name", {}).get("value", "") for node in nodes if not node.get("ignored")]
+    assert any(name.startswith("Loss of plain") for name in names)
+    assert not any(name.startswith("plain, seed 0, step") for name in names)
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("name", ["demo", "hostile"])
+def test_the_opening_fits(browser, name, width, request):
+    opened(browser, request.getfixturevalue(name), width)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('.lead, .numbers > div, .numbers dd, .brief')].map(e => {"
+        "const b = e.getBoundingClientRect(); return [b.left, b.right, e.scrollWidth - e.clientWidth] })"
+    )
+    assert len(boxes) == 1 + 3 + 3 + 1
+    assert min(left for left, _, _ in boxes) >= 0
+    assert max(right for _, right, _ in boxes) <= width
+    assert max(over for _, _, over in boxes) <= 0
+    tops = browser.execute_script(
+        "return [...document.querySelectorAll('.numbers dd')].map(e => e.getBoundingClientRect().top)"
+    )
+    assert len(set(tops)) == (1 if width == 1200 else 3)

@@ -9,7 +9,16 @@ import numpy as np
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.plateau.detect import Plateau
 from unplateau.plateau.progress import COMPLETION, ESCAPE, Floats, trailing_means
-from unplateau.report.panels import MOST_COLUMNS, AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel, merged
+from unplateau.report.panels import (
+    MOST_COLUMNS,
+    AnyPanel,
+    CurvePanel,
+    HeatPanel,
+    Line,
+    OverviewPanel,
+    layer_name,
+    merged,
+)
 from unplateau.report.style import Look, looks, printable
 
 
@@ -31,16 +40,9 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
     return panels
 
 
-def layer_name(layer: int) -> str:
-    """``embedding``, ``block 1`` and so on."""
-    return f"block {layer}" if layer else "embedding"
-
-
 def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "compute"]) -> OverviewPanel:
-    column, unit, label = ("step", 1.0, "step") if by == "step" else ("train_flops", 1e12, "training compute (TFLOP)")
-    drawn = tuple(
-        (name, look[name], tuple(_progress_line(run, column, unit) for run in runs)) for name, runs in groups.items()
-    )
+    label = "step" if by == "step" else "training compute (TFLOP)"
+    drawn = tuple((name, look[name], tuple(_progress_line(run, by) for run in runs)) for name, runs in groups.items())
     words = " ".join(_progress_words(name, runs, by) for name, runs in groups.items())
     ends = [line.x[-1] for _, _, lines in drawn for line in lines if line.x.size]
     return OverviewPanel(
@@ -54,10 +56,15 @@ def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "comput
     )
 
 
-def _progress_line(run: RunSummary, column: str, unit: float) -> Line:
+def _progress_line(run: RunSummary, by: Literal["step", "compute"]) -> Line:
+    column, unit = ("step", 1.0) if by == "step" else ("train_flops", 1e12)
     rows = [row for row in run.record.history if "progress" in row and row.get(column) is not None]
     means = trailing_means([row["step"] for row in rows], [row["progress"] for row in rows])
-    return Line(run.seed, *merged([row[column] / unit for row in rows], means))
+    x, y = merged([row[column] / unit for row in rows], means)
+    costs = run.costs_to["escape"]
+    escape = None if costs is None else costs.steps if by == "step" else costs.train_flops
+    mark = None if escape is None else (escape / unit, ESCAPE)
+    return Line(run.seed, x, y, mark=mark)
 
 
 def _progress_words(name: str, runs: Sequence[RunSummary], by: Literal["step", "compute"]) -> str:
@@ -173,6 +180,7 @@ def _layers(groups: Groups, name: str) -> HeatPanel:
         x_label="step",
         y_label="block",
         limits=(0.0, _last_step(groups), -0.5, len(values) - 0.5),
+        steps=x,
         edges=np.concatenate([[steps[0]], half_way, [max(steps[-1], steps[0] + 1)]]),
         values=columns,
         colours=(chance, 1.0),

@@ -71,7 +71,7 @@ def seeds_words(runs: Sequence[RunSummary]) -> str:
 
 
 def _times(ratio: Bounded) -> str:
-    return ratio.shown(1).replace("> ", "at least ").replace("< ", "at most ") + " times"
+    return ratio.shown(1).replace("> ", "at least ").replace("< ", "at most ") + "\N{MULTIPLICATION SIGN}"
 
 
 def _with(strategy: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import BASELINE, by_strategy, compare_summaries
@@ -22,6 +23,7 @@ from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import all_panels
 from unplateau.report.facts import brief_table, facts, provenance, results_table, savings_table
 from unplateau.report.finding import numbers, sentence
+from unplateau.report.hover import areas
 from unplateau.report.panels import AnyPanel
 from unplateau.report.plots import rendered, single
 from unplateau.report.prompts import shown_prompts
@@ -92,17 +94,33 @@ def _why_no_scores(runs: Sequence[RunSummary]) -> str:
 def inline_svg(panel: AnyPanel, prefix: str) -> Markup:
     """The panel as an SVG element that takes the page's fonts and colours, with its numbers as its name.
 
+    A mouse finds the values; a screen reader, to which the picture is one image, has the name.
     Names inside it get ``prefix``, because several pictures on one page would otherwise refer to each other's parts.
     """
-    text = rendered(single(panel), "svg", **{"svg.fonttype": "none"}).decode()
-    text = text[text.index("<svg") :]
+    figure = single(panel)
+    text = rendered(figure, "svg", **{"svg.fonttype": "none"}).decode()
+    text = text[text.index("<svg") : text.rindex("</svg>")]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{prefix}-", text)
     for colour, variable in ((INK, "currentColor"), (MUTED, "var(--muted)"), (LINE, "var(--line)")):
         text = text.replace(colour, variable)
     box = re.search(r'viewBox="[^"]*"', text)
     start = f'<svg class="panel" role="img" aria-label="{escape(panel.alt)}" {box[0] if box else ""}'
-    return Markup(re.sub(r"<svg[^>]*", lambda _: f'{start} xmlns:xlink="http://www.w3.org/1999/xlink"', text, count=1))
+    text = re.sub(r"<svg[^>]*", lambda _: f'{start} xmlns:xlink="http://www.w3.org/1999/xlink"', text, count=1)
+    return Markup(f"{text}{_hover(panel, figure)}</svg>")
+
+
+def _hover(panel: AnyPanel, figure: Figure) -> str:
+    """What a mouse finds in the picture, as invisible rectangles with a title."""
+    width, height = figure.get_size_inches() * 72
+    axes = figure.axes[0].get_position()
+    rectangles = []
+    for area in areas(panel):
+        x, y = width * (axes.x0 + axes.width * area.left), height * (1 - axes.y0 - axes.height * area.high)
+        across, down = width * axes.width * (area.right - area.left), height * axes.height * (area.high - area.low)
+        box = f'x="{x:.1f}" y="{y:.1f}" width="{across:.1f}" height="{down:.1f}"'
+        rectangles.append(f"<rect {box}><title>{escape(area.text)}</title></rect>")
+    return f'<g class="hover" aria-hidden="true">{"".join(rectangles)}</g>'
 
 
 def _template() -> Any:

@@ -84,10 +84,12 @@ class OverviewPanel(Panel):
 class HeatPanel(Panel):
     """``values`` (L + 1, columns): the mean score over seeds; ``edges`` (columns + 1): where columns begin and end.
 
-    ``colours``: scores at the ends of the colour scale. ``marks``: steps of the escapes.
+    ``steps`` (columns): where they were measured. ``colours``: scores at the ends of the colour scale. ``marks``: steps
+    of the escapes.
     """
 
     strategy: str
+    steps: Floats
     edges: Floats
     values: Floats
     colours: tuple[float, float]
@@ -97,13 +99,18 @@ class HeatPanel(Panel):
         """One row for each cell; the embedding is layer 0."""
         rows = [
             [self.strategy, layer, float(step), float(value)]
-            for step, column in zip(self.edges, self.values.T, strict=False)
+            for step, column in zip(self.steps, self.values.T, strict=True)
             for layer, value in enumerate(column)
         ]
         return [["strategy", "layer", "step", "weights score"], *rows]
 
 
 AnyPanel = CurvePanel | OverviewPanel | HeatPanel
+
+
+def layer_name(layer: int) -> str:
+    """``embedding``, ``block 1`` and so on."""
+    return f"block {layer}" if layer else "embedding"
 
 
 def merged(x: ArrayLike, y: ArrayLike, most: int = MOST_POINTS) -> tuple[Floats, Floats]:

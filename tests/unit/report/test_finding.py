@@ -23,17 +23,17 @@ CASES = {
         DEMO,
         "Plain training had not escaped its plateau by step 2,000 in either of 2 seeds; with component-loss, the first "
         "of 3 other strategies, training escaped at step 470 (median of 2 seeds).",
-        ["at least 3.9 times", "step 470", "0.80"],
+        ["at least 3.9\N{MULTIPLICATION SIGN}", "step 470", "0.80"],
     ),
     "plain escaped later": (
         [MadeRun(falls=1600), MadeRun("mixed", falls=400)],
         "Plain training escaped at step 1,610; with mixed, training escaped at step 410.",
-        ["3.9 times", "step 410", "0.78"],
+        ["3.9\N{MULTIPLICATION SIGN}", "step 410", "0.78"],
     ),
     "plain is best": (
         [MadeRun(falls=400), MadeRun("mixed", falls=1600)],
         "Plain training escaped at step 410; with mixed, training escaped at step 1,610.",
-        ["3.9 times", "step 1,610", "0.78"],
+        ["3.9\N{MULTIPLICATION SIGN}", "step 1,610", "0.78"],
     ),
     "only plain escaped": (
         [MadeRun(falls=400), MadeRun("mixed"), MadeRun("warm-up", steps=900)],
@@ -79,7 +79,7 @@ CASES = {
     "no scores": (
         [MadeRun(falls=900, probes=False), MadeRun("mixed", falls=600, probes=False)],
         "Plain training escaped at step 910; with mixed, training escaped at step 610.",
-        ["1.5 times", "step 610", "0.78"],
+        ["1.5\N{MULTIPLICATION SIGN}", "step 610", "0.78"],
     ),
 }
 
@@ -136,13 +136,13 @@ def test_numbers_that_are_not_known_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("ratio", "number", "words"),
     [
-        (Bounded.exactly(3.14), "3.1 times", "fewer"),
-        (Bounded.above(3.19), "at least 3.1 times", "fewer"),
-        (Bounded(2.0, 3.0), "2.0 to 3.0 times", "fewer"),
-        (Bounded.exactly(1.0), "1.0 times", "as many"),
-        (Bounded.exactly(1.04), "1.0 times", "as many"),
-        (Bounded.exactly(0.5), "2.0 times", "as many"),
-        (Bounded(0, 0.5), "at least 2.0 times", "as many"),
+        (Bounded.exactly(3.14), "3.1\N{MULTIPLICATION SIGN}", "fewer"),
+        (Bounded.above(3.19), "at least 3.1\N{MULTIPLICATION SIGN}", "fewer"),
+        (Bounded(2.0, 3.0), "2.0 to 3.0\N{MULTIPLICATION SIGN}", "fewer"),
+        (Bounded.exactly(1.0), "1.0\N{MULTIPLICATION SIGN}", "as many"),
+        (Bounded.exactly(1.04), "1.0\N{MULTIPLICATION SIGN}", "as many"),
+        (Bounded.exactly(0.5), "2.0\N{MULTIPLICATION SIGN}", "as many"),
+        (Bounded(0, 0.5), "at least 2.0\N{MULTIPLICATION SIGN}", "as many"),
     ],
 )
 def test_a_saving_is_rounded_away_from_the_claim(ratio, number, words):

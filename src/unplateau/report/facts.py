@@ -28,7 +28,7 @@ class Table:
 
 def brief_table(groups: Groups, comparison: Comparison | None) -> Table:
     """One row for each strategy: when it escaped and completed, for how many FLOPs, and how good it was at the end."""
-    accurate = all(run.final_accuracy is not None for members in groups.values() for run in members)
+    accurate = all(run.bayes_accuracy is not None for members in groups.values() for run in members)
     columns = [column for column in RESULTS if column.name in (*MILESTONES, "accuracy" if accurate else None)]
     if not accurate:
         columns.append(Column("progress", "progress", "final", lambda run: run.final_progress))

@@ -3,8 +3,7 @@
 Looking changes nothing: neither random numbers, nor modes, nor gradients.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from torch.nn import functional
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
 from unplateau.integrations.huggingface.decoder import Decoder
-from unplateau.integrations.huggingface.passes import evaluating
+from unplateau.integrations.huggingface.passes import untouched
 from unplateau.integrations.huggingface.token_task import TokenTask
 from unplateau.layout import Cut, Split
 from unplateau.probe.linear import Examples, probe_accuracies
@@ -133,14 +132,6 @@ class TaskScores:
             loss, accuracy = loss_and_accuracy(self.decoder.logits(test.inputs), test.targets)
             scores = measure(self.decoder, train, test, self.shape, cut=self.cut, seed=self.seed)
         return {"test_loss": loss, "test_accuracy": accuracy, **scores.columns()}
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """No gradients, evaluation mode and random numbers of its own, and everything as before at the end."""
-    devices = [one.device.index or 0 for one in model.parameters() if one.device.type == "cuda"]
-    with torch.random.fork_rng(devices=sorted(set(devices))), torch.no_grad(), evaluating(model):
-        yield
 
 
 def _examples(states: Tensor, at: Tensor, classes: Tensor, tokens: Tensor, target: Target) -> Examples:

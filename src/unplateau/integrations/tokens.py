@@ -9,30 +9,44 @@ Three lines are enough::
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from unplateau.config import placed
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
+from unplateau.integrations.blocks import BlockRecorder, Pass
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.parts import model_type
+from unplateau.integrations.huggingface.passes import own_inputs
+from unplateau.integrations.pairs import (
+    Pairs,
+    Positions,
+    at_positions,
+    bound_labels,
+    find_pairs,
+    items_alone,
+    located,
+    looks,
+)
+from unplateau.integrations.terms import LossTerms, NotShownError, in_precision_of
 from unplateau.layout import Cut
 from unplateau.models.initialise import initialise_linear
 from unplateau.rng import fold
 from unplateau.strategies.base import Ask, ItemStates, LabelStates, Looks, LossTerm, Read, Seen
 from unplateau.strategies.strategy import Strategy
-from unplateau.train.host import build_head, head_key
+from unplateau.train.host import head_key
 
 OF_TOKENS: tuple[Ask, ...] = ("hidden", "all", "identity")
 """What is asked of items: here each of these asks for the annotations."""
 OF_PROMPTS = "has no meaning on tokens (it reads what a whole prompt hides); use ComponentLoss or WeightsLoss"
-NO_PROMPTS = "tokens are no prompts: which of them are items and labels is not known"
+NO_PROMPTS = "tokens are no prompts: which of them are items and labels is not known; say it with items= and labels="
+OF_THE_MODEL = frozenset({"input_ids", "labels"})
+"""Keys of a batch that a language model reads itself."""
 
 
 class TokenReadOut(nn.Module):
@@ -73,11 +87,13 @@ class TokenReadOut(nn.Module):
         return read(states.to(next(read.parameters()).dtype))
 
 
-class TokenStrategy(nn.Module):
+class TokenStrategy(LossTerms):
     """The loss terms of a strategy, computed on batches of tokens: a :class:`~unplateau.strategies.base.Host`.
 
     ``model``: the causal language model itself, not a wrapper of it. ``annotation``: see
-    :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``seed``: of the heads' initial weights and
+    :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``items``, ``labels``: where the last token
+    of each item and its label stand, if the tokens are prompts, see :data:`~unplateau.integrations.pairs.Positions`;
+    what stands between a label and the next one but for this is the item. ``seed``: of the heads' initial weights and
     of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
     classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
     follow at the next call. Curricula are the business of
@@ -95,21 +111,24 @@ class TokenStrategy(nn.Module):
     decoder: Decoder
     """The model, as it can be taken apart."""
 
-    calls: Tensor
-    """How often the terms were computed: the step of the random streams, saved with the heads."""
-
     def __init__(
-        self, model: nn.Module, strategy: Strategy, annotation: Annotations | None = None, *, seed: int = 0
+        self,
+        model: nn.Module,
+        strategy: Strategy | str,
+        annotation: Annotations | None = None,
+        *,
+        items: Positions | None = None,
+        labels: Positions | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.terms, self.seed = strategy.loss_terms, seed
-        self.heads = nn.ModuleDict()
-        self.last: dict[str, Tensor] = {}
+        super().__init__(strategy, seed)
         self.targets: list[Target] = []
-        self._head_of: dict[str, nn.Module] = {}
+        self.recorder: BlockRecorder | None = None
         self._hook: RemovableHandle | None = None
         self._final: Tensor | None = None
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        if (items is None) != (labels is None):
+            raise SpecError("items, labels: give both, or none")
+        self.places = {} if items is None or labels is None else {"items": items, "labels": labels}
         if self.terms:
             self.__dict__["decoder"] = Decoder(model)  # past nn.Module: its parameters are not the helper's
             self._prepare(annotation)
@@ -117,7 +136,8 @@ class TokenStrategy(nn.Module):
     @property
     def batch_keys(self) -> frozenset[str]:
         """Keys of a batch that only annotations read."""
-        return frozenset(target.key for target in self.targets if target.key) - {"input_ids", "labels"}
+        keys = {target.key for target in self.targets if target.key}
+        return frozenset(keys | {where for where in self.places.values() if isinstance(where, str)}) - OF_THE_MODEL
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -127,7 +147,8 @@ class TokenStrategy(nn.Module):
             f"cut {cut}": f"{name}: cut {cut} means nothing here: {why}" for cut, why in self.decoder.refused.items()
         }
         refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS}
-        refused |= {"items": NO_PROMPTS, "labels": NO_PROMPTS, "attention": NO_PROMPTS}
+        if not self.places:
+            refused |= {"items": NO_PROMPTS, "labels": NO_PROMPTS, "attention": NO_PROMPTS}
         if any(target.read_out == "output embedding" for target in self.targets):
             why = (
                 "tokens read out of the final state by the output embedding are the language model's own loss; use "
@@ -147,8 +168,7 @@ class TokenStrategy(nn.Module):
         ``batch``: a mapping with ``input_ids`` (B, T), or the tokens alone. Padding and tokens whose label is -100 are
         left out; so are positions of class -100.
         """
-        values = self.values(batch).values()
-        return sum((term.weight * value for term, value in zip(self.terms, values, strict=True)), 0.0)
+        return self._weighted(self.values(batch))
 
     def values(self, batch: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
         """The unweighted value of each term by name; ``last`` keeps them for logging."""
@@ -156,59 +176,64 @@ class TokenStrategy(nn.Module):
             return {}
         final, given = self._final, TokenBatch.of(batch)
         self._final = None
-        self._follow_model()
-        values = {}
-        for term in self.terms:
-            view = _TokenView(self, term, self._head_of[term.name], given, final, int(self.calls), self.seed)
-            values[term.name] = term.value(view)
+        self._follow(self.decoder.parts.embedding.weight.device)
+        done = None if self.recorder is None else self._done(self.recorder, given)
+        pairs = self._pairs(given) if self.places else None
+        values = self._compute(
+            lambda term, head: _TokenView(self, term, head, given, final, done, pairs, int(self.calls), self.seed)
+        )
         self._final = None  # normalising components goes through the final norm as well
-        self.calls += 1
-        self.last = {name: value.detach() for name, value in values.items()}
         return values
 
     def close(self) -> None:
-        """Removes the hook; the model is then as if the helper had never been."""
+        """Removes the hooks; the model is then as if the helper had never been."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+        if self.recorder is not None:
+            self.recorder.close()
         self._final = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _prepare(self, annotation: Annotations | None) -> None:
         embedding = self.decoder.parts.embedding
         self.n_layers, self.width = self.decoder.n_layers, embedding.embedding_dim
         if annotation is not None or any(term.asks for term in self.terms):
             self.targets = targets_of(annotation, embedding.num_embeddings)
-        for term in self.terms:
-            with placed():
-                term.check_host(self)
-            self._add_head(term)
-        self._follow_model()
-        for parameter in self.heads.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(_average_over_processes)
+        self._add_heads(embedding.weight.device)
         if any("final" in term.reads for term in self.terms):
             self._hook = self.decoder.parts.final_norm.register_forward_hook(self._capture)
+        if any({"labels", "attention"} & set(term.reads) for term in self.terms):
+            self.recorder = BlockRecorder(self.decoder.model, list(self.decoder.parts.block_list))
 
     def _add_head(self, term: LossTerm) -> None:
         """``heads`` has the layers of a read-out by term and annotation, any other head by its term."""
-        head = self._head_of[term.name] = build_head(term, self, init="scaled", seed=self.seed)
+        super()._add_head(term)
+        head = self._head_of[term.name]
         if isinstance(head, TokenReadOut):
+            del self.heads[head_key(term.name)]
             head.initialise(self.seed, f"head/{term.name}")
             self.heads.update({head_key(f"{term.name}{name}"): layer for name, layer in head.linear.items()})
-        else:
-            self.heads[head_key(term.name)] = head
 
-    def _follow_model(self) -> None:
-        """Heads are where the model is, also if it was moved after the helper was made."""
-        device = self.decoder.parts.embedding.weight.device
-        if any(tensor.device != device for tensor in chain(self.heads.parameters(), self.heads.buffers())):
-            self.heads.to(device)
+    def _done(self, recorder: BlockRecorder, given: TokenBatch) -> Pass:
+        """What the loop's own pass over this batch left in the blocks."""
+        done = recorder.take()
+        shape, called = tuple(given.counted.shape), tuple(recorder.states(done, 0).shape[:2])
+        if called != shape:
+            raise SpecError(f"the model must be called on this batch {shape} just before; it was called on {called}")
+        return done
+
+    def _pairs(self, given: TokenBatch) -> Pairs:
+        """Where the items and labels of the batch stand; padding has none."""
+        tokens = given.prompts.tokens
+        n_rows, n_positions = tokens.shape
+        items, labels = (
+            located(where, name, n_rows, n_positions, partial(_asked, where, given))
+            for name, where in self.places.items()
+        )
+        pairs = find_pairs(items, labels, n_rows, tokens.device)
+        if not pairs.apart:
+            raise SpecError("items, labels: a label is a token of its own, behind those of its item")
+        return pairs if given.prompts.mask is None else pairs.only(given.prompts.mask)
 
     def _capture(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         del module, inputs
@@ -218,13 +243,15 @@ class TokenStrategy(nn.Module):
 
 @dataclass(frozen=True)
 class _TokenView:
-    """One step of one term; ``kept`` (B, T, D) is what the loop's own pass left at the final norm."""
+    """One step of one term; ``kept`` (B, T, D) is what the loop's pass left at the final norm, ``done`` in blocks."""
 
     helper: TokenStrategy
     term: LossTerm
     head: Any
     batch: TokenBatch
     kept: Tensor | None
+    done: Pass | None
+    pairs: Pairs | None
     step: int
     seed: int
 
@@ -258,14 +285,71 @@ class _TokenView:
         states = decoder.normalise(decoder.component_alone(tokens[:, None], positions, cut, layer))
         return self._seen(states, classes, at)
 
-    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:  # noqa: ARG002
-        raise self._error(NO_PROMPTS)
+    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:
+        """The tokens of each item alone, where they stand, or at the place of a random item of the prompt."""
+        pairs, decoder, prompts = (
+            self._prompts("items", layer, rows),
+            self.helper.decoder,
+            self.batch.first(rows).prompts,
+        )
+        tokens, positions = self._item_tokens(pairs), prompts.positions().gather(1, pairs.items)  # (R, M, P), (R, M)
+        if elsewhere:
+            generator = fold(self.seed, f"items elsewhere/{self.term.name}", self.step)
+            drawn = torch.rand(positions.shape, generator=generator).to(positions.device)
+            positions = positions.gather(1, (drawn * pairs.has_item.sum(1, keepdim=True)).long())
+        cut: Cut = "item" if tokens.shape[2] > 1 else "self"
+        states = decoder.component_alone(tokens.flatten(0, 1), positions.flatten(), cut, layer)
+        states = in_precision_of(self.head, decoder.normalise(states)).unflatten(0, positions.shape)
+        return items_alone(states, pairs, prompts.tokens.gather(1, pairs.labels))
 
-    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:  # noqa: ARG002
-        raise self._error(NO_PROMPTS)
+    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:
+        """Of the loop's own pass; a label may name all items that are written as its own."""
+        pairs = self._prompts("labels", layer, rows)
+        tokens = self._item_tokens(pairs)
+        states = at_positions(self._recorded().states(self._passed(), layer)[:rows], pairs.labels)
+        known = tokens[:, : pairs.labels.shape[1]]
+        same = (known[:, :, None] == known[:, None]).all(3)
+        return bound_labels(in_precision_of(self.head, self.helper.decoder.normalise(states)), pairs, same)
 
-    def attention(self, layer: int, *, rows: int | None = None) -> Looks:  # noqa: ARG002
-        raise self._error(NO_PROMPTS)
+    def attention(self, layer: int, *, rows: int | None = None) -> Looks:
+        """From the last tokens of items to the labels before them."""
+        pairs = self._prompts("attention", layer, rows)
+        prompts, model = self.batch.first(rows).prompts, self.helper.decoder.model
+        shares = self._recorded().attention(
+            self._passed(), layer, rows, lambda: model(input_ids=prompts.tokens, **own_inputs(prompts))
+        )
+        if shares is None:
+            raise NotShownError(
+                f"{type(self.term).__name__}: block {layer} of {model_type(model)} does not show where it looks; load "
+                "the model with attn_implementation='sdpa' or 'eager'"
+            )
+        return looks(shares, pairs, prompts.tokens.gather(1, pairs.labels))
+
+    def _prompts(self, read: Read, layer: int, rows: int | None) -> Pairs:
+        """Where the pairs of these rows stand, if the term may read this there."""
+        if self.pairs is None:
+            raise self._error(NO_PROMPTS)
+        self._check(read, "hidden", layer)
+        return self.pairs.first(rows)
+
+    def _recorded(self) -> BlockRecorder:
+        assert self.helper.recorder is not None  # a term says what it reads before it may
+        return self.helper.recorder
+
+    def _passed(self) -> Pass:
+        assert self.done is not None
+        return self.done
+
+    def _item_tokens(self, pairs: Pairs) -> Tensor:
+        """(R, M, P): what stands between the label before and the label, -1 before what is shorter."""
+        prompts = self.batch.first(len(pairs.items)).prompts
+        tokens = prompts.tokens if prompts.mask is None else prompts.tokens.masked_fill(~prompts.mask, -1)
+        starts = functional.pad(pairs.labels[:, : pairs.items.shape[1] - 1] + 1, (1, 0))  # (R, M)
+        length = max(1, int((pairs.items - starts + 1).max()))
+        at = pairs.items[..., None] - torch.arange(length - 1, -1, -1, device=tokens.device)
+        shown = (at >= starts[..., None]) | (at == pairs.items[..., None])
+        found = tokens[torch.arange(len(tokens), device=tokens.device)[:, None, None], at.clamp(min=0)]
+        return found.masked_fill(~shown, -1)
 
     def _check(self, read: Read, ask: Ask, layer: int) -> None:
         self.term.check_view(read, ask, layer, self.helper.n_layers)
@@ -286,9 +370,16 @@ class _TokenView:
         return classes, at if len(at) else at.new_zeros(1)  # one is kept, so that gradients exist
 
     def _seen(self, states: Tensor, classes: Tensor, at: Tensor) -> Seen:
-        """States in the precision of the head, so that any module will do as one."""
-        dtype = next((one.dtype for one in self.head.parameters() if one.is_floating_point()), states.dtype)
-        return Seen(states.to(dtype), classes[at], at // self.batch.counted.shape[1])
+        return Seen(in_precision_of(self.head, states), classes[at], at // self.batch.counted.shape[1])
+
+
+def _asked(where: Any, batch: TokenBatch) -> Any:
+    """What a function makes of the batch, or what it has under this name. Raises SpecError if there is none."""
+    if callable(where):
+        return where(batch.given)
+    if where not in batch.given:
+        raise SpecError(f"the batch has no '{where}'; it has {', '.join(sorted(batch.given))}")
+    return batch.given[where]
 
 
 def _draw_distinct(tokens: Tensor, n_tokens: int, generator: torch.Generator) -> Tensor:
@@ -298,14 +389,6 @@ def _draw_distinct(tokens: Tensor, n_tokens: int, generator: torch.Generator) ->
     places = torch.arange(len(tokens))
     first = torch.full((len(types),), len(tokens)).scatter_reduce(0, type_of, places, "amin")
     return order[first[torch.randperm(len(types), generator=generator)[:n_tokens]]]
-
-
-def _average_over_processes(parameter: Tensor) -> None:
-    """Heads live outside the wrappers of distributed training; what was averaged before stays as it is."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and parameter.grad is not None:
-        distributed.all_reduce(parameter.grad)
-        parameter.grad /= distributed.get_world_size()
 
 
 def _key(target: Target) -> str:

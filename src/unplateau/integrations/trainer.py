@@ -13,6 +13,7 @@ import torch
 from unplateau.errors import CheckpointError, SpecError, missing_extra
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
+from unplateau.integrations.pairs import Positions
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.watch import Recorder
 from unplateau.strategies.strategy import Strategy
@@ -73,7 +74,7 @@ class StrategyMixin(_Base):
     """Adds a strategy to a Trainer: ``class MyTrainer(StrategyMixin, Trainer)``.
 
     ``strategy``: loss terms are added to the training loss (never to that of evaluation), curricula choose the rows of
-    each step between ``train_dataset`` and ``fixed_dataset``. ``annotation``: see
+    each step between ``train_dataset`` and ``fixed_dataset``. ``annotation``, ``items`` and ``labels``: see
     :class:`~unplateau.integrations.tokens.TokenStrategy`. All other arguments are the Trainer's.
 
     A term is a mean over the tokens of a micro-batch, and the mean over the micro-batches is added, whether the Trainer
@@ -88,12 +89,14 @@ class StrategyMixin(_Base):
         *args: Any,
         strategy: Strategy | None = None,
         annotation: Annotations | None = None,
+        items: Positions | None = None,
+        labels: Positions | None = None,
         fixed_dataset: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.strategy = Strategy() if strategy is None else strategy
-        self.annotation = annotation
+        self.annotation, self.places = annotation, {"items": items, "labels": labels}
         self.helper = self._new_helper()
         self._helped_model = self.model
         self._heads_from: Path | None = None
@@ -147,7 +150,8 @@ class StrategyMixin(_Base):
         return int(self.current_gradient_accumulation_steps) if scaled else 1
 
     def _new_helper(self) -> TokenStrategy:
-        helper = TokenStrategy(cast("torch.nn.Module", self.model), self.strategy, self.annotation, seed=self.args.seed)
+        model = cast("torch.nn.Module", self.model)
+        helper = TokenStrategy(model, self.strategy, self.annotation, **self.places, seed=self.args.seed)
         return helper.to(self.args.device)
 
     def _curriculum(self, fixed: Any) -> CurriculumDataset:
@@ -204,7 +208,7 @@ def _load_heads(helper: TokenStrategy, path: Path) -> None:
 def _refuse_unusable(trainer: StrategyMixin) -> None:
     keys = ", ".join(sorted(trainer.helper.batch_keys))
     if keys and trainer.args.remove_unused_columns:
-        raise SpecError(f"annotation: the Trainer drops {keys} from the batch; set remove_unused_columns=False")
+        raise SpecError(f"the Trainer drops {keys} from the batch; set remove_unused_columns=False")
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise SpecError("loss terms need whole weights on each device: FSDP and DeepSpeed are not supported; use DDP")
     if trainer.args.n_gpu > 1 and torch.cuda.device_count() > 1:

@@ -39,13 +39,15 @@ def bind_loss(label_states: Tensor, item_states: Tensor, owner: Tensor, *, scale
     """How badly the state of a label tells which item of its prompt stood before it: are labels bound to their items?
 
     ``label_states`` (B, K, D) and ``item_states`` (B, M, D): only directions count. ``owner`` (B, K, M) bool: the items
-    that a label may name, its own and those equal to it; none for padding. ``scale``: as in :func:`match_loss`.
+    that a label may name, its own and those equal to it; none for padding. Items without a label are no candidates.
+    ``scale``: as in :func:`match_loss`.
 
     Returns the mean over labels of -ln p(owner), in nats; chance is about ln M. What it asks for is what previous-token
     heads do (Olsson et al. 2022).
     """
     label_states, item_states = (functional.normalize(states, dim=-1) for states in (label_states, item_states))
-    log_p = (scale * label_states @ item_states.transpose(1, 2)).log_softmax(-1)  # (B, K, M)
+    scores = scale * label_states @ item_states.transpose(1, 2)  # (B, K, M)
+    log_p = scores.masked_fill(~owner.any(1, keepdim=True), torch.finfo(scores.dtype).min).log_softmax(-1)
     named = log_p.masked_fill(~owner, torch.finfo(log_p.dtype).min).logsumexp(-1)
     return -_mean(named, owner.any(-1))
 

@@ -314,7 +314,7 @@ def test_heads_follow_the_states_to_another_device(new_model: NewModel) -> None:
     helper = TokenStrategy(new_model(), Strategy(ComponentLoss()), CLASSES)
     assert {parameter.device.type for parameter in helper.parameters()} == {"cpu"}
     helper.decoder.model.to("meta")
-    helper._follow_model()
+    helper._follow(helper.decoder.parts.embedding.weight.device)
     assert {parameter.device.type for parameter in helper.parameters()} == {"meta"}
 
 

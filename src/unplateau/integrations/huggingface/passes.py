@@ -81,6 +81,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """No gradients, evaluation mode and random numbers of its own, and everything as before at the end."""
+    devices = [one.device.index or 0 for one in model.parameters() if one.device.type == "cuda"]
+    with torch.random.fork_rng(devices=sorted(set(devices))), torch.no_grad(), evaluating(model):
+        yield
+
+
+@contextmanager
 def truncated(parts: Parts, n_layers: int) -> Iterator[None]:
     """Only the first ``n_layers`` blocks are there."""
     blocks = parts.block_list

@@ -116,7 +116,7 @@ class PromptStrategy(LossTerms):
 
     def values(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """The unweighted value of each term by name; ``last`` keeps them for logging."""
-        if self.recorder is None:
+        if self.recorder is None or self._let_go():
             return {}
         batch = self._read(self.recorder, self.recorder.take(), Call(args, kwargs))
         self._follow(batch.states(0).device)

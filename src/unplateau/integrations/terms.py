@@ -26,11 +26,11 @@ class LossTerms(nn.Module, ABC):
     """The loss terms of a strategy as a module beside a model: a :class:`~unplateau.strategies.base.Host`.
 
     ``parameters()`` are those of the heads alone; they follow a model that was moved at the next call, and average
-    their gradients over processes. Saved with the heads is how often the terms were computed.
+    their gradients over processes. A step of theirs is a call.
     """
 
     calls: Tensor
-    """How often the terms were computed: the step of the random streams, saved with the heads."""
+    """How often it was called: the step of the terms and of their random streams, saved with the heads."""
     n_layers: int
     """Number of blocks of the model (L)."""
     width: int
@@ -88,7 +88,7 @@ class LossTerms(nn.Module, ABC):
     def _compute(self, view_of: Callable[[LossTerm, Any], View]) -> dict[str, Tensor]:
         """The unweighted value of each term by name; one that cannot be shown what it reads is left out from now on."""
         values = {}
-        for term in self.terms:
+        for term in self._present():
             try:
                 values[term.name] = term.value(view_of(term, self._head_of[term.name]))
             except NotShownError as error:
@@ -101,8 +101,25 @@ class LossTerms(nn.Module, ABC):
         return values
 
     def _weighted(self, values: Mapping[str, Tensor]) -> Tensor | float:
-        """The sum of all terms, each times its weight; 0.0 without any."""
-        return sum((term.weight * values[term.name] for term in self.terms if term.name in values), 0.0)
+        """The sum of the terms just computed, each times its weight at that step; 0.0 without any."""
+        step = int(self.calls) - 1
+        return sum((term.weight_at(step) * values[term.name] for term in self.terms if term.name in values), 0.0)
+
+    def _present(self) -> list[LossTerm]:
+        """The terms that are not let go at this step."""
+        step = int(self.calls)
+        return [term for term in self.terms if term.weight_at(step) > 0]
+
+    def _let_go(self) -> bool:
+        """Whether this call has nothing to compute; it counts as a step, and after the last one the hooks are gone."""
+        if self._present():
+            return False
+        step = int(self.calls)
+        if all(term.lasts is not None and step >= term.lasts for term in self.terms):
+            self.close()
+        self.calls += 1
+        self.last = {}
+        return True
 
 
 def in_precision_of(head: Any, states: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ class TokenStrategy(LossTerms):
 
     def values(self, batch: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
         """The unweighted value of each term by name; ``last`` keeps them for logging."""
-        if not self.terms:
+        if not self.terms or self._let_go():
             return {}
         final, given = self._final, TokenBatch.of(batch)
         self._final = None

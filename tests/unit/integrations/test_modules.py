@@ -547,6 +547,22 @@ def test_distributed_training(tmp_path: Path) -> None:
         torch.testing.assert_close(one.grad, other, rtol=1e-4, atol=1e-6)
 
 
+def test_terms_that_are_let_go_fade_and_leave_nothing() -> None:
+    model = made(lambda: FewShot(Block))
+    helper = helped(model, "blocks", Strategy(MatchLoss(until=2), LookLoss(until=1)))
+    sums = []
+    for _ in range(6):
+        model(*classes())
+        total = float(torch.as_tensor(helper(*classes())).detach())
+        sums.append(total / sum(float(value) for value in helper.last.values()) if helper.last else total)
+    assert sums[:2] == pytest.approx([1, 1])
+    assert 0 < sums[3] < sums[2] == pytest.approx(1)
+    assert sums[4:] == [0, 0]
+    assert not hooks(model)
+    with torch.no_grad():
+        assert helper(*classes()) == 0.0
+
+
 def test_a_helper_is_saved_and_a_model_copied() -> None:
     model, given = made(Regression), numbers()
     helper = helped(model, "backbone.h")
@@ -653,7 +669,7 @@ class Shifted(FewShot):
         ({"blocks": "item"}, "blocks: 'item' is a Linear and holds 0 lists of modules"),
         ({"blocks": []}, "blocks: the list is empty"),
         ({"blocks": [nn.Linear(2, 2)]}, "blocks: block 1 is no part of the model"),
-        ({"strategy": "unplatau"}, "strategy: unknown strategy 'unplatau'"),
+        ({"strategy": "unplatau"}, "strategy: unknown strategy 'unplatau'; did you mean 'unplateau'?"),
         ({"strategy": Strategy(up.WeightsLoss())}, "WeightsLoss: prompts of any module have no annotation"),
         ({"strategy": Strategy(up.ComponentLoss())}, "ComponentLoss: prompts of any module have no annotation"),
         ({"strategy": Strategy(up.ContextLoss())}, "ContextLoss: prompts of any module have no annotation"),

@@ -137,6 +137,28 @@ def test_broken_task_is_caught(broken: type[FactorTask], law: str) -> None:
         check_task(broken(source=RandomCodes(), n_pairs=8), n_prompts=1024)
 
 
+class Overconfident(LinearRegression):
+    """Claims to know numbers better than it does."""
+
+    def bayes_predictions(self, batch: Batch) -> torch.Tensor:
+        return super().bayes_predictions(batch) * torch.tensor([1.0, 0.7])
+
+
+class Learning(LinearRegression):
+    """Learns from labels that tell nothing in D_fix."""
+
+    def bayes_predictions(self, batch: Batch) -> torch.Tensor:
+        found = super().bayes_predictions(batch).clone()
+        found[:, 1:, 0] += 0.01 * batch.targets[:, :-1]
+        return found
+
+
+@pytest.mark.parametrize(("broken", "law"), [(Overconfident, "Bayes loss equals"), (Learning, "no label tells")])
+def test_broken_task_of_numbers_is_caught(broken: type[LinearRegression], law: str) -> None:
+    with pytest.raises(LawError, match=law):
+        check_task(broken(), n_prompts=1024)
+
+
 def test_look_up_oracle_reaches_the_bayes_accuracy() -> None:
     """One factor, so the best guess is to look the value up, else to guess among the unused labels."""
     task = FactorTask(source=Digits(), n_pairs=12)

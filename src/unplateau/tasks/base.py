@@ -107,9 +107,9 @@ class Task(Kind):
         return torch.ones(len(batch), dtype=torch.float64)
 
     def label_log_likelihood(self, batch: Batch) -> Tensor:
-        """(B, K): log probability (density of numbers) of each label given what stands before it, for the same end.
+        """(B, K): log probability of each label given what stands before it, for telling the tasks of a mixture apart.
 
-        To be overridden where the predictive distribution of a number is no Gaussian.
+        Of numbers the log density, to be overridden where the predictive distribution is no Gaussian.
         """
         return log_likelihood(self.bayes_predictions(batch), batch.targets)
 

@@ -47,6 +47,9 @@ class SparseParity(Task):
     def _subsets_exist(self) -> Self:
         if self.degree > self.n_signs:
             raise ValueError(f"degree {self.degree} is more than the {self.n_signs} signs of an item")
+        n_items = 2**self.n_signs
+        if round(n_items * self.test_fraction) >= n_items:
+            raise ValueError(f"test_fraction {self.test_fraction} leaves none of the {n_items} items for training")
         n_subsets = math.comb(self.n_signs, self.degree)
         if n_subsets > MOST_SUBSETS:
             raise ValueError(

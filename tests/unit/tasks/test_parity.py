@@ -69,6 +69,7 @@ def test_factors_are_the_signs() -> None:
         ({"n_signs": 20, "degree": 5}, "15504 subsets, at most 2000"),
         ({"n_mappings": 16}, "n_mappings 16 is more than the 15 subsets"),
         ({"n_signs": 21}, "n_signs"),
+        ({"n_signs": 2, "test_fraction": 0.9}, "test_fraction 0.9 leaves none of the 4 items for training"),
     ],
 )
 def test_what_cannot_work_is_refused(data: dict[str, int], message: str) -> None:

@@ -86,6 +86,15 @@ def find_pairs(
     return Pairs(at, label_at, has_item, has_label)
 
 
+def text_pairs(there: Tensor) -> Pairs:
+    """Of text: every token is the label of the one before; ``there`` (B, T) bool, False at padding."""
+    n_rows, n_positions = there.shape
+    if n_positions < 3:
+        raise SpecError(f"text of {n_positions} tokens has no two pairs of a token and the next")
+    places = torch.arange(n_positions, device=there.device).expand(n_rows, -1)
+    return Pairs(places[:, :-1], places[:, 1:], there[:, :-1], there[:, 1:])
+
+
 def located(
     where: Positions, name: str, n_rows: int, n_positions: int, batch: Callable[[], object]
 ) -> Tensor | list[int]:

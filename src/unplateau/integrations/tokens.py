@@ -8,7 +8,7 @@ Three lines are enough::
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from unplateau.integrations.pairs import (
     items_alone,
     located,
     looks,
+    text_pairs,
 )
 from unplateau.integrations.terms import LossTerms, NotShownError, in_precision_of
 from unplateau.layout import Cut
@@ -44,7 +45,8 @@ from unplateau.train.host import head_key
 OF_TOKENS: tuple[Ask, ...] = ("hidden", "all", "identity")
 """What is asked of items: here each of these asks for the annotations."""
 OF_PROMPTS = "has no meaning on tokens (it reads what a whole prompt hides); use ComponentLoss or WeightsLoss"
-NO_PROMPTS = "tokens are no prompts: which of them are items and labels is not known; say it with items= and labels="
+OF_PAIRS: frozenset[Read] = frozenset({"items", "labels", "attention"})
+"""What is read of pairs of an item and its label."""
 OF_THE_MODEL = frozenset({"input_ids", "labels"})
 """Keys of a batch that a language model reads itself."""
 
@@ -93,7 +95,9 @@ class TokenStrategy(LossTerms):
     ``model``: the causal language model itself, not a wrapper of it. ``annotation``: see
     :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``items``, ``labels``: where the last token
     of each item and its label stand, if the tokens are prompts, see :data:`~unplateau.integrations.pairs.Positions`;
-    what stands between a label and the next one but for this is the item. ``seed``: of the heads' initial weights and
+    what stands between a label and the next one but for this is the item. Without them the tokens are text, in which
+    every token is the label of the one before: BindLoss asks which token stood before, LookLoss to look at what
+    followed earlier copies of a token where that follows again. ``seed``: of the heads' initial weights and
     of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
     classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
     follow at the next call. Curricula are the business of
@@ -147,8 +151,6 @@ class TokenStrategy(LossTerms):
             f"cut {cut}": f"{name}: cut {cut} means nothing here: {why}" for cut, why in self.decoder.refused.items()
         }
         refused |= {"choice": OF_PROMPTS, "label": OF_PROMPTS}
-        if not self.places:
-            refused |= {"items": NO_PROMPTS, "labels": NO_PROMPTS, "attention": NO_PROMPTS}
         if any(target.read_out == "output embedding" for target in self.targets):
             why = (
                 "tokens read out of the final state by the output embedding are the language model's own loss; use "
@@ -178,7 +180,7 @@ class TokenStrategy(LossTerms):
         self._final = None
         self._follow(self.decoder.parts.embedding.weight.device)
         done = None if self.recorder is None else self._done(self.recorder, given)
-        pairs = self._pairs(given) if self.places else None
+        pairs = self._pairs(given) if any(OF_PAIRS & set(term.reads) for term in self.terms) else None
         values = self._compute(
             lambda term, head: _TokenView(self, term, head, given, final, done, pairs, int(self.calls), self.seed)
         )
@@ -224,7 +226,9 @@ class TokenStrategy(LossTerms):
 
     def _pairs(self, given: TokenBatch) -> Pairs:
         """Where the items and labels of the batch stand; padding has none."""
-        tokens = given.prompts.tokens
+        tokens, mask = given.prompts.tokens, given.prompts.mask
+        if not self.places:
+            return text_pairs(torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
         n_rows, n_positions = tokens.shape
         items, labels = (
             located(where, name, n_rows, n_positions, partial(_asked, where, given))
@@ -233,7 +237,7 @@ class TokenStrategy(LossTerms):
         pairs = find_pairs(items, labels, n_rows, tokens.device)
         if not pairs.apart:
             raise SpecError("items, labels: a label is a token of its own, behind those of its item")
-        return pairs if given.prompts.mask is None else pairs.only(given.prompts.mask)
+        return pairs if mask is None else pairs.only(mask)
 
     def _capture(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         del module, inputs
@@ -312,7 +316,7 @@ class _TokenView:
         return bound_labels(in_precision_of(self.head, self.helper.decoder.normalise(states)), pairs, same)
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
-        """From the last tokens of items to the labels before them."""
+        """From the last tokens of items to the labels before them; in text, to what followed copies of the token."""
         pairs = self._prompts("attention", layer, rows)
         prompts, model = self.batch.first(rows).prompts, self.helper.decoder.model
         shares = self._recorded().attention(
@@ -323,13 +327,16 @@ class _TokenView:
                 f"{type(self.term).__name__}: block {layer} of {model_type(model)} does not show where it looks; load "
                 "the model with attn_implementation='sdpa' or 'eager'"
             )
-        return looks(shares, pairs, prompts.tokens.gather(1, pairs.labels))
+        found = looks(shares, pairs, prompts.tokens.gather(1, pairs.labels))
+        if self.helper.places:
+            return found
+        copies = prompts.tokens[:, :-1, None] == prompts.tokens[:, None, :-1]
+        return replace(found, seen=found.seen & copies)
 
     def _prompts(self, read: Read, layer: int, rows: int | None) -> Pairs:
         """Where the pairs of these rows stand, if the term may read this there."""
-        if self.pairs is None:
-            raise self._error(NO_PROMPTS)
         self._check(read, "hidden", layer)
+        assert self.pairs is not None
         return self.pairs.first(rows)
 
     def _recorded(self) -> BlockRecorder:

@@ -316,18 +316,18 @@ def test_a_term_without_questions_needs_no_annotation(new_model: NewModel) -> No
         TokenStrategy(new_model(), up.Strategy(ToldAlone()))
 
 
-def test_states_of_labels_are_refused_by_the_name_of_term_and_host(new_model: NewModel, tmp_path: Path) -> None:
-    said = "PairsApart: tokens are no prompts"
-    for make in (TokenStrategy, lambda model, strategy: new_trainer(strategy, lambda **_: model, tmp_path)):
-        with pytest.raises(SpecError, match=said):
-            make(new_model(), up.Strategy(PairsApart()))
-    batch = torch.stack(rows()[:4])
-    hidden = TokenStrategy(new_model(), up.Strategy(PairsApart(says=())))
-    with pytest.raises(SpecError, match=said):
-        hidden(batch)
-    hidden = TokenStrategy(new_model(), up.Strategy(PairsApart(says=(), calls="final")))
-    with pytest.raises(SpecError, match="PairsApart: reads 'final': say so in its reads"):
-        hidden(batch)
+def test_states_of_labels_are_shown_in_every_loop_to_a_term_that_says_so(new_model: NewModel, tmp_path: Path) -> None:
+    model, batch = new_model(), torch.stack(rows()[:4])
+    with TokenStrategy(model, up.Strategy(PairsApart())) as helper:
+        model(input_ids=batch)
+        assert helper.values(batch)["pairs-apart"].item() > 0
+    trainer = new_trainer(up.Strategy(PairsApart()), new_model, tmp_path)
+    trainer.train()
+    assert float(trainer.helper.last["pairs-apart"]) > 0
+    for calls in ("labels", "final"):
+        hidden = TokenStrategy(new_model(), up.Strategy(PairsApart(says=(), calls=calls)))
+        with pytest.raises(SpecError, match=f"PairsApart: reads '{calls}': say so in its reads"):
+            hidden(batch)
     run = up.train(our_spec(up.Strategy(PairsApart())), out=tmp_path, device="cpu", observers=())
     assert run.history.last("term/pairs-apart") > 0
 

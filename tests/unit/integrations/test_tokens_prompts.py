@@ -15,6 +15,7 @@ from unplateau.errors import SpecError
 from unplateau.integrations.modules import PromptStrategy
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.trainer import StrategyTrainer
+from unplateau.strategies.functional import bind_loss
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 
@@ -75,6 +76,34 @@ def test_items_of_several_tokens_by_masks_of_the_batch(new_model: NewModel, toke
     assert values[1]["bind-loss[rows=4]"].isfinite()
 
 
+def test_in_text_queries_look_at_what_followed_the_same_token_before(new_model: NewModel) -> None:
+    model = new_model(**WITHOUT_DROPOUT, attn_implementation="eager")
+    text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
+    with TokenStrategy(model, Strategy(LookLoss(rows=None))) as helper:
+        attention = model(input_ids=text, output_attentions=True).attentions[1].mean(1)
+        value = helper(text)
+    losses = []
+    for row, tokens in zip(attention, text.tolist(), strict=True):
+        for query in range(8):
+            copies = [at for at in range(query - 1) if tokens[at] == tokens[query]]
+            if right := [at + 1 for at in copies if tokens[at + 1] == tokens[query + 1]]:
+                losses.append(-(row[query, right].sum() + 1e-6).log())
+    torch.testing.assert_close(value, torch.stack(losses).mean())
+
+
+def test_in_text_a_token_names_the_one_before(new_model: NewModel) -> None:
+    model = new_model(**WITHOUT_DROPOUT)
+    with torch.no_grad():
+        model.transformer.wpe.weight.zero_()  # then it does not count where a token is shown
+    text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
+    with TokenStrategy(model, Strategy(BindLoss(rows=None))) as helper:
+        embedded, bound, *_ = model(input_ids=text, output_hidden_states=True).hidden_states
+        value, (head,) = helper(text), helper.heads.values()
+    labels, items = head.maps[0](model.transformer.ln_f(bound)), head.maps[1](model.transformer.ln_f(embedded))
+    same = text[:, :-1, None] == text[:, None, :-1]
+    torch.testing.assert_close(value, bind_loss(labels[:, 1:], items[:, :-1], same))
+
+
 def test_gradients_reach_model_and_heads_and_terms_fall(new_model: NewModel, tokens: Tensor) -> None:
     model = new_model()
     helper = TokenStrategy(model, TERMS, **WHERE)
@@ -106,7 +135,6 @@ def test_the_trainer_passes_positions_on(new_model: NewModel, tokens: Tensor, tm
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({}, "MatchLoss: tokens are no prompts"),
         ({"items": slice(0, None, 2)}, "items, labels: give both, or none"),
         ({"items": slice(0, None, 2), "labels": slice(0, None, 2)}, "a label is a token of its own"),
         ({"items": [0, 2], "labels": [1, 30]}, "labels: 30 is out of range"),

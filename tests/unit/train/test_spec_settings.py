@@ -78,3 +78,8 @@ def test_wrong_settings_are_one_line_that_names_the_key(setting: str, parts: tup
     message = str(caught.value)
     assert "\n" not in message
     assert all(part in message for part in parts), message
+
+
+def test_a_setting_that_is_left_out_where_it_is_the_default_can_be_changed() -> None:
+    assert applied("train.schedule=cosine").train.schedule == "cosine"
+    assert applied("train.schedule=cosine", "train.schedule=constant") == PLAIN

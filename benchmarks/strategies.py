@@ -1,19 +1,24 @@
 """Which strategy ends which plateau: nine tasks, with and without annotation, on seeds that nothing was tuned on.
 
-    python benchmarks/strategies.py [--out runs/strategies] [--only recall words] [--workers 2] [--table]
+    python benchmarks/strategies.py [--out runs/strategies] [--only recall words] [--workers 2] [--times] [--table]
 
 Plain training first gets the learning rate that suits it best, out of as many as there are strategies, on development
 seeds; every strategy has the recipe's own. Runs are kept in ``--out`` and taken up where they stopped; what they have
 shown is written to benchmarks/results/strategies.csv, which is committed, and docs/results.md is made from that file
-alone (``--table``: nothing else is done).
+alone (``--table``: nothing else is done). Seconds are steps times what a step takes, which ``--times`` measures with
+the strategies in turn, so that other work on the machine does not count (results/step_times.csv).
 """
 
 import argparse
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
+
+import torch
+from overheads import seconds, stepper
 
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
@@ -25,7 +30,11 @@ DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)
 RATES = (0.5, 1.0, 2.0)
 """Learning rates tried for plain training, as multiples of the recipe's."""
 HERE = Path(__file__).parent
-RAW, PAGE = HERE / "results" / "strategies.csv", HERE.parent / "docs" / "results.md"
+RAW, TIMES, PAGE = (
+    HERE / "results" / "strategies.csv",
+    HERE / "results" / "step_times.csv",
+    HERE.parent / "docs" / "results.md",
+)
 FREE = {"match": "match-loss", "bind": "bind-loss", "look": "look-loss", "unplateau": "unplateau"}
 TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
 
@@ -113,11 +122,11 @@ def keep(entry: Entry, way: str, seeds: Sequence[int], rate: float, out: Path, w
     print(f"{entry.name}, {way}, learning rate x {rate:g}: {len(runs)} runs", flush=True)
 
 
-FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "seconds", "progress", "held_out")
+FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "progress", "held_out")
 
 
 def measured(run: RunSummary) -> dict[str, str]:
-    """What the tables are made from; ``flops`` and ``seconds`` are those of the whole run.
+    """What the tables are made from; ``flops`` are those of the whole run.
 
     ``progress``: mean of 100 steps, at the end of those that all strategies have.
     """
@@ -130,7 +139,6 @@ def measured(run: RunSummary) -> dict[str, str]:
         "escape": run.escape_step,
         "completion": run.completion_step,
         "flops": f"{run.costs.train_flops:.4g}",
-        "seconds": f"{run.costs.seconds:.4g}",
         "progress": f"{fmean(late):.3f}",
         "held_out": f"{run.final_progress:.3f}",
     }
@@ -143,6 +151,30 @@ def read_raw() -> list[dict[str, str]]:
         return []
     with RAW.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def time_steps(entries: Sequence[Entry]) -> None:
+    """Seconds of a step on one thread: the median over rounds in which each strategy makes one."""
+    torch.set_num_threads(1)
+    found = step_times()
+    for entry in entries:
+        ways = ["plain", *entry.ways]
+        steppers = [stepper(entry.specs(entry.ways.get(way, way), (0,))[0]) for way in ways]
+        rounds = [[seconds(partial(step, number)) for step in steppers] for number in range(45)]
+        for way, times in zip(ways, zip(*rounds[5:], strict=True), strict=True):
+            found[entry.name, way] = median(times)
+        print(f"{entry.name}: {', '.join(f'{way} {1000 * found[entry.name, way]:.1f} ms' for way in ways)}", flush=True)
+    lines = [f"{task},{way},{value:.5f}" for (task, way), value in sorted(found.items())]
+    TIMES.write_text("\n".join(["task,way,seconds", *lines, ""]))
+
+
+@cache
+def step_times() -> dict[tuple[str, str], float]:
+    """Seconds of a step by task and strategy, as measured before."""
+    if not TIMES.exists():
+        return {}
+    with TIMES.open(newline="") as file:
+        return {(row["task"], row["way"]): float(row["seconds"]) for row in csv.DictReader(file)}
 
 
 def best_rate(rows: Sequence[dict[str, str]], task: str) -> float:
@@ -163,7 +195,7 @@ def reached(rows: Sequence[dict[str, str]], milestone: str) -> Bounded:
 
 def when(row: dict[str, str], milestone: str, unit: str = "steps") -> Bounded:
     """The step of a milestone, or what the run had cost by then (costs are even over a run)."""
-    each = float(row[unit]) / float(row["steps"])
+    each = step_times()[row["task"], row["way"]] if unit == "seconds" else float(row[unit]) / float(row["steps"])
     return Bounded.exactly(int(row[milestone]) * each) if row[milestone] else Bounded.above(int(row["steps"]) * each)
 
 
@@ -235,9 +267,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[entry.name for entry in TASKS], help="these tasks")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, with one thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only write docs/results.md anew")
+    parser.add_argument("--times", action="store_true", help="train nothing, only measure what a step takes")
     given = parser.parse_args()
-    if not given.table:
-        train([entry for entry in TASKS if not given.only or entry.name in given.only], given.out, given.workers)
+    entries = [entry for entry in TASKS if not given.only or entry.name in given.only]
+    if given.times:
+        time_steps(entries)
+    elif not given.table:
+        train(entries, given.out, given.workers)
     PAGE.write_text(page(read_raw()), encoding="utf-8")
 
 

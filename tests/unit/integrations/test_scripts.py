@@ -16,7 +16,10 @@ PAIRS = {
     "language_modelling_loop": "hf_trainer",
     "nanogpt_style_loop": "plain_loop",
     "lightning_script": "lightning_fit",
+    "regression_codebase": "in_context_regression",
+    "few_shot_transformer": "own_transformer",
 }
+WITHOUT_AND_WITH = {"in_context_regression": ("plain", "unplateau"), "own_transformer": ("plain", "unplateau")}
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's scripts and their libraries
 each = pytest.mark.parametrize(("script", "example"), PAIRS.items(), ids=PAIRS.values())
 
@@ -44,7 +47,8 @@ def test_weight_0_is_the_untouched_script_bit_for_bit_and_other_weights_are_not(
     script: str, example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untouched = losses(SCRIPTS / f"{script}.py", capsys, monkeypatch, tmp_path / "a", 30)
-    assert losses(EXAMPLES / f"{example}.py", capsys, monkeypatch, tmp_path / "b", 30, 0) == untouched
-    assert losses(EXAMPLES / f"{example}.py", capsys, monkeypatch, tmp_path / "c", 30, 0.5) != untouched
+    without, with_terms = WITHOUT_AND_WITH.get(example, (0, 0.5))
+    assert losses(EXAMPLES / f"{example}.py", capsys, monkeypatch, tmp_path / "b", 30, without) == untouched
+    assert losses(EXAMPLES / f"{example}.py", capsys, monkeypatch, tmp_path / "c", 30, with_terms) != untouched
     assert untouched.count(",") == 2
     assert (tmp_path / "c" / "metrics.jsonl").is_file()

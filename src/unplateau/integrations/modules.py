@@ -12,39 +12,26 @@ Legend: B prompts, R the first of them, M items, K labels, V items whose label i
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from unplateau.errors import SpecError
 from unplateau.integrations.blocks import BlockRecorder, Pass, find_blocks, unwrapped, width_of
 from unplateau.integrations.calls import Call, one_pair_each
 from unplateau.integrations.huggingface.passes import untouched
 from unplateau.integrations.labels import Reading, find_labels, reading_of
-from unplateau.integrations.pairs import (
-    Pairs,
-    Positions,
-    at_positions,
-    bound_labels,
-    find_pairs,
-    items_alone,
-    located,
-    looks,
-)
+from unplateau.integrations.pairs import Positions, find_pairs, located
 from unplateau.integrations.perturbation import Perturbation
-from unplateau.integrations.terms import LossTerms, NotShownError, in_precision_of
-from unplateau.layout import Cut
-from unplateau.strategies.base import Ask, ItemStates, LabelStates, Looks, LossTerm, Read, Seen
+from unplateau.integrations.prompt_view import PromptBatch, PromptView
+from unplateau.integrations.terms import LossTerms
+from unplateau.strategies.base import Ask
 from unplateau.strategies.strategy import Strategy
 
 NOT_ANNOTATED = "prompts of any module have no annotation to ask for; use MatchLoss, BindLoss or LookLoss"
-SAME_ITEM = 1e-4
-"""Two items are the same where their embeddings differ by less than this share of their length."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -56,8 +43,8 @@ class PromptStrategy(LossTerms):
     :data:`~unplateau.integrations.pairs.Positions`; items behind the last label are queries. ``values``: a function of
     what the model is called with, or the name of an argument of the helper's own, that gives labels, (B, K) or, with
     those of the queries, (B, M), see :func:`~unplateau.integrations.pairs.reading_of`; by default they are found among
-    the arguments. ``alone(layer, *args, **kwargs)``: states (R, M, D) of the
-    items, none seeing another, after ``layer`` blocks; by default the model's own pass on prompts of one pair.
+    the arguments. ``alone(layer, *args, **kwargs)``: states (R, M, D) of the items, none seeing another, after so many
+    blocks; by default the model's own pass on prompts of one pair.
     ``attention(layer, *args, **kwargs)``: shares (R, H, T, T) of a block; by default those of PyTorch's functions that
     it calls. ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``seed``: of the heads.
 
@@ -120,31 +107,33 @@ class PromptStrategy(LossTerms):
             return {}
         batch = self._read(self.recorder, self.recorder.take(), Call(args, kwargs))
         self._follow(batch.states(0).device)
-        return self._compute(lambda term, head: _PromptView(batch, term, head, int(self.calls), self.seed))
+        return self._compute(lambda term, head: PromptView(batch, term, head, int(self.calls), self.seed))
 
     def close(self) -> None:
         """Removes the hooks."""
         if self.recorder is not None:
             self.recorder.close()
 
-    def _read(self, recorder: BlockRecorder, done: Pass, call: Call) -> "_PromptBatch":
+    def _read(self, recorder: BlockRecorder, done: Pass, call: Call) -> PromptBatch:
         """Where things stand in this batch, what the labels are, and, the first time, whether that is so."""
         n_rows, n_positions, width = recorder.states(done, 0).shape
         if width != self.width:
             raise SpecError(f"blocks: states have width {width}, but most parameters of block 1 have {self.width}")
         given = Call(call.args, {name: one for name, one in call.kwargs.items() if name not in self.own_names})
-        _check_same_batch(done, given)
+        if done.given is not None:  # which a compiled model does not tell
+            given = _same_batch(Call(*done.given), given)
         items, labels = (
             located(where, name, n_rows, n_positions, partial(_asked, where, call))
             for name, where in self.places.items()
         )
         pairs = find_pairs(items, labels, n_rows, recorder.states(done, 0).device)
-        batch = _PromptBatch(self, recorder, done, given, call, pairs, torch.empty(0), {})
+        batch = PromptBatch(self.functions, recorder, done, given, call, pairs, torch.empty(0), {})
         found = self._labels(batch)
         if self.reading is None:
             name = self.source[0] if self.source else "values"
-            self.reading = reading_of(found, name)
+            reading = reading_of(found, name)
             self._check(batch)
+            self.reading = reading
             order = "both ways" if self.both_ways else "causally"
             logger.info("prompts of %d pairs are read %s; labels: %s, %s", found.shape[1], order, name, self.reading)
         pairs = replace(pairs, both_ways=bool(self.both_ways))
@@ -154,7 +143,7 @@ class PromptStrategy(LossTerms):
             values = torch.where(known, values, values[known].mean())
         return replace(batch, pairs=pairs, values=values)
 
-    def _labels(self, batch: "_PromptBatch") -> Tensor:
+    def _labels(self, batch: PromptBatch) -> Tensor:
         """(B, V) or (B, V, C): the labels as they are given."""
         pairs, n_positions = batch.pairs, batch.states(0).shape[1]
         n_rows, n_labels = pairs.labels.shape
@@ -177,171 +166,26 @@ class PromptStrategy(LossTerms):
         found = found.to(pairs.items.device)
         return found[torch.arange(n_rows, device=found.device)[:, None], pairs.labels] if by_position else found
 
-    def _check(self, batch: "_PromptBatch") -> None:
+    def _check(self, batch: PromptBatch) -> None:
         """Looks, once, at what the model reads. Raises SpecError where it is not what was said."""
         recorder, n_positions = batch.recorder, batch.states(0).shape[1]
         with untouched(recorder.model):
             perturbed = Perturbation.of(recorder, batch.run, batch.call, batch.pairs)
             reader = perturbed.earliest_reader()
             self.both_ways = reader is not None
-            items_read = any({"items", "labels", "weights"} & set(term.reads) for term in self.terms)
-            if self.functions["alone"] is None and items_read:
-                if reader is not None or not batch.pairs.apart:
-                    raise SpecError(
-                        "an item alone is no prompt of one pair here, so give alone=: "
-                        + (
-                            "items and labels share their positions"
-                            if reader is None
-                            else f"after the last block, position {reader} depends on a label behind it (not causal)"
-                        )
-                    )
-                perturbed.check_first(lambda call, pairs: one_pair_each(call, pairs, n_positions))
             if self.source is not None:
                 name, by_position = self.source
-                perturbed = replace(perturbed, pairs=replace(perturbed.pairs, both_ways=self.both_ways))
                 labels = perturbed.call.tensors(recorder.model)[name]
-                perturbed.check_label(name, labels, by_position=by_position)
-
-
-@dataclass(frozen=True)
-class _PromptBatch:
-    """One batch: ``done`` is what the loop's own pass left, ``call`` what the model and ``asked`` the helper was given.
-
-    ``values`` (B, V): the labels. ``passes``: those over the items alone, by their rows.
-    """
-
-    helper: PromptStrategy
-    recorder: BlockRecorder
-    done: Pass
-    call: Call
-    asked: Call
-    pairs: Pairs
-    values: Tensor
-    passes: dict[int | None, tuple[Pass, Tensor]]
-
-    def run(self, call: Call, **wanted: Any) -> Pass:
-        """A pass of the model, apart from those of the loop."""
-        return self.recorder.run(lambda: self.recorder.model(*call.args, **call.kwargs), **wanted)
-
-    def states(self, layer: int) -> Tensor:
-        """(B, T, D): of the loop's own pass."""
-        return self.recorder.states(self.done, layer)
-
-    def alone(self, layer: int, rows: int | None) -> Tensor:
-        """(R, M, D): the items of these rows after ``layer`` blocks, none seeing another."""
-        shape = self.pairs.items[:rows].shape
-        if self.helper.functions["alone"] is not None:
-            return self._given("alone", layer, rows, (*shape, self.helper.width))
-        if rows not in self.passes or layer not in self.passes[rows][0].states:
-            call, at = one_pair_each(
-                self.call.first(len(self.values), rows), self.pairs.first(rows), self.states(0).shape[1]
-            )
-            try:
-                self.passes[rows] = self.run(call, last=layer), at
-            except RuntimeError as error:
-                why = " ".join(str(error).split())
-                raise SpecError(f"the model cannot be called on prompts of one pair: give alone= ({why})") from error
-        done, at = self.passes[rows]
-        states = self.recorder.states(done, layer)
-        return states[torch.arange(len(states), device=states.device), at].unflatten(0, shape)
-
-    def attention(self, layer: int, rows: int | None) -> Tensor | None:
-        """(R, H, T, T): where block ``layer`` looks; None if it does not show it."""
-        n_rows, n_positions = self.states(0).shape[:2]
-        n_most = len(self.values[:rows])
-        if self.helper.functions["attention"] is not None:
-            return self._given("attention", layer, rows, (n_most, None, n_positions, n_positions))
-        call = self.call.first(n_rows, rows)
-        return self.recorder.attention(self.done, layer, rows, lambda: self.recorder.model(*call.args, **call.kwargs))
-
-    def _given(self, name: str, layer: int, rows: int | None, shape: tuple[int | None, ...]) -> Tensor:
-        """What a function of the user's makes of these rows. Raises SpecError for another shape."""
-        made: list[Any] = []
-        function: Any = self.helper.functions[name]
-        call = self.asked.first(len(self.values), rows)
-        self.recorder.run(lambda: made.append(function(layer, *call.args, **call.kwargs)))
-        (found,) = made
-        fits = isinstance(found, Tensor) and len(shape) == found.ndim
-        if not fits or any(size not in (None, own) for size, own in zip(shape, found.shape, strict=True)):
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise SpecError(f"{name}: must return {shape}, got {got}")
-        return found
-
-
-@dataclass(frozen=True)
-class _PromptView:
-    """One step of one term."""
-
-    batch: _PromptBatch
-    term: LossTerm
-    head: Any
-    step: int
-    seed: int
-
-    @property
-    def n_layers(self) -> int:
-        """Of the model."""
-        return self.batch.helper.n_layers
-
-    def final(self, ask: Ask = "hidden") -> Seen:
-        """At the items, with nothing to tell."""
-        self._check("final", self.n_layers, ask)
-        return self._seen(at_positions(self.batch.states(self.n_layers), self.batch.pairs.items), None)
-
-    def weights(
-        self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
-    ) -> Seen:
-        """Of the items shown alone, with nothing to tell."""
-        self._check("weights", layer, ask)
-        if items is not None or f"cut {cut}" in self.batch.helper.refused:
-            raise self._error("weights: items of these rows, by cut self, are all that any module shows")
-        return self._seen(self.batch.alone(layer, rows), rows)
-
-    def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:
-        """Each in a prompt of its own, so that none stands where it stood: ``elsewhere`` is met already."""
-        del elsewhere
-        self._check("items", layer)
-        states = self._normalised(self.batch.alone(layer, rows))
-        return items_alone(states, self.batch.pairs.first(rows), self.batch.values[:rows])
-
-    def labels(self, layer: int, *, rows: int | None = None) -> LabelStates:
-        """Of the loop's own pass; a label may name all items that look like its own to the first block."""
-        self._check("labels", layer)
-        pairs = self.batch.pairs.first(rows)
-        if not pairs.apart:
-            raise NotShownError(f"{type(self.term).__name__}: labels stand at their items, so there is nothing to bind")
-        items = self.batch.alone(0, rows).detach().float()[:, : self.batch.values.shape[1]]
-        apart = torch.cdist(items, items, compute_mode="donot_use_mm_for_euclid_dist")  # (R, V, V)
-        same = apart <= SAME_ITEM * items.norm(dim=2, keepdim=True)
-        states = at_positions(self.batch.states(layer)[: len(items)], pairs.labels)
-        return bound_labels(self._normalised(states), pairs, same)
-
-    def attention(self, layer: int, *, rows: int | None = None) -> Looks:
-        """From the items, or, where these are read in both directions, from the queries if their labels are known."""
-        self._check("attention", layer)
-        shares = self.batch.attention(layer, rows)
-        if shares is None:
-            block = type(self.batch.recorder.blocks[layer - 1]).__name__
-            raise NotShownError(
-                f"{type(self.term).__name__}: block {layer} ({block}) calls no attention of PyTorch's and no softmax "
-                "over positions; give attention="
-            )
-        return looks(shares, self.batch.pairs.first(rows), self.batch.values[:rows])
-
-    def _check(self, read: Read, layer: int, ask: Ask = "hidden") -> None:
-        self.term.check_view(read, ask, layer, self.n_layers)
-
-    def _error(self, what: str) -> SpecError:
-        return SpecError(f"{type(self.term).__name__}: {what}")
-
-    def _normalised(self, states: Tensor) -> Tensor:
-        """A layer norm without parameters: those of the model's own are taken up by any linear head."""
-        return in_precision_of(self.head, functional.layer_norm(states.float(), states.shape[-1:]))
-
-    def _seen(self, states: Tensor, rows: int | None) -> Seen:
-        """From (R, M, D): those that are there."""
-        row, at = self.batch.pairs.has_item[:rows].nonzero(as_tuple=True)
-        return Seen(self._normalised(states)[row, at], row.new_empty(len(row), 0), row)
+                perturbed.check_label(name, labels, by_position=by_position, both_ways=self.both_ways)
+            items_read = any({"items", "labels", "weights"} & set(term.reads) for term in self.terms)
+            if self.functions["alone"] is not None or not items_read:
+                return
+            why = None if batch.pairs.apart else "items and labels share their positions"
+            if reader is not None:
+                why = f"after the last block, position {reader} depends on a label behind it (not causal)"
+            if why is not None:
+                raise SpecError(f"an item alone is no prompt of one pair here, so give alone=: {why}")
+            perturbed.check_first(lambda call, pairs: one_pair_each(call, pairs, n_positions))
 
 
 def _asked(where: Any, call: Call) -> Any:
@@ -353,15 +197,12 @@ def _asked(where: Any, call: Call) -> Any:
     return call.kwargs[where]
 
 
-def _check_same_batch(done: Pass, call: Call) -> None:
-    """Raises SpecError for tensors that the model was not called with, as far as that is known."""
-    if done.given is None:
-        return
-    theirs = Call(*done.given).leaves()
-    for one in call.leaves():
-        alike = [other for other in theirs if other.shape == one.shape and other.dtype == one.dtype]
-        if not any(other is one or other.data_ptr() == one.data_ptr() or torch.equal(other, one) for other in alike):
-            raise SpecError(
-                f"the model must be called on this batch just before; it was not called with this tensor "
-                f"{tuple(one.shape)}"
-            )
+def _same_batch(theirs: Call, ours: Call) -> Call:
+    """What the model was called with. Raises SpecError if the helper is given a tensor that is not among it."""
+    tensors = theirs.leaves()
+    for one in ours.leaves():
+        alike = (other for other in tensors if other.shape == one.shape and other.dtype == one.dtype)
+        if not any(other.data_ptr() == one.data_ptr() or torch.equal(other, one.to(other.device)) for other in alike):
+            shape = tuple(one.shape)
+            raise SpecError(f"the model must be called on this batch just before; it was not given this tensor {shape}")
+    return theirs

@@ -20,7 +20,7 @@ SAME = 0.02
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Passes over two prompts with something changed in the first of them; ``longest``: the row with most pairs.
+    """Passes over two prompts with something changed in the first of them.
 
     ``run``: makes a pass of the model. All are made without gradients and leave modes and random numbers alone.
     """
@@ -61,10 +61,11 @@ class Perturbation:
         changed = _changed(before, after)
         return next((one for one in changed if one < at), None)
 
-    def check_label(self, name: str, labels: Tensor, *, by_position: bool) -> None:
+    def check_label(self, name: str, labels: Tensor, *, by_position: bool, both_ways: bool) -> None:
         """Raises SpecError, saying what was seen, unless another label enters the blocks where labels stand.
 
-        ``name``: of ``labels``, the tensor of the call that holds them, one for each pair or position.
+        ``name``: of ``labels``, the tensor of the call that holds them, one for each pair or position. In a model that
+        reads ``both_ways`` labels may be compared, or scaled, before the first block.
         """
         n_labels = int(self.pairs.has_label[0].sum())
         places = self.pairs.labels[0, :n_labels].tolist() if by_position else list(range(n_labels))
@@ -79,7 +80,7 @@ class Perturbation:
         )
         seen, wanted = _changed(before, after), int(self.pairs.labels[0, self.middle])
         items = set(self.pairs.items[0].tolist()) - {wanted} if self.pairs.apart else set()
-        if wanted not in seen or (items & set(seen) and not self.pairs.both_ways):
+        if wanted not in seen or (items & set(seen) and not both_ways):
             where = f"at {', '.join(map(str, seen))}" if seen else "nowhere"
             raise SpecError(
                 f"labels: another label of pair {self.middle + 1} ({name}) changes what enters block 1 {where}, but it "

@@ -727,11 +727,13 @@ def test_what_cannot_be_read_is_refused_in_one_line(more: dict[str, Any], messag
 )
 def test_what_the_model_does_otherwise_is_said(new: Any, message: str) -> None:
     model = made(new)
-    helper = helped(model, "blocks", Strategy(LookLoss()) if "another label" in message else ALL)
+    helper = helped(model, "blocks")
     model(*classes())
-    with pytest.raises(SpecError) as raised:
-        helper(*classes())
-    assert message in str(raised.value)
+    for _ in range(2):
+        with pytest.raises(SpecError) as raised:
+            helper(*classes())
+        assert message in str(raised.value)
+        model(*classes())
 
 
 def test_the_model_is_called_on_the_same_batch_just_before() -> None:
@@ -740,7 +742,7 @@ def test_the_model_is_called_on_the_same_batch_just_before() -> None:
     with pytest.raises(SpecError, match="must be called on this batch, with gradients, just before; it was not"):
         helper(xs, ys)
     model(xs, ys)
-    with pytest.raises(SpecError, match=r"it was not called with this tensor \(8, 6, 4\)"):
+    with pytest.raises(SpecError, match=r"it was not given this tensor \(8, 6, 4\)"):
         helper(xs + 1, ys)
     model(xs, ys)
     assert helper(xs.clone(), ys).isfinite()

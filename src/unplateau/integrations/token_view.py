@@ -32,7 +32,12 @@ OF_PAIRS: frozenset[Read] = frozenset({"items", "labels", "attention"})
 
 @dataclass(frozen=True)
 class TokenView:
-    """One step of one term; ``kept`` (B, T, D) is what the loop's pass left at the final norm, ``done`` in blocks."""
+    """One step of one term.
+
+    ``kept`` (B, T, D) is what the loop's own pass left at the final norm, ``done`` what it left in the blocks.
+    ``pairs``: where items and labels stand, if a term reads them; ``is_text``: nobody said it, so every token is the
+    label of the one before.
+    """
 
     decoder: Decoder
     targets: Sequence[Target]

@@ -48,7 +48,8 @@ class PromptStrategy(LossTerms):
     ``attention(layer, *args, **kwargs)``: shares (R, H, T, T) of a block; by default those of PyTorch's functions that
     it calls. ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``seed``: of the heads.
 
-    Call it with what the model was called with, right after the model; rows come first in every tensor. The first call
+    Call it with what the model was called with, right after the model, and by name with what only these functions
+    take; rows come first in every tensor. The first call
     finds out, by changing a label, whether positions are what was said and whether they are read in both directions.
     Items alone are seen without dropout, and global random numbers are not used. Without gradients, or with no term of
     a weight above 0, a call returns 0.0; in the second case there is no head, no hook and no computation.
@@ -82,8 +83,8 @@ class PromptStrategy(LossTerms):
             model = unwrapped(model)
             found = find_blocks(model, blocks)
             self.n_layers, self.width = len(found), width_of(found[0])
-            own = {where for where in (items, labels, values) if isinstance(where, str)}
-            self.own_names = own - set(inspect.signature(model.forward).parameters)
+            self.own_names = {where for where in (items, labels, values) if isinstance(where, str)}
+            self.parameters_of_model = inspect.signature(model.forward).parameters
             self._add_heads(next(model.parameters()).device)
             self.recorder = BlockRecorder(model, found, batch_first=batch_first)
 
@@ -119,7 +120,7 @@ class PromptStrategy(LossTerms):
         n_rows, n_positions, width = recorder.states(done, 0).shape
         if width != self.width:
             raise SpecError(f"blocks: states have width {width}, but most parameters of block 1 have {self.width}")
-        given = Call(call.args, {name: one for name, one in call.kwargs.items() if name not in self.own_names})
+        given = Call(call.args, {name: one for name, one in call.kwargs.items() if self._is_models(name)})
         if done.given is not None:  # which a compiled model does not tell
             given = _same_batch(Call(*done.given), given)
         items, labels = (
@@ -142,6 +143,12 @@ class PromptStrategy(LossTerms):
             known = pairs.has_item[:, : values.shape[1]]
             values = torch.where(known, values, values[known].mean())
         return replace(batch, pairs=pairs, values=values)
+
+    def _is_models(self, name: str) -> bool:
+        """Whether an argument of this name is the model's, and not one for the functions given to the helper alone."""
+        parameters = self.parameters_of_model
+        takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+        return name in parameters or (takes_any and name not in self.own_names)
 
     def _labels(self, batch: PromptBatch) -> Tensor:
         """(B, V) or (B, V, C): the labels as they are given."""

@@ -369,6 +369,10 @@ def test_a_query_at_the_end_only() -> None:
     model(xs, ys[:, :-1])
     assert told(xs, ys[:, :-1], targets=ys).isfinite()
     assert not torch.equal(helper.last["match-loss[rows=5]"], told.last["match-loss[rows=5]"])
+    joined = helped(model, "blocks", values=lambda _, shown, last: torch.cat((shown, last), 1))
+    model(xs, ys[:, :-1])
+    joined(xs, ys[:, :-1], last=ys[:, -1:])
+    torch.testing.assert_close(joined.last, told.last)
 
 
 def test_a_tabular_transformer_reads_in_both_directions(caplog: pytest.LogCaptureFixture) -> None:

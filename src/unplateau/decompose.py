@@ -20,7 +20,7 @@ from unplateau.layout import Attention, Cut, TaskShape
 from unplateau.tensors import Components, Inputs, Output
 
 
-def decompose(model: Decomposable, inputs: Inputs, *, cut: Cut = "self") -> Components:
+def decompose(model: Readable, inputs: Inputs, *, cut: Cut = "self") -> Components:
     """Hidden, weights and context components, each (L + 1, B, T, D); index 0 is the embedding.
 
     ``cut`` names what "no access" means: ``self`` (every position attends to itself only), ``item`` (to its own item
@@ -37,7 +37,7 @@ def decompose(model: Decomposable, inputs: Inputs, *, cut: Cut = "self") -> Comp
     return Components(hidden, weights, hidden - weights, cut)
 
 
-class Decomposable(Protocol):
+class Readable(Protocol):
     """A model whose hidden states can be computed with and without access to other positions."""
 
     @property
@@ -46,6 +46,10 @@ class Decomposable(Protocol):
 
     def __call__(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) and hidden states (L + 1, B, T, D) under this attention."""
+
+
+class Decomposable(Readable, Protocol):
+    """One that also gives single components, which loss terms read."""
 
     def component(self, inputs: Inputs, cut: Attention, n_layers: int) -> Tensor:
         """(B, M, D): the states at the known positions after this many blocks, no more being computed than needed."""

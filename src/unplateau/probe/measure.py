@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from unplateau.decompose import Decomposable, decompose
+from unplateau.decompose import Readable, decompose
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
@@ -29,7 +29,7 @@ MOST_DRAWS = 10
 
 
 def probe_components(
-    model: Decomposable,
+    model: Readable,
     task: Sampler,
     *,
     component: Component = "weights",
@@ -69,7 +69,7 @@ def probe_components(
 
 
 def measure(
-    model: Decomposable,
+    model: Readable,
     train: Batch,
     test: Batch,
     shape: TaskShape,
@@ -131,7 +131,7 @@ class _Found(Examples):
     item: Tensor
 
 
-def _chosen_layers(model: Decomposable, component: str, layers: Sequence[int] | None) -> Sequence[int]:
+def _chosen_layers(model: Readable, component: str, layers: Sequence[int] | None) -> Sequence[int]:
     if component not in get_args(Component):
         raise SpecError(f"unknown component '{component}'{suggest(component, get_args(Component))}")
     existing = range(model.n_layers + 1)
@@ -216,6 +216,6 @@ def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], t
     return tuple(factor.name for factor in factors), tuple(factor.size for factor in factors)
 
 
-def _decompose(model: Decomposable, batch: Batch, cut: Cut) -> Components:
+def _decompose(model: Readable, batch: Batch, cut: Cut) -> Components:
     parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return decompose(model, batch.inputs if parameter is None else batch.to(parameter.device).inputs, cut=cut)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unplateau.decompose import Decomposable, decompose
+from unplateau.decompose import Readable, decompose
 from unplateau.errors import demand
 from unplateau.layout import CUTS, Attention, Cut
 from unplateau.tensors import Inputs, Prompts, TokenPrompts
 
 
 @torch.no_grad()
-def check_model(model: Decomposable, inputs: Inputs, *, cuts: tuple[Cut, ...] = CUTS, tolerance: float = 1e-5) -> None:
+def check_model(model: Readable, inputs: Inputs, *, cuts: tuple[Cut, ...] = CUTS, tolerance: float = 1e-5) -> None:
     """All laws of a model on these prompts; ``tolerance`` is relative to the largest hidden value (rounding)."""
     _check_causality(model, inputs, tolerance)
     for cut in cuts:
@@ -26,7 +26,7 @@ def check_model(model: Decomposable, inputs: Inputs, *, cuts: tuple[Cut, ...] = 
     demand(zero, model, "at position 0 the context component is zero under cut self")
 
 
-def _check_causality(model: Decomposable, inputs: Inputs, tolerance: float) -> None:
+def _check_causality(model: Readable, inputs: Inputs, tolerance: float) -> None:
     units = _units(inputs, "causal")
     early = (units >= 0) & (units <= int(units.max()) // 2)  # the positions of the first half of the units
     before, after = model(inputs), model(_changed(inputs, early))
@@ -43,7 +43,7 @@ def _close(one: Tensor, other: Tensor, tolerance: float, whole: Tensor) -> bool:
     return bool((one - other).abs().max() <= tolerance * whole.abs().max())
 
 
-def _check_isolation(model: Decomposable, inputs: Inputs, cut: Attention) -> None:
+def _check_isolation(model: Readable, inputs: Inputs, cut: Attention) -> None:
     """Changing every unit but one leaves the states of that one as they were, bit for bit."""
     before, units = model(inputs, attention=cut).hidden, _units(inputs, cut)
     name = "pair" if isinstance(inputs, Prompts) else "item" if cut == "item" else "position"

@@ -17,7 +17,9 @@ from unplateau.train.spec import RunSpec
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
-PROGRAMS = [page for page in (ROOT / "README.md", DOCS / "tour.md") if page.exists()]
+PROGRAMS = [
+    page for page in (ROOT / "README.md", DOCS / "tour.md", DOCS / "concepts" / "your_own_training.md") if page.exists()
+]
 SCRIPTS = Path(sys.executable).parent
 FENCE = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -10,8 +10,9 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2Model
 
 import unplateau as up
-from unplateau.errors import SpecError
+from unplateau.errors import LawError, SpecError
 from unplateau.integrations.module_reader import ModuleReader
+from unplateau.integrations.modules import PromptStrategy
 from unplateau.items.texts import LabelledText
 from unplateau.layout import Layout
 from unplateau.probe import measure
@@ -272,6 +273,31 @@ def test_another_item_or_label_changes_no_other_weights() -> None:
     one, two = (up.decompose(read, given) for given in (inputs, other))
     assert torch.equal(inputs.at_known(one.weights), inputs.at_known(two.weights))
     assert not torch.equal(inputs.at_known(one.hidden), inputs.at_known(two.hidden))
+
+
+class Centred(Stack):
+    """What enters block 1 depends on the whole prompt."""
+
+    def embed(self, xs: Tensor, ys: Tensor) -> Tensor:
+        return super().embed(xs - xs.mean(1, keepdim=True), ys)
+
+
+def test_a_mixture_before_the_first_block_is_told_by_the_laws() -> None:
+    with pytest.raises(LawError):
+        check_model(reader(made(Centred), blocks="blocks"), prompts(), cuts=("self",))
+
+
+def test_it_may_read_in_the_midst_of_training_with_terms() -> None:
+    model, inputs = made(Backbone), prompts()
+    batch = inputs.items, inputs.labels
+    helper = PromptStrategy(model, blocks="backbone.h", items=slice(0, None, 2), labels=slice(1, None, 2))
+    read, values = reader(model), []
+    for looks in (False, True):
+        model.eval()(*batch)
+        if looks:
+            up.decompose(read, inputs)
+        values.append(helper(*batch))
+    assert values[0] == values[1] > 0
 
 
 def test_in_half_precision() -> None:

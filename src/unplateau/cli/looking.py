@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unplateau.integrations.huggingface import TokenTask
     from unplateau.integrations.scores import InContextAccuracy
     from unplateau.integrations.trajectory import MarkedPlateau
-    from unplateau.scores import ProbeScore
+    from unplateau.scores import Component, ProbeScore
     from unplateau.tasks.base import Sampler
 
 
@@ -185,7 +185,9 @@ def trajectory(
     if json:
         print_json({"rows": rows, "plateaus": [plateau.as_dict() for plateau in found]})
         return
-    _print_rows(rows, found, along.best_layer(rows, "weights"), along.best_layer(rows, "context"))
+    components: tuple[Component, ...] = ("weights", "context")
+    probed = [name for name in components if f"{name}_score" in rows[-1]]
+    _print_rows(rows, found, {name: along.best_layer(rows, name) for name in probed})
 
 
 def _layer(text: str) -> int | None:
@@ -196,20 +198,22 @@ def _layer(text: str) -> int | None:
     return int(text)
 
 
-def _print_rows(rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau], weights: int, context: int) -> None:
+def _print_rows(
+    rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau], best: Mapping[Component, int]
+) -> None:
+    """``best``: of each component that was probed, the index of its best layer."""
     from unplateau.plateau.progress import FEWEST_POINTS  # noqa: PLC0415 (numpy)
 
     last = rows[-1]
-    print(
-        f"cut {last['cut']}; layer {last['layers'][weights]} for the weights score, {last['layers'][context]} for the"
-    )
-    print("context score: where they are highest in the last row; in brackets: control with shuffled labels")
-    columns = ("step", "in-context accuracy", "weights score", "context score")
-    print_table(columns, [_row(row, weights, context) for row in rows])
+    layers = ", ".join(f"layer {last['layers'][layer]} for the {name} score" for name, layer in best.items())
+    print(f"cut {last['cut']}; {layers}:")
+    print("where it is highest in the last row; in brackets: control with shuffled labels")
+    columns = ("step", "in-context accuracy", *(f"{name} score" for name in best))
+    print_table(columns, [_row(row, best) for row in rows])
+    chances = ", ".join(f"of the {name} score {number(last[f'{name}_chance'])}" for name in best)
     print(
         f"in-context accuracy without context {number(last['icl']['no_context_accuracy'])}, Bayes-optimal "
-        f"{number(last['icl']['bayes_accuracy'])}; chance of the weights score {number(last['weights_chance'])}, "
-        f"of the context score {number(last['context_chance'])}"
+        f"{number(last['icl']['bayes_accuracy'])}; chance {chances}"
     )
     for one in plateaus:
         start, end = (number(score) for score in one.weights_score)
@@ -218,9 +222,6 @@ def _print_rows(rows: Sequence[dict[str, Any]], plateaus: Sequence[MarkedPlateau
         print("no plateau found" if len(rows) >= FEWEST_POINTS else f"plateaus need at least {FEWEST_POINTS} revisions")
 
 
-def _row(row: dict[str, Any], weights: int, context: int) -> list[str]:
-    scores = [
-        _with_control(row[f"{component}_score"][layer], row[f"{component}_control"][layer])
-        for component, layer in (("weights", weights), ("context", context))
-    ]
+def _row(row: dict[str, Any], best: Mapping[Component, int]) -> list[str]:
+    scores = [_with_control(row[f"{name}_score"][layer], row[f"{name}_control"][layer]) for name, layer in best.items()]
     return [str(row["step"]), number(row["icl"]["accuracy"]), *scores]

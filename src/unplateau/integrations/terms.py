@@ -18,7 +18,7 @@ from unplateau.train.host import build_head, head_key
 logger = logging.getLogger(__name__)
 
 
-class NotShownError(SpecError):
+class NotShownError(Exception):
     """What a term reads is not there in this model or batch: the term is left out, the others go on."""
 
 
@@ -94,7 +94,7 @@ class LossTerms(nn.Module, ABC):
             except NotShownError as error:
                 self.terms = tuple(one for one in self.terms if one is not term)
                 if not self.terms:
-                    raise
+                    raise SpecError(str(error)) from error
                 logger.warning("%s: left out", error)
         self.calls += 1
         self.last = {name: value.detach() for name, value in values.items()}

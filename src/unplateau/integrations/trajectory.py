@@ -22,7 +22,7 @@ from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.probe import probe_components
-from unplateau.scores import Scores
+from unplateau.scores import Component, Scores
 from unplateau.tasks.base import Task
 
 
@@ -127,15 +127,19 @@ def measure_revisions(
 
 
 def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
-    """In-context accuracy, weights score and context score of one model, as JSON data."""
+    """In-context accuracy, weights score and, where prompts hide this or that, context score of one model, as JSON."""
     asked, shape = measurement, measurement.task.shape
     decoder, tokens = decoder_for(loaded, asked.task, template=asked.template, labels=asked.labels)
     found = icl_accuracy(decoder, tokens, asked.n_prompts, asked.seed)
     layers = None if asked.layer is None else [asked.layer]
     how: dict[str, Any] = {"n_train": asked.n_train, "n_test": asked.n_test, "seed": asked.seed}
+    probed: tuple[Literal["weights", "context"], ...] = (
+        ("weights", "context") if len(shape.choices) > 1 else ("weights",)
+    )
     cells = [
-        *probe_components(decoder, tokens, component="weights", layers=layers, cut=asked.cut, **how),
-        *probe_components(decoder, tokens, component="context", layers=layers, cut=asked.cut, **how),
+        cell
+        for component in probed
+        for cell in probe_components(decoder, tokens, component=component, layers=layers, cut=asked.cut, **how)
     ]
     scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
     context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}
@@ -187,7 +191,7 @@ def accuracy_plateaus(rows: Sequence[dict[str, Any]]) -> list[MarkedPlateau]:
     return [MarkedPlateau(one, layer, (score_at(one.start), score_at(one.end))) for one in found]
 
 
-def best_layer(rows: Sequence[dict[str, Any]], component: Literal["weights", "context"]) -> int:
+def best_layer(rows: Sequence[dict[str, Any]], component: Component = "weights") -> int:
     """Index into ``layers`` of the highest score in the last row; the embedding only where there is nothing else."""
     scores, layers = rows[-1][f"{component}_score"], rows[-1]["layers"]
     return max(range(len(scores)), key=lambda index: (layers[index] > 0, scores[index]))

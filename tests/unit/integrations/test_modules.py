@@ -2,7 +2,8 @@
 
 import copy
 import logging
-import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -525,8 +526,8 @@ def test_recomputed_activations_are_not_taken_for_a_new_pass() -> None:
             helper(*classes())
 
 
-def _in_a_process(rank: int, store: str, out: str) -> None:
-    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=1)
+def _in_a_process(store: str, out: str) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=0, world_size=1)
     model = made(lambda: FewShot(Block))
     wrapped = nn.parallel.DistributedDataParallel(model)
     helper = helped(wrapped, "blocks")
@@ -539,10 +540,7 @@ def _in_a_process(rank: int, store: str, out: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_distributed_training(tmp_path: Path) -> None:
     store, out = str(tmp_path / "store"), str(tmp_path / "gradients")
-    process = multiprocessing.get_context("spawn").Process(target=_in_a_process, args=(0, store, out))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 0
+    subprocess.run([sys.executable, __file__, store, out], check=True, timeout=200)
     model = made(lambda: FewShot(Block))
     helper = helped(model, "blocks")
     for _ in range(2):
@@ -754,3 +752,7 @@ def test_the_model_is_called_on_the_same_batch_just_before() -> None:
     model(xs, ys)
     with pytest.raises(SpecError, match="a hook was removed"):
         helper(xs, ys)
+
+
+if __name__ == "__main__":
+    _in_a_process(*sys.argv[1:])

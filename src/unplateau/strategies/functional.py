@@ -5,6 +5,8 @@ stands before it. Legend: B prompts, M items, K labels, Q queries, H heads, D wi
 there are K of each.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -76,7 +78,8 @@ def vote_loss(votes: Tensor, targets: Tensor, labels: Tensor, seen: Tensor) -> T
     votes = votes.masked_fill(~seen, 0)
     if not labels.is_floating_point():
         right = seen & (targets[:, :, None] == labels[:, None])
-        return -_mean(((votes * right).sum(-1) + LEAST).log(), right.any(-1))
+        log_p = ((votes * right).sum(-1) + LEAST).log() - math.log1p(LEAST)  # 0 where all votes are right
+        return -_mean(log_p, right.any(-1))
     told = seen.any(-1)
     centre = _mean(targets, told)
     vote = (votes @ (labels - centre)[..., None]).squeeze(-1).masked_fill(~told, 0)

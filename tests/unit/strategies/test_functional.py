@@ -46,7 +46,7 @@ def test_match_loss_of_classes_is_a_matching_network(seed: int) -> None:
             votes = (7.0 * similar).softmax(0)
             right = labels[row, :k] == labels[row, k]
             if right.any():
-                losses.append(-math.log(float(votes[right].sum()) + 1e-6))
+                losses.append(-math.log((float(votes[right].sum()) + 1e-6) / (1 + 1e-6)))
     expected = sum(losses) / max(1, len(losses))
     assert float(match_loss(states, labels, all_there(labels), scale=7.0)) == pytest.approx(expected, rel=1e-9)
 
@@ -89,7 +89,7 @@ def test_look_loss_is_the_mass_on_earlier_labels_of_the_right_class(seed: int) -
     attention, labels = draw(seed, 2, 3, 5, 5).softmax(-1), classes(seed, 2, 5)
     mass = attention.mean(1)
     losses = [
-        -math.log(float(mass[row, k, :k][labels[row, :k] == labels[row, k]].sum()) + 1e-6)
+        -math.log((float(mass[row, k, :k][labels[row, :k] == labels[row, k]].sum()) + 1e-6) / (1 + 1e-6))
         for row in range(2)
         for k in range(5)
         if (labels[row, :k] == labels[row, k]).any()
@@ -111,6 +111,12 @@ def test_votes_for_numbers_give_the_share_that_no_scaling_of_them_explains(seed:
     assert value.item() == pytest.approx(expected.item())
     assert vote_loss(votes, 5 * labels + 2, 5 * labels + 2, seen).item() == pytest.approx(value.item())
     assert vote_loss(0.1 * votes, labels, labels, seen).item() == pytest.approx(value.item())
+
+
+def test_a_single_vote_that_is_right_costs_nothing() -> None:
+    labels = torch.tensor([[1, 1]])
+    value = match_loss(draw(0, 1, 2, 3).float(), labels, all_there(labels)).item()
+    assert 0 <= value < 1e-6
 
 
 def test_votes_that_are_right_cost_nothing() -> None:

@@ -103,7 +103,7 @@ def train(
     Args:
         spec: name of a recipe (demo, digits, words, word-selection, labelled-text, recall, clusters, parity,
             regression), or a .yaml or .json file with the keys of a run
-        set_: change one key of the spec, e.g. train.steps=300, strategy=mixed+component-loss, task.n_mappings=null
+        set_: change one key of the spec, e.g. train.steps=300, strategy=unplateau, task.n_mappings=null
         seed: decides initial weights and batches; default: that of the spec
         out: folder that run directories are made in
         resume: go on where an earlier process stopped; with --no-resume an existing run is refused

@@ -42,17 +42,17 @@ class PromptStrategy(LossTerms):
     blocks themselves. ``strategy``: a value or a name. ``items``, ``labels``: where items and labels stand, see
     :data:`~unplateau.integrations.pairs.Positions`; items behind the last label are queries. ``values``: a function of
     what the model is called with, or the name of an argument of the helper's own, that gives labels, (B, K) or, with
-    those of the queries, (B, M), see :func:`~unplateau.integrations.pairs.reading_of`; by default they are found among
+    those of the queries, (B, M), see :func:`~unplateau.integrations.labels.reading_of`; by default they are found among
     the arguments. ``alone(layer, *args, **kwargs)``: states (R, M, D) of the items, none seeing another, after so many
     blocks; by default the model's own pass on prompts of one pair.
     ``attention(layer, *args, **kwargs)``: shares (R, H, T, T) of a block; by default those of PyTorch's functions that
     it calls. ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``seed``: of the heads.
 
     Call it with what the model was called with, right after the model, and by name with what only these functions
-    take; rows come first in every tensor. The first call
-    finds out, by changing a label, whether positions are what was said and whether they are read in both directions.
-    Items alone are seen without dropout, and global random numbers are not used. Without gradients, or with no term of
-    a weight above 0, a call returns 0.0; in the second case there is no head, no hook and no computation.
+    take; rows come first in every tensor. The first call finds out, by changing a label, whether positions are what was
+    said and whether they are read in both directions. Items alone are seen without dropout, and global random numbers
+    are not used. Without gradients, or with no term of a weight above 0, a call returns 0.0; in the second case there
+    is no head, no hook and no computation.
 
     Raises SpecError for blocks or positions that do not exist, for a term that needs annotation, for labels that
     cannot be read, and for a model that is not causal where ``alone`` is not given.

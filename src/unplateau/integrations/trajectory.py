@@ -191,7 +191,7 @@ def accuracy_plateaus(rows: Sequence[dict[str, Any]]) -> list[MarkedPlateau]:
     return [MarkedPlateau(one, layer, (score_at(one.start), score_at(one.end))) for one in found]
 
 
-def best_layer(rows: Sequence[dict[str, Any]], component: Component = "weights") -> int:
+def best_layer(rows: Sequence[dict[str, Any]], component: Component) -> int:
     """Index into ``layers`` of the highest score in the last row; the embedding only where there is nothing else."""
     scores, layers = rows[-1][f"{component}_score"], rows[-1]["layers"]
     return max(range(len(scores)), key=lambda index: (layers[index] > 0, scores[index]))

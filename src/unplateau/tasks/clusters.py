@@ -134,8 +134,6 @@ class Clusters(Task):
 
     def _table(self) -> Tensor | None:
         """(m, classes) of labels; None: fresh ones per prompt."""
-        if self.n_mappings is None:
-            return None
         return label_table(self.n_mappings, self.n_classes, self.classes_per_prompt, self.mapping_seed)
 
 

@@ -182,8 +182,13 @@ def mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[T
 
 
 @lru_cache(maxsize=64)
-def label_table(n_mappings: int, n_values: int, n_labels: int, seed: int) -> Tensor:
-    """(m, values) int64: mappings whose labels are drawn one by one, so that two values may share a label."""
+def label_table(n_mappings: int | None, n_values: int, n_labels: int, seed: int) -> Tensor | None:
+    """(m, values) int64: mappings whose labels are drawn one by one, so that two values may share a label.
+
+    None: fresh ones per prompt, of which there is no table.
+    """
+    if n_mappings is None:
+        return None
     return torch.randint(n_labels, (n_mappings, n_values), generator=fold(seed, "mappings"))
 
 

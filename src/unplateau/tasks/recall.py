@@ -113,6 +113,4 @@ class AssociativeRecall(Task):
 
     def _table(self) -> Tensor | None:
         """(m, keys) of labels; None: fresh ones per prompt."""
-        if self.n_mappings is None:
-            return None
         return label_table(self.n_mappings, self.n_keys, self.n_labels, self.mapping_seed)

@@ -112,7 +112,7 @@ def read_value(text: str, *, where: str) -> Any:
 def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
     """``spec`` with these keys changed, in order. Raises SpecError, naming the key, if the result is no valid spec."""
     data: Any = spec.model_dump(mode="json")
-    data["train"].setdefault("schedule", spec.train.schedule)  # which is left out where it is the default
+    data["train"] = dict(spec.train)  # with what is left out where it is the default
     for key, value in settings:
         *parents, last = key.split(".")
         inner = data

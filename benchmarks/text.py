@@ -40,12 +40,12 @@ WEIGHTS = {"bind-loss": 0.3, "look-loss": 0.1}
 
 @dataclass(frozen=True)
 class Job:
-    """One run. ``terms``: names of loss terms, none for plain training; ``rows``: of the batch that they read."""
+    """One run. ``terms``: names of loss terms, none for plain training; ``share``: of the batch that they read."""
 
     terms: tuple[str, ...]
     seed: int
     steps: int
-    rows: int = 4
+    share: float = 1 / 4
 
     @property
     def way(self) -> str:
@@ -56,7 +56,7 @@ class Job:
     def strategy(self) -> up.Strategy:
         """What is added to the loss."""
         parts = up.Strategy("+".join(self.terms)).parts if self.terms else ()
-        changes = [{"rows": self.rows, "weight": WEIGHTS.get(part.name, 1.0)} for part in parts]
+        changes = [{"share": self.share, "weight": WEIGHTS.get(part.name, 1.0)} for part in parts]
         return up.Strategy(*(part.model_copy(update=change) for part, change in zip(parts, changes, strict=True)))
 
 

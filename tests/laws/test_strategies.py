@@ -55,9 +55,9 @@ TERMS: list[LossTerm] = [
     ComponentLoss(items=20),
     ContextLoss(),
     MatchLoss(),
-    MatchLoss(rows=None, depth=1.0),
+    MatchLoss(share=1, depth=1.0),
     BindLoss(),
-    BindLoss(rows=3),
+    BindLoss(share=0.3),
     LookLoss(),
 ]
 

@@ -104,6 +104,11 @@ class PromptView:
         """Of the model."""
         return len(self.batch.recorder.blocks)
 
+    @property
+    def n_rows(self) -> int:
+        """Of the batch."""
+        return len(self.batch.values)
+
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the items, with nothing to tell."""
         self._check("final", self.n_layers, ask)

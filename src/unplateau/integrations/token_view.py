@@ -67,6 +67,11 @@ class TokenView:
         """Of the model."""
         return self.decoder.n_layers
 
+    @property
+    def n_rows(self) -> int:
+        """Of the batch."""
+        return len(self.batch.counted)
+
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
     ) -> Seen:

@@ -128,6 +128,10 @@ class View(Protocol):
         """Number of blocks of the model (L)."""
 
     @property
+    def n_rows(self) -> int:
+        """Number of prompts in the batch (B)."""
+
+    @property
     def head(self) -> Any:
         """What the term's ``build_head`` made; read-outs of the host have ``loss(states, classes)``."""
 

@@ -29,12 +29,16 @@ class Comparison(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
 
+def _rounded_up(number: float) -> int:
+    return math.ceil(number - 1e-6)
+
+
 class _PromptLoss(LossTerm):
-    """What the three share: each reads at a share of the model's depth, and needs a few rows of a batch only."""
+    """What the three share: each reads at a share of the model's depth, in a share of a batch's prompts."""
 
     weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
     depth: float = Field(1 / 3, gt=0, le=1, description="which block it reads, as a share of the model's, rounded up")
-    rows: int | None = Field(16, ge=1, description="prompts of the batch to use; null: all of them")
+    share: float = Field(1 / 4, gt=0, le=1, description="share of the batch's prompts to use, rounded up")
     until: int | None = Field(
         None, ge=1, description="steps after which it is let go, fading over as many again to nothing; null: never"
     )
@@ -50,7 +54,11 @@ class _PromptLoss(LossTerm):
 
     def layer(self, n_layers: int) -> int:
         """The block that it reads, from 1."""
-        return math.ceil(self.depth * n_layers - 1e-6)
+        return _rounded_up(self.depth * n_layers)
+
+    def rows(self, view: View) -> int:
+        """How many prompts of the batch it uses, the first ones."""
+        return _rounded_up(self.share * view.n_rows)
 
 
 class MatchLoss(_PromptLoss):
@@ -67,7 +75,7 @@ class MatchLoss(_PromptLoss):
 
     def value(self, view: View) -> Tensor:
         """The vote of the items, by the weights component after the block."""
-        items, head = view.items(self.layer(view.n_layers), rows=self.rows), view.head
+        items, head = view.items(self.layer(view.n_layers), rows=self.rows(view)), view.head
         states = head.maps[0](items.states)
         return match_loss(states, items.labels, items.seen, scale=head.log_scale.exp())
 
@@ -87,8 +95,8 @@ class BindLoss(_PromptLoss):
 
     def value(self, view: View) -> Tensor:
         """From the labels' states after the block to the embeddings of the items."""
-        labels = view.labels(self.layer(view.n_layers), rows=self.rows)
-        items, head = view.items(0, rows=self.rows, elsewhere=True), view.head
+        labels = view.labels(self.layer(view.n_layers), rows=self.rows(view))
+        items, head = view.items(0, rows=self.rows(view), elsewhere=True), view.head
         label_states, item_states = head.maps[0](labels.states), head.maps[1](items.states)
         return bind_loss(label_states, item_states, labels.owner, scale=head.log_scale.exp())
 
@@ -113,5 +121,5 @@ class LookLoss(_PromptLoss):
 
     def value(self, view: View) -> Tensor:
         """The vote of the labels, by the attention of all heads of the block."""
-        looks = view.attention(self.layer(view.n_layers), rows=self.rows)
+        looks = view.attention(self.layer(view.n_layers), rows=self.rows(view))
         return look_loss(looks.attention, looks.targets, looks.labels, looks.seen)

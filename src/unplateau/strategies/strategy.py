@@ -22,7 +22,7 @@ COMBINATIONS: dict[str, tuple[Part, ...]] = {"unplateau": (MatchLoss(), BindLoss
 class Strategy(Config):
     """Any combination of curricula and loss terms; with none it is plain training.
 
-    ``Strategy(Mixed(), MatchLoss(rows=8))``, or by name: ``Strategy("unplateau")``, ``Strategy("mixed+match-loss")``.
+    ``Strategy(Mixed(), MatchLoss(share=1))``, or by name: ``Strategy("unplateau")``, ``Strategy("mixed+match-loss")``.
     Curricula are applied in the order given, each to what the one before chose.
     """
 

@@ -139,6 +139,11 @@ class BatchView:
         """Of the model."""
         return self.model.n_layers
 
+    @property
+    def n_rows(self) -> int:
+        """Of the batch."""
+        return len(self.batch.targets)
+
     def items(self, layer: int, *, rows: int | None = None, elsewhere: bool = False) -> ItemStates:
         """At the known positions of these rows, or each item at a random one of them."""
         self.term.check_view("items", "hidden", layer, self.model.n_layers)

@@ -26,7 +26,7 @@ from unplateau.train.host import BatchView
 
 ITEMS, LABELS = slice(0, None, 2), slice(1, None, 2)
 K, WIDTH, HEADS = 6, 16, 2
-ALL = Strategy(MatchLoss(rows=5), BindLoss(rows=5), LookLoss(rows=5))
+ALL = Strategy(MatchLoss(share=0.6), BindLoss(share=0.6), LookLoss(share=0.6))
 
 
 class Regression(nn.Module):
@@ -269,7 +269,7 @@ class Foreign(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "term", [*ALL.parts, MatchLoss(depth=1.0, rows=None), LookLoss(depth=0.1)], ids=lambda one: one.name
+    "term", [*ALL.parts, MatchLoss(depth=1.0, share=1), LookLoss(depth=0.1)], ids=lambda one: one.name
 )
 def test_values_are_those_of_our_own_loop(term: LossTerm) -> None:
     task = up.FactorTask(source=up.RandomCodes(sizes=(3, 3), width=8), n_pairs=K)
@@ -286,7 +286,7 @@ def test_values_are_those_of_our_own_loop(term: LossTerm) -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_attention_is_that_of_the_model(attention: str) -> None:
     model = made(lambda: Regression(attention))
-    helper = helped(model, "backbone.h", Strategy(LookLoss(rows=3, depth=0.1)))
+    helper = helped(model, "backbone.h", Strategy(LookLoss(share=0.3, depth=0.1)))
     model(*numbers())
     helper(*numbers())
     model(*numbers())
@@ -339,7 +339,7 @@ def test_padding_by_a_mask_of_the_batch() -> None:
     def labels(xs: Tensor, ys: Tensor) -> Tensor:
         return items.roll(1, 1)
 
-    whole = Strategy(MatchLoss(rows=None), BindLoss(rows=None), LookLoss(rows=None))
+    whole = Strategy(MatchLoss(share=1), BindLoss(share=1), LookLoss(share=1))
     masked = helped(model, "blocks", whole, items=lambda *_: items, labels=labels)
     model(xs, ys)
     values = masked.values(xs, ys)
@@ -369,7 +369,7 @@ def test_a_query_at_the_end_only() -> None:
     told = helped(model, "blocks", values="targets")
     model(xs, ys[:, :-1])
     assert told(xs, ys[:, :-1], targets=ys).isfinite()
-    assert not torch.equal(helper.last["match-loss[rows=5]"], told.last["match-loss[rows=5]"])
+    assert not torch.equal(helper.last["match-loss[share=0.6]"], told.last["match-loss[share=0.6]"])
     joined = helped(model, "blocks", values=lambda _, shown, last: torch.cat((shown, last), 1))
     model(xs, ys[:, :-1])
     joined(xs, ys[:, :-1], last=ys[:, -1:])
@@ -388,7 +388,7 @@ def test_a_tabular_transformer_reads_in_both_directions(caplog: pytest.LogCaptur
         "BindLoss: labels stand at their items, so there is nothing to bind: left out",
     ]
     assert helper.both_ways
-    assert list(helper.last) == ["match-loss[rows=5]", "look-loss[rows=5]"]
+    assert list(helper.last) == ["match-loss[share=0.6]", "look-loss[share=0.6]"]
     refused = helped(model, "blocks", **where)
     model(xs, ys[:, :6])
     with pytest.raises(SpecError, match=r"give alone=: after the last block, position . depends on a label behind it"):
@@ -497,7 +497,7 @@ def test_half_precision(new: Any, blocks: str, batch: Any, more: Any) -> None:
 
 def test_gradients_accumulate_and_evaluation_between_does_not_disturb() -> None:
     model, (xs, ys) = made(Regression), numbers()
-    helper = helped(model, "backbone.h", Strategy(MatchLoss(rows=None)))
+    helper = helped(model, "backbone.h", Strategy(MatchLoss(share=1)))
     for rows in (slice(4), slice(4, 8)):
         output = model(xs[rows], ys[rows])
         with torch.no_grad():

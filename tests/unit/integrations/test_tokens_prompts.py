@@ -21,7 +21,7 @@ from unplateau.strategies.strategy import Strategy
 
 NewModel = Callable[..., Any]
 K = 5
-TERMS = Strategy(MatchLoss(rows=4), BindLoss(rows=4), LookLoss(rows=4))
+TERMS = Strategy(MatchLoss(share=0.5), BindLoss(share=0.5), LookLoss(share=0.5))
 WHERE: dict[str, Any] = {"items": slice(0, None, 2), "labels": slice(1, None, 2)}
 WITHOUT_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
@@ -71,15 +71,15 @@ def test_items_of_several_tokens_by_masks_of_the_batch(new_model: NewModel, toke
         values.append(helper.values(given))
         assert torch.equal(state, torch.get_rng_state())
         helper.close()
-    for name in ("match-loss[rows=4]", "look-loss[rows=4]"):  # items of bind stand at random places
+    for name in ("match-loss[share=0.5]", "look-loss[share=0.5]"):  # items of bind stand at random places
         torch.testing.assert_close(values[0][name], values[1][name], rtol=1e-4, atol=1e-5)
-    assert values[1]["bind-loss[rows=4]"].isfinite()
+    assert values[1]["bind-loss[share=0.5]"].isfinite()
 
 
 def test_in_text_queries_look_at_what_followed_the_same_token_before(new_model: NewModel) -> None:
     model = new_model(**WITHOUT_DROPOUT, attn_implementation="eager")
     text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
-    with TokenStrategy(model, Strategy(LookLoss(rows=None))) as helper:
+    with TokenStrategy(model, Strategy(LookLoss(share=1))) as helper:
         attention = model(input_ids=text, output_attentions=True).attentions[1].mean(1)
         value = helper(text)
     losses = []
@@ -96,7 +96,7 @@ def test_in_text_a_token_names_the_one_before(new_model: NewModel) -> None:
     with torch.no_grad():
         model.transformer.wpe.weight.zero_()  # then it does not count where a token is shown
     text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
-    with TokenStrategy(model, Strategy(BindLoss(rows=None))) as helper:
+    with TokenStrategy(model, Strategy(BindLoss(share=1))) as helper:
         embedded, bound, *_ = model(input_ids=text, output_hidden_states=True).hidden_states
         value, (head,) = helper(text), helper.heads.values()
     labels, items = head.maps[0](model.transformer.ln_f(bound)), head.maps[1](model.transformer.ln_f(embedded))

@@ -11,7 +11,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch
-from unplateau.train.host import TaskHost
+from unplateau.train.host import BatchView, TaskHost
 from unplateau.train.spec import RunSpec, TrainConfig
 from unplateau.train.step import build_heads, build_model, compute_losses, flops_spent, step_flops
 
@@ -50,7 +50,7 @@ def test_rows_beyond_the_first_are_not_read(term: LossTerm) -> None:
     ):
         mine[16:] = theirs[16:]
     assert value(term, mixed) == value(term, first)
-    assert value(term.model_copy(update={"rows": None}), mixed) != value(term.model_copy(update={"rows": None}), first)
+    assert value(term.model_copy(update={"share": 1.0}), mixed) != value(term.model_copy(update={"share": 1.0}), first)
 
 
 @each_term
@@ -66,7 +66,7 @@ def test_match_loss_sees_no_context_and_bind_loss_no_position() -> None:
     batch = batch_of()
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
     moved = batch.map(lambda tensor: tensor[:, order] if tensor.ndim > 1 else tensor)
-    assert value(MatchLoss(rows=None), moved) != value(MatchLoss(rows=None), batch)  # other pairs are earlier
+    assert value(MatchLoss(share=1), moved) != value(MatchLoss(share=1), batch)  # other pairs are earlier
     steps = {value(BindLoss(), batch, step=step) for step in range(3)}
     assert len(steps) == 3  # the items are shown at other places
 
@@ -106,3 +106,13 @@ def test_the_ready_combination_has_a_name() -> None:
     assert Strategy.model_validate(Strategy("unplateau").model_dump()) == Strategy("unplateau")
     with pytest.raises(ValueError, match="did you mean 'unplateau'"):
         Strategy("unplatau")
+
+
+@pytest.mark.parametrize(
+    ("share", "n_rows", "used"), [(1 / 4, 64, 16), (1 / 4, 20, 5), (1 / 4, 2, 1), (0.3, 10, 3), (1, 7, 7)]
+)
+def test_rows_are_a_share_of_the_batch(share: float, n_rows: int, used: int) -> None:
+    batch = PLAIN.task.sample(0, batch_size=n_rows, seed=0)
+    model, term = build_model(PLAIN, CPU), MatchLoss(share=share)
+    view = BatchView(term, model, PLAIN.task, batch, model(batch.inputs), 0, 0, None)
+    assert term.rows(view) == used

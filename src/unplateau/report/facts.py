@@ -109,7 +109,7 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
         (
             "Training",
             f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
-            f"Adam, learning rate {training.get('lr')}",
+            f"Adam, learning rate {training.get('lr')}" + (", cosine to 0" if "schedule" in training else ""),
         ),
         *([("Cut of all scores", runs[0].cut)] if any(run.weights_score for run in runs) else []),
         ("Strategies", "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())),
@@ -151,8 +151,10 @@ def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
 def _model(config: Mapping[str, Any]) -> str:
     named = {"n_layers": "blocks", "width": "wide", "n_heads": "heads"}
     known = [f"{config[key]} {word}" for key, word in named.items() if key in config]
-    rest = {key.replace("init", "initialisation"): value for key, value in config.items() if key not in named}
-    return ", ".join(filter(None, [*known, _settings(rest)]))
+    rest = {spoken(key).replace("init", "initialisation"): value for key, value in config.items() if key not in named}
+    switched_on = [key for key, value in rest.items() if value is True]
+    others = {key: value for key, value in rest.items() if not isinstance(value, bool)}
+    return ", ".join(filter(None, [*known, _settings(others), *switched_on]))
 
 
 def _settings(values: Mapping[str, Any]) -> str:

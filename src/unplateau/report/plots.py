@@ -160,12 +160,14 @@ def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
 
 
 def _draw_levels(panel: CurvePanel | OverviewPanel, ax: Axes) -> None:
-    """Dashed lines with their names at the right end, on the side where the curves are not."""
+    """Dashed lines with their names where the curves are not: progress begins below them, a loss ends between them."""
     upper = max(panel.levels.values(), default=0.0)
     for name, value in panel.levels.items():
-        above = (value == upper) != isinstance(panel, OverviewPanel)  # there the curves end above the upper line
         ax.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=1)
-        _note(ax, name, (panel.limits[1], value), (0, 3 if above else -3), ha="right")
+        if isinstance(panel, OverviewPanel):
+            _note(ax, name, (panel.limits[0], value), (3, 3), ha="left")
+        else:
+            _note(ax, name, (panel.limits[1], value), (0, 3 if value == upper else -3), ha="right")
 
 
 def _note(ax: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **settings: Any) -> None:

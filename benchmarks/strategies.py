@@ -40,7 +40,7 @@ TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
 
 
 def _shapes(hidden: tuple[str, ...]) -> up.RunSpec:
-    plain = up.recipes.demo()
+    plain = up.recipes.shapes()
     return plain.model_copy(update={"task": plain.task.model_copy(update={"hidden": hidden})})
 
 

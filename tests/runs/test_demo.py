@@ -10,7 +10,7 @@ import pytest
 
 SHORT = ("--set", "train.steps=4", "--set", "train.eval_every=1", "--set", "train.probe_every=2")
 SHORT += ("--set", "train.final_prompts=8", "--set", "task.n_pairs=4")
-STRATEGIES = ["plain", "warm-up", "mixed", "weights-loss", "component-loss"]
+STRATEGIES = ["plain", "warm-up[steps=150]", "mixed", "weights-loss", "unplateau"]
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,9 @@ def demo(
 ) -> int:
     """Trains the demo plainly and with four strategies, then prints what each one saved.
 
-    Images of one object in a room; a prompt hides whether its size or its shape decides the label. 1,500 steps a run,
-    one thread each. Writes report.html and summary.json; the same command again resumes, or skips what is done.
+    Images of one object in a room; a prompt hides whether the wall's hue or the object's size decides the label. 1,400
+    steps a run, one thread each. Writes report.html and summary.json; the same command again resumes, or skips what is
+    done.
 
     Args:
         out: folder for run directories, report.html and summary.json
@@ -101,8 +102,8 @@ def train(
     Ctrl-C and SIGTERM save a checkpoint first.
 
     Args:
-        spec: name of a recipe (demo, digits, words, word-selection, labelled-text, recall, clusters, parity,
-            regression), or a .yaml or .json file with the keys of a run
+        spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
+            clusters, parity, regression), or a .yaml or .json file with the keys of a run
         set_: change one key of the spec, e.g. train.steps=300, strategy=unplateau, task.n_mappings=null
         seed: decides initial weights and batches; default: that of the spec
         out: folder that run directories are made in
@@ -159,8 +160,8 @@ def sweep(
     The same command again skips what is finished and resumes what is not. When a run fails the others go on.
 
     Args:
-        spec: name of a recipe (demo, digits, words, word-selection, labelled-text, recall, clusters, parity,
-            regression), or a .yaml or .json file with the keys of a run
+        spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
+            clusters, parity, regression), or a .yaml or .json file with the keys of a run
         axis: a key of the spec and its values, e.g. strategy=plain,mixed or train.lr=1e-3,1e-2
         set_: change one key of the spec in all runs, e.g. train.steps=300
         seeds: number of seeds for each combination

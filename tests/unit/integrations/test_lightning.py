@@ -22,6 +22,7 @@ from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 
 NewModel = Callable[..., Any]
@@ -40,11 +41,11 @@ def rows(n_rows: int, seed: int) -> list[Tensor]:
 class Module(lightning.LightningModule):
     """A language model with a helper."""
 
-    def __init__(self, model: Any, strategy: Strategy | None) -> None:
+    def __init__(self, model: Any, strategy: Strategy | None, **places: Any) -> None:
         super().__init__()
         self.model = model
         if strategy is not None:
-            self.helper = TokenStrategy(model, strategy, CLASSES)
+            self.helper = TokenStrategy(model, strategy, None if places else CLASSES, **places)
         self.losses: list[float] = []
         self.seen: list[Tensor] = []
 
@@ -100,11 +101,22 @@ def test_heads_are_trained_and_saved_with_the_module_and_the_model_only_once(
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_resuming_a_curriculum_is_exact(new_model: NewModel, tmp_path: Path, accumulate: int) -> None:
-    strategy = Strategy(WarmUp(steps=4), Mixed(fraction=0.3), ComponentLoss(items=6))
-
+@pytest.mark.parametrize(
+    ("strategy", "places"),
+    [
+        (Strategy(WarmUp(steps=4), Mixed(fraction=0.3), ComponentLoss(items=6)), {}),
+        (
+            Strategy(WarmUp(steps=4), MatchLoss(share=1), BindLoss(), LookLoss(until=2)),
+            {"items": slice(0, None, 2), "labels": slice(1, None, 2)},
+        ),
+    ],
+    ids=["tokens", "prompts"],
+)
+def test_resuming_is_exact(
+    new_model: NewModel, tmp_path: Path, strategy: Strategy, places: dict[str, Any], accumulate: int
+) -> None:
     def run(out: str, steps: int, resume: Path | None = None) -> tuple[Module, Any]:
-        module = Module(new_model(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0), strategy)
+        module = Module(new_model(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0), strategy, **places)
         data = CurriculumDataModule(strategy, rows(40, 1), rows(16, 2), batch_size=4)
         watch = UnplateauCallback(log_every=1)
         return module, fit(

@@ -109,7 +109,8 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
         (
             "Training",
             f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
-            f"Adam, learning rate {training.get('lr')}" + (", cosine to 0" if "schedule" in training else ""),
+            f"Adam, learning rate {training.get('lr')}"
+            + (", cosine to 0" if training.get("schedule") == "cosine" else ""),
         ),
         *([("Cut of all scores", runs[0].cut)] if any(run.weights_score for run in runs) else []),
         ("Strategies", "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from unplateau.errors import SpecError, suggest
-from unplateau.integrations.attention import AttentionCapture, Shares, read
+from unplateau.integrations.attention import Attended, AttentionCapture, read
 from unplateau.integrations.huggingface.passes import evaluating
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Pass:
     """
 
     states: dict[int, Any] = field(default_factory=dict)
-    found: dict[int, list[Shares]] = field(default_factory=dict)
+    found: dict[int, list[Attended]] = field(default_factory=dict)
     given: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     blind: bool = False
     looked_at: frozenset[int] = frozenset()
@@ -48,12 +48,20 @@ class _EnoughError(Exception):
 class BlockRecorder:
     """Keeps what the newest forward pass with gradients leaves in the blocks of a model.
 
-    ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``looked_at``: the blocks whose
-    attention is kept as well, where the model is not compiled.
+    ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``shown``: a differentiable function
+    that makes such states of the tensors that blocks take and return, which are these states themselves without it.
+    ``looked_at``: the blocks whose attention is kept as well, where the model is not compiled.
     """
 
-    def __init__(self, model: nn.Module, blocks: Sequence[nn.Module], *, batch_first: bool = True) -> None:
-        self.model, self.blocks, self.batch_first = model, tuple(blocks), batch_first
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Sequence[nn.Module],
+        *,
+        batch_first: bool = True,
+        shown: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.model, self.blocks, self.batch_first, self.shown = model, tuple(blocks), batch_first, shown
         self.looked_at: set[int] = set()
         self._newest: Pass | None = None
         self._open: Pass | None = None
@@ -107,12 +115,18 @@ class BlockRecorder:
     def states(self, done: Pass, layer: int) -> Tensor:
         """(B, T, D) after ``layer`` blocks. Raises SpecError if the block returned no such tensor."""
         kept = done.states[layer]
-        state = first_tensor(kept)
-        if state is None or state.ndim != 3:
-            where = "what enters block 1" if layer == 0 else f"what block {layer} returns"
-            shape = type(kept).__name__ if state is None else f"of shape {tuple(state.shape)}"
-            raise SpecError(f"{where} must be, or begin with, a tensor (rows, positions, width); it is {shape}")
-        return state if self.batch_first else state.transpose(0, 1)
+        own = first_tensor(kept)
+        shown = own if own is None or self.shown is None else self.shown(own)
+        if isinstance(shown, Tensor) and shown.ndim == 3:
+            return shown if self.batch_first else shown.transpose(0, 1)
+        where = "what enters block 1" if layer == 0 else f"what block {layer} returns"
+        if own is None or self.shown is None:
+            what = f"{where} must be, or begin with, a tensor (rows, positions, width); it is {_described(kept, own)}"
+            raise SpecError(what + (": give states=" if own is not None and own.ndim > 3 else ""))
+        raise SpecError(
+            f"states: must make (rows, positions, width) of {where}, which is {_described(kept, own)}; got "
+            f"{_described(shown, shown)}"
+        )
 
     def attention(self, done: Pass, layer: int, rows: int | None, again: Callable[[], Any]) -> Tensor | None:
         """(R, H, T, T): where block ``layer`` looks in the first rows; None if it calls no attention over positions.
@@ -190,9 +204,24 @@ class BlockRecorder:
         """The arguments of the first block with other states."""
         old = first_tensor(_entering(args, kwargs))
         assert old is not None
-        new = change(old) if self.batch_first else change(old.transpose(0, 1)).transpose(0, 1)
+        if self.shown is not None:
+            new = self._moved(old, change)
+        else:
+            new = change(old) if self.batch_first else change(old.transpose(0, 1)).transpose(0, 1)
         put = {name: new if value is old else value for name, value in kwargs.items()}
         return tuple(new if value is old else value for value in args), put
+
+    def _moved(self, old: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is made into states, moved where, and as far as, these depend on it."""
+        with torch.enable_grad():
+            leaf = old.detach().requires_grad_()
+            states = self.states(Pass({0: leaf}), 0)
+            (moved,) = torch.autograd.grad(states, leaf, change(states.detach()) - states.detach())
+        return old + moved
+
+
+def _described(kept: Any, tensor: Any) -> str:
+    return f"of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(kept).__name__
 
 
 def first_tensor(value: Any) -> Tensor | None:

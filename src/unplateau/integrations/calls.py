@@ -5,7 +5,7 @@ Legend: B rows, M items, K labels, T positions of a prompt.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,28 @@ from unplateau.integrations.pairs import Pairs
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call; tensors may stand inside tuples, lists and dicts."""
+    """The arguments of one call, rows first; tensors may stand inside tuples, lists and dicts.
+
+    ``turned``: whether functions take them with their rows second, as (T, B, ...).
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    turned: bool = False
+
+    def turn(self) -> "Call":
+        """From arguments with their rows second."""
+        return replace(self.map(_other_way), turned=True)
+
+    def of(self, function: Callable[..., Any], *before: Any) -> Any:
+        """What a function returns that is called so; ``before``: arguments of its own that come first."""
+        given = self.map(_other_way) if self.turned else self
+        return function(*before, *given.args, **given.kwargs)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Call":
         """The same change to each tensor."""
-        return Call(*tree_map_only(Tensor, change, (self.args, self.kwargs)))
+        args, kwargs = tree_map_only(Tensor, change, (self.args, self.kwargs))
+        return replace(self, args=args, kwargs=kwargs)
 
     def first(self, n_rows: int, rows: int | None) -> "Call":
         """The first rows of ``n_rows``: of each tensor that has so many."""
@@ -46,6 +60,16 @@ class Call:
     def put(self, old: Tensor, new: Tensor) -> "Call":
         """With another tensor in the place of one of its own."""
         return self.map(lambda one: new if one is old else one)
+
+
+def rows_second(call: Call, n_rows: int) -> bool:
+    """Whether tensors of the call have so many rows as their second dimension, and none as its first."""
+    shapes = [one.shape for one in call.leaves() if one.ndim > 1]
+    return any(shape[1] == n_rows for shape in shapes) and all(shape[0] != n_rows for shape in shapes)
+
+
+def _other_way(one: Tensor) -> Tensor:
+    return one.transpose(0, 1) if one.ndim > 1 else one
 
 
 def one_pair_each(call: Call, pairs: Pairs, n_positions: int) -> tuple[Call, Tensor]:

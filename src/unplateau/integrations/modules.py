@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unplateau.errors import SpecError
 from unplateau.integrations.blocks import BlockRecorder, Pass, find_blocks, unwrapped, width_of
-from unplateau.integrations.calls import Call, one_pair_each
+from unplateau.integrations.calls import Call, one_pair_each, rows_second
 from unplateau.integrations.huggingface.passes import untouched
 from unplateau.integrations.labels import Reading, find_labels, reading_of
 from unplateau.integrations.pairs import Positions, find_pairs, located
@@ -46,19 +46,20 @@ class PromptStrategy(LossTerms):
     the arguments. ``alone(layer, *args, **kwargs)``: states (R, M, D) of the items, none seeing another, after so many
     blocks; by default the model's own pass on prompts of one pair.
     ``attention(layer, *args, **kwargs)``: shares (R, H, T, T) of a block; by default those of PyTorch's functions that
-    it calls. ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``seed``: of the heads.
+    it calls. ``batch_first``: whether the states of the blocks are (B, T, D) or (T, B, D). ``states``: makes them of
+    what a block takes and returns, where that has more dimensions. ``seed``: of the heads.
 
     Call it with what the model was called with, right after the model, and by name with what only these functions
-    take; rows come first in every tensor. The first call finds out, by changing a label, whether positions are what was
-    said and whether they are read in both directions. Items alone are seen without dropout, and global random numbers
-    are not used. Without gradients, or with no term of a weight above 0, a call returns 0.0; in the second case there
-    is no head, no hook and no computation.
+    take; rows come first in every tensor, or second in all. The first call finds out, by changing a label, whether
+    positions are what was said and whether they are read in both directions. Items alone are seen without dropout, and
+    global random numbers are not used. Without gradients, or with no term of a weight above 0, a call returns 0.0; in
+    the second case there is no head, no hook and no computation.
 
     Raises SpecError for blocks or positions that do not exist, for a term that needs annotation, for labels that
     cannot be read, and for a model that is not causal where ``alone`` is not given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each says one thing of somebody else's model)
         self,
         model: nn.Module,
         strategy: Strategy | str = "unplateau",
@@ -70,6 +71,7 @@ class PromptStrategy(LossTerms):
         alone: Callable[..., Tensor] | None = None,
         attention: Callable[..., Tensor] | None = None,
         batch_first: bool = True,
+        states: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(strategy, seed)
@@ -77,6 +79,7 @@ class PromptStrategy(LossTerms):
         self.functions = {"values": values, "alone": alone, "attention": attention}
         self.recorder: BlockRecorder | None = None
         self.both_ways: bool | None = None
+        self.rows_second: bool | None = None
         self.source: tuple[str, bool] | None = None
         self.reading: Reading | None = None
         if self.terms:
@@ -86,7 +89,7 @@ class PromptStrategy(LossTerms):
             self.own_names = {where for where in (items, labels, values) if isinstance(where, str)}
             self.parameters_of_model = inspect.signature(model.forward).parameters
             self._add_heads(next(model.parameters()).device)
-            self.recorder = BlockRecorder(model, found, batch_first=batch_first)
+            self.recorder = BlockRecorder(model, found, batch_first=batch_first, shown=states)
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -123,6 +126,10 @@ class PromptStrategy(LossTerms):
         given = Call(call.args, {name: one for name, one in call.kwargs.items() if self._is_models(name)})
         if done.given is not None:  # which a compiled model does not tell
             given = _same_batch(Call(*done.given), given)
+        if self.rows_second is None:
+            self.rows_second = rows_second(given, n_rows)
+        if self.rows_second:
+            given, call = given.turn(), call.turn()
         items, labels = (
             located(where, name, n_rows, n_positions, partial(_asked, where, call))
             for name, where in self.places.items()
@@ -198,7 +205,7 @@ class PromptStrategy(LossTerms):
 def _asked(where: Any, call: Call) -> Any:
     """What a function makes of the call, or its argument of this name. Raises SpecError if there is none."""
     if callable(where):
-        return where(*call.args, **call.kwargs)
+        return call.of(where)
     if where not in call.kwargs:
         raise SpecError(f"the helper's call has no '{where}'; it has {', '.join(call.kwargs) or 'no named arguments'}")
     return call.kwargs[where]

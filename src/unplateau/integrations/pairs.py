@@ -134,9 +134,9 @@ def bound_labels(states: Tensor, pairs: Pairs, same: Tensor) -> LabelStates:
 
 
 def looks(shares: Tensor, pairs: Pairs, values: Tensor) -> Looks:
-    """From shares (R, H, T, T) and labels (R, V): of all items, or of the queries alone where these read both ways."""
+    """From shares (R, H, T, T) and labels (R, V): of all items, or of the queries alone where items read both ways."""
     n_labels, known = pairs.labels.shape[1], values.shape[1]
-    asked = slice(n_labels if pairs.both_ways and known > n_labels else 0, known)
+    asked = slice(n_labels if pairs.both_ways else 0, known)
     from_items = at_positions(shares, pairs.items[:, None, asked].expand(-1, shares.shape[1], -1))  # (R, H, Q, T)
     to_labels = from_items.gather(3, pairs.labels[:, None, None].expand(*from_items.shape[:3], -1))
     return Looks(to_labels, values[:, asked], values[:, :n_labels], pairs.seen()[:, asked])

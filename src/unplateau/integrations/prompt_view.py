@@ -42,7 +42,7 @@ class PromptBatch:
 
     def run(self, call: Call, **wanted: Any) -> Pass:
         """A pass of the model, apart from those of the loop."""
-        return self.recorder.run(lambda: self.recorder.model(*call.args, **call.kwargs), **wanted)
+        return self.recorder.run(lambda: call.of(self.recorder.model), **wanted)
 
     def states(self, layer: int) -> Tensor:
         """(B, T, D): of the loop's own pass."""
@@ -73,14 +73,14 @@ class PromptBatch:
         if self.functions["attention"] is not None:
             return self._given("attention", layer, rows, (n_most, None, n_positions, n_positions))
         call = self.call.first(n_rows, rows)
-        return self.recorder.attention(self.done, layer, rows, lambda: self.recorder.model(*call.args, **call.kwargs))
+        return self.recorder.attention(self.done, layer, rows, lambda: call.of(self.recorder.model))
 
     def _given(self, name: str, layer: int, rows: int | None, shape: tuple[int | None, ...]) -> Tensor:
         """What a function of the user's makes of these rows. Raises SpecError for another shape."""
         made: list[Any] = []
         function = self.functions[name]
         call = self.asked.first(len(self.values), rows)
-        self.recorder.run(lambda: made.append(function(layer, *call.args, **call.kwargs)))
+        self.recorder.run(lambda: made.append(call.of(function, layer)))
         (found,) = made
         fits = isinstance(found, Tensor) and len(shape) == found.ndim
         if not fits or any(size not in (None, own) for size, own in zip(shape, found.shape, strict=True)):
@@ -143,8 +143,13 @@ class PromptView:
         return bound_labels(self._normalised(states), pairs, same)
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
-        """From the items, or, where these are read in both directions, from the queries if their labels are known."""
+        """From the items, or, where their own labels are read as well, from the queries."""
         self._check("attention", layer)
+        if self.batch.pairs.both_ways and self.batch.values.shape[1] <= self.batch.pairs.labels.shape[1]:
+            raise NotShownError(
+                f"{type(self.term).__name__}: positions are read in both directions, so that an item has seen its own "
+                "label, and those of the queries are not known; give values="
+            )
         shares = self.batch.attention(layer, rows)
         if shares is None:
             block = type(self.batch.recorder.blocks[layer - 1]).__name__

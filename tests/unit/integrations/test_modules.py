@@ -110,32 +110,6 @@ class Encoder(nn.Module):
         return self.encoder(x.transpose(0, 1), mask=mask).transpose(0, 1)
 
 
-class Tabular(nn.Module):
-    """A small tabular Transformer: a row and its label are one token, queries have no label; read both ways."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.item, self.label = nn.Linear(4, WIDTH), nn.Embedding(3, WIDTH)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(WIDTH, HEADS, 32, dropout=0.0, batch_first=True) for _ in "12"
-        )
-
-    def forward(self, xs: Tensor, ys: Tensor) -> Tensor:
-        x = self.item(xs) + functional.pad(self.label(ys), (0, 0, 0, xs.shape[1] - ys.shape[1]))
-        hidden = torch.ones(x.shape[1], x.shape[1]).bool()
-        hidden[:, : ys.shape[1]] = False
-        hidden.fill_diagonal_(False)
-        for block in self.blocks:
-            x = block(x, src_mask=hidden)
-        return x
-
-    def alone(self, layer: int, xs: Tensor, ys: Tensor, **_: Any) -> Tensor:
-        x = self.item(xs).flatten(0, 1)[:, None]
-        for block in self.blocks[:layer]:
-            x = block(x)
-        return x.unflatten(0, xs.shape[:2])[:, :, 0]
-
-
 def numbers(n_rows: int = 8, n_pairs: int = K) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     xs = torch.randn(n_rows, n_pairs, 4, generator=generator)
@@ -374,25 +348,6 @@ def test_a_query_at_the_end_only() -> None:
     model(xs, ys[:, :-1])
     joined(xs, ys[:, :-1], last=ys[:, -1:])
     torch.testing.assert_close(joined.last, told.last)
-
-
-def test_a_tabular_transformer_reads_in_both_directions(caplog: pytest.LogCaptureFixture) -> None:
-    xs, ys = classes(8, 9)
-    model = made(Tabular)
-    where = {"items": range(9), "labels": range(6), "values": "targets"}
-    helper = helped(model, "blocks", alone=model.alone, **where)
-    model(xs, ys[:, :6])
-    with caplog.at_level(logging.WARNING):
-        helper(xs, ys[:, :6], targets=ys).backward()
-    assert caplog.messages == [
-        "BindLoss: labels stand at their items, so there is nothing to bind: left out",
-    ]
-    assert helper.both_ways
-    assert list(helper.last) == ["match-loss[share=0.6]", "look-loss[share=0.6]"]
-    refused = helped(model, "blocks", **where)
-    model(xs, ys[:, :6])
-    with pytest.raises(SpecError, match=r"give alone=: after the last block, position . depends on a label behind it"):
-        refused(xs, ys[:, :6], targets=ys)
 
 
 LABELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {

@@ -11,13 +11,60 @@ from typing import Any, Literal
 
 from unplateau.analysis.columns import Cell, mark
 from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, summaries
-from unplateau.analysis.survival import Bounded, logrank_p, median_time, pooled
+from unplateau.analysis.survival import (
+    Bounded,
+    Estimate,
+    at_most,
+    follow_up,
+    logrank_p,
+    median_band,
+    median_time,
+    paired_p,
+    pooled,
+    restricted_mean,
+    restricted_ratio,
+    share_within,
+)
 from unplateau.errors import SpecError, suggest
 
 BASELINE = "plain"
 """The strategy that others are compared with unless another is named."""
-Measure = Literal["steps", "train_flops", "seconds", "joules"]
-MEASURES: dict[Measure, str] = {"steps": "steps", "train_flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
+Measure = Literal["steps", "rows", "tokens", "train_flops", "seconds", "joules"]
+MEASURES: dict[Measure, str] = {
+    "steps": "steps",
+    "rows": "prompts",
+    "tokens": "tokens",
+    "train_flops": "FLOPs",
+    "seconds": "seconds",
+    "joules": "joules",
+}
+SHOWN: tuple[Measure, ...] = ("steps", "train_flops", "seconds", "joules")
+"""Of these, what tables show; prompts and tokens follow the steps unless batches differ, and stand in JSON."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the runs of one strategy needed to get to a milestone, in one measure.
+
+    ``median`` and its 95 % ``band``: Kaplan-Meier. ``budget``: up to which all strategies are known; ``share``: of runs
+    that got there within it; ``restricted_mean``: their mean, where what exceeds the budget counts as the budget.
+    """
+
+    median: Bounded
+    band: Bounded
+    budget: float
+    share: Estimate
+    restricted_mean: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "median": self.median.as_dict(),
+            "band": self.band.as_dict(),
+            "budget": self.budget,
+            "share": self.share.as_dict(),
+            "restricted_mean": self.restricted_mean,
+        }
 
 
 @dataclass(frozen=True)
@@ -26,12 +73,17 @@ class Saving:
 
     ``ratio``: median over ``pairs`` of runs with the same seed (0: no seed in common, ratio of the medians).
     ``spread``: from the least to the most over these pairs. None where nothing is known, such as when both sides are
-    censored or no energy was recorded.
+    censored or no energy was recorded. ``restricted``: ratio of the restricted means, with its 95 % interval; None
+    where nobody got there within the budget. ``logrank_p``, ``paired_p``: two-sided, None below three runs a side and
+    three pairs.
     """
 
     ratio: Bounded | None
     spread: Bounded | None
     pairs: int
+    restricted: Estimate | None = None
+    logrank_p: float | None = None
+    paired_p: float | None = None
 
     @property
     def cell(self) -> Cell:
@@ -44,22 +96,25 @@ class Saving:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        ratio, spread = (bound.as_dict() if bound else None for bound in (self.ratio, self.spread))
-        return {"pairs": self.pairs, "ratio": ratio, "range": spread}
+        ratio, spread, restricted = (
+            one.as_dict() if one else None for one in (self.ratio, self.spread, self.restricted)
+        )
+        tests = {"logrank_p": self.logrank_p, "paired_p": self.paired_p}
+        return {"pairs": self.pairs, "ratio": ratio, "range": spread, "restricted": restricted, **tests}
 
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """One strategy. ``times``: median step of each milestone. ``savings`` and ``p`` are empty for the baseline itself.
+    """One strategy. ``times``: median step of each milestone. ``savings`` are empty for the baseline itself.
 
-    ``p``: two-sided log-rank test against the baseline, None below three runs a side.
+    ``costs`` leave out measures that were not recorded for every run.
     """
 
     strategy: str
     runs: tuple[RunSummary, ...]
     times: Mapping[Milestone, Bounded]
+    costs: Mapping[Milestone, Mapping[Measure, Cost]]
     savings: Mapping[Milestone, Mapping[Measure, Saving]]
-    p: Mapping[Milestone, float | None]
 
     @property
     def unfinished(self) -> int:
@@ -69,6 +124,15 @@ class StrategyComparison:
     def n_reached(self, milestone: Milestone) -> int:
         """Runs that are not censored."""
         return sum(run.reached(milestone) is not None for run in self.runs)
+
+    def n_lost(self, milestone: Milestone) -> int:
+        """Runs that got there and were thrown back, whether or not they came again."""
+        return sum(bool(run.lost[milestone]) for run in self.runs)
+
+    def p(self, milestone: Milestone) -> float | None:
+        """Of the log-rank test in steps."""
+        saving = self.savings.get(milestone, {}).get("steps")
+        return saving.logrank_p if saving else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; see :meth:`Bounded.as_dict` for bounds."""
@@ -83,9 +147,11 @@ class StrategyComparison:
         return {
             "reached": self.n_reached(milestone),
             "censored": len(self.runs) - self.n_reached(milestone),
+            "lost": self.n_lost(milestone),
             "step": self.times[milestone].as_dict(),
+            "costs": {name: cost.as_dict() for name, cost in self.costs[milestone].items()},
             "savings": {name: saving.as_dict() for name, saving in self.savings.get(milestone, {}).items()},
-            "logrank_p": self.p.get(milestone),
+            "logrank_p": self.p(milestone),
         }
 
 
@@ -110,13 +176,19 @@ class Comparison:
 
     def __str__(self) -> str:
         methods = sorted({run.energy_method for one in self.strategies for run in one.runs})
-        notes = (
-            f"x: cost of {self.baseline} / cost of the strategy, median over seeds in common; > and <: bounds\n"
-            f"joules: {'; '.join(methods)}"
-        )
+        notes = [
+            f"x: cost of {self.baseline} / cost of the strategy, median over seeds in common; > and <: bounds",
+            f"joules: {'; '.join(methods)}",
+            "in brackets: 95 % intervals; mean: what exceeds the budget counts as the budget",
+        ]
+        if any(one.n_lost(milestone) for one in self.strategies for milestone in MILESTONES):
+            notes.append(
+                "lost: runs that got there and were thrown back; if they did not come again they are not reached"
+            )
         if any(one.unfinished for one in self.strategies):
-            notes += "\n*: unfinished runs, censored where they stopped"
-        return "\n\n".join([*(_text_table(self, milestone) for milestone in MILESTONES), notes])
+            notes.append("*: unfinished runs, censored where they stopped")
+        tables = [table(self, there) for there in MILESTONES for table in (_text_table, _budget_table)]
+        return "\n\n".join([*filter(None, tables), "\n".join(notes)])
 
 
 def compare(runs: Runs, baseline: str = BASELINE) -> Comparison:
@@ -133,7 +205,8 @@ def compare_summaries(runs: Sequence[RunSummary], baseline: str = BASELINE) -> C
     groups = by_strategy(runs, baseline)
     if baseline not in groups:
         raise SpecError(f"baseline: no run of strategy '{baseline}'{suggest(baseline, groups)}")
-    compared = [_strategy(name, members, groups[baseline]) for name, members in groups.items()]
+    budgets = {(there, what): _budget(groups, there, what) for there in MILESTONES for what in MEASURES}
+    compared = [_strategy(name, members, groups[baseline], budgets) for name, members in groups.items()]
     return Comparison(runs[0].recipe, baseline, tuple(compared))
 
 
@@ -173,25 +246,55 @@ def _refuse_mixtures(runs: Sequence[RunSummary]) -> None:
             )
 
 
-def _strategy(name: str, runs: tuple[RunSummary, ...], baseline: tuple[RunSummary, ...]) -> StrategyComparison:
-    times = {there: [run.time_of(there) for run in runs] for there in MILESTONES}
-    medians = {there: median_time(times[there]) for there in MILESTONES}
-    if runs is baseline:
-        return StrategyComparison(name, runs, medians, {}, {})
-    savings = {there: {what: _saving(runs, baseline, there, what) for what in MEASURES} for there in MILESTONES}
-    p = {there: logrank_p(times[there], [run.time_of(there) for run in baseline]) for there in MILESTONES}
-    return StrategyComparison(name, runs, medians, savings, p)
+def _strategy(
+    name: str,
+    runs: tuple[RunSummary, ...],
+    baseline: tuple[RunSummary, ...],
+    budgets: Mapping[tuple[Milestone, Measure], float | None],
+) -> StrategyComparison:
+    medians = {there: median_time([run.time_of(there) for run in runs]) for there in MILESTONES}
+    costs: dict[Milestone, dict[Measure, Cost]] = {there: {} for there in MILESTONES}
+    for (there, what), budget in budgets.items():
+        times = [*_costs_by_seed(runs, there, what).values()]
+        if budget is not None:
+            share, mean = share_within(times, budget), restricted_mean(times, budget)
+            costs[there][what] = Cost(median_time(times), median_band(times), budget, share, mean)
+    savings: dict[Milestone, dict[Measure, Saving]] = {there: {} for there in MILESTONES}
+    for (there, what), budget in budgets.items():
+        ours, theirs = (_costs_by_seed(members, there, what) for members in (runs, baseline))
+        savings[there][what] = _saving(ours, theirs, budget)
+    return StrategyComparison(name, runs, medians, costs, {} if runs is baseline else savings)
 
 
-def _saving(
-    runs: Sequence[RunSummary], baseline: Sequence[RunSummary], milestone: Milestone, measure: Measure
-) -> Saving:
-    ours, theirs = (_costs_by_seed(members, milestone, measure) for members in (runs, baseline))
-    ratios = [theirs[seed].over(ours[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    if ratios or not ours or not theirs:
-        return Saving(pooled(ratios, median, median), pooled(ratios, min, max), len(ratios))
-    unpaired = median_time([*theirs.values()]).over(median_time([*ours.values()]))
-    return Saving(pooled([unpaired], median, median), None, 0)
+def _budget(groups: Mapping[str, Sequence[RunSummary]], milestone: Milestone, measure: Measure) -> float | None:
+    """Up to where all strategies are known; None if a run has not recorded this measure."""
+    known = []
+    for runs in groups.values():
+        spent = [cost for run in runs if (cost := getattr(run.costs, measure)) is not None]
+        if len(spent) < len(runs):
+            return None
+        known.append(follow_up([*_costs_by_seed(runs, milestone, measure).values()], spent))
+    return min(known)
+
+
+def _saving(ours: Mapping[int, Bounded], theirs: Mapping[int, Bounded], budget: float | None) -> Saving:
+    seeds = sorted(ours.keys() & theirs.keys())
+    ratios = [theirs[seed].over(ours[seed]) for seed in seeds]
+    ratio, spread = pooled(ratios, median, median), pooled(ratios, min, max)
+    if not ratios and ours and theirs:
+        unpaired = median_time([*theirs.values()]).over(median_time([*ours.values()]))
+        ratio = pooled([unpaired], median, median)
+    if budget is None:
+        return Saving(ratio, spread, len(ratios))
+    their_times, our_times = ([at_most(time, budget) for time in side.values()] for side in (theirs, ours))
+    return Saving(
+        ratio,
+        spread,
+        len(ratios),
+        restricted=restricted_ratio(their_times, our_times, budget),
+        logrank_p=logrank_p(their_times, our_times),
+        paired_p=paired_p([(theirs[seed], ours[seed]) for seed in seeds], budget),
+    )
 
 
 def _costs_by_seed(runs: Sequence[RunSummary], milestone: Milestone, measure: Measure) -> dict[int, Bounded]:
@@ -212,19 +315,43 @@ def _order(runs: Sequence[RunSummary]) -> tuple[tuple[bool, float], ...]:
 
 
 def _text_table(comparison: Comparison, milestone: Milestone) -> str:
-    head = [milestone, "reached", "step", *(f"{unit} x" for unit in MEASURES.values()), "p"]
-    rows = [head, *(_text_row(one, milestone) for one in comparison.strategies)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    head = [milestone, "reached", "step (95 %)", *(f"{MEASURES[name]} x" for name in SHOWN)]
+    return _aligned(head, [_text_row(one, milestone) for one in comparison.strategies])
 
 
 def _text_row(one: StrategyComparison, milestone: Milestone) -> list[str]:
     reached = f"{one.n_reached(milestone)} of {len(one.runs)}"
-    ratios = [saving.cell.text for saving in one.savings.get(milestone, {}).values()] or [""] * len(MEASURES)
-    p = one.p.get(milestone)
-    shown = "" if p is None else f"{p:.2g}"
-    return [one.strategy + mark(one.runs), reached, one.times[milestone].shown(), *ratios, shown]
+    if lost := one.n_lost(milestone):
+        reached += f", {lost} lost"
+    savings = one.savings.get(milestone)
+    ratios = [savings[name].cell.text for name in SHOWN] if savings else [""] * len(SHOWN)
+    step = one.times[milestone].shown()
+    if len(one.runs) > 1:
+        step += f" ({one.costs[milestone]['steps'].band.shown()})"
+    return [one.strategy + mark(one.runs), reached, step, *ratios]
+
+
+def _budget_table(comparison: Comparison, milestone: Milestone) -> str:
+    """Empty where no strategy has two runs."""
+    if all(len(one.runs) < 2 for one in comparison.strategies):
+        return ""
+    budget = comparison.strategies[0].costs[milestone]["steps"].budget
+    head = [f"{milestone} within {budget:,.0f} steps", "share", "mean step", "steps x", "p (log-rank)", "p (paired)"]
+    rows = []
+    for one in comparison.strategies:
+        cost, saving = one.costs[milestone]["steps"], one.savings.get(milestone, {}).get("steps")
+        ratio = saving.restricted.shown() if saving and saving.restricted else ""
+        tests = ["" if p is None else f"{p:.2g}" for p in ((saving.logrank_p, saving.paired_p) if saving else ())]
+        rows.append([one.strategy, cost.share.shown(2), f"{cost.restricted_mean:,.0f}", ratio, *(tests or ["", ""])])
+    return _aligned(head, rows)
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in (head, *rows)
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 @dataclass(frozen=True)

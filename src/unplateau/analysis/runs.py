@@ -13,7 +13,7 @@ from unplateau.analysis.survival import Bounded
 from unplateau.errors import SpecError
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
-from unplateau.plateau.progress import WINDOW, completion_step, escape_step
+from unplateau.plateau.progress import COMPLETION, ESCAPE, WINDOW, completion_step, escape_step, lost_steps
 from unplateau.store import RunRecord, find_runs, load_run
 
 Milestone = Literal["escape", "completion"]
@@ -43,6 +43,7 @@ class RunSummary:
     of its last 100 steps; accuracies are None where labels are numbers. ``weights_score``: of layers 0 .. L at the last
     probing; ``plateau_weights_score``: at the last probing before the escape, or the last one if it never escaped; both
     empty without such scores, and under ``cut``. ``costs``: in total and, where reached, to escape and to completion.
+    ``lost``: each time that it got there and was thrown back, (reached, lost) in steps.
     """
 
     record: RunRecord = field(repr=False, compare=False)
@@ -63,6 +64,7 @@ class RunSummary:
     plateaus: tuple[Plateau, ...]
     costs: Costs
     costs_to: dict[Milestone, Costs | None]
+    lost: dict[Milestone, list[tuple[float, float]]]
     energy_method: str
 
     @property
@@ -91,6 +93,7 @@ class RunSummary:
             **{f"to_{name}": asdict(costs) if (costs := self.costs_to[name]) else None for name in MILESTONES},
             "weights_score": list(self.weights_score),
             "plateau_weights_score": list(self.plateau_weights_score),
+            "lost": {name: [list(pair) for pair in self.lost[name]] for name in MILESTONES},
             "plateaus": [plateau.as_dict() for plateau in self.plateaus],
             "path": str(self.record.path),
         }
@@ -148,6 +151,10 @@ def summarise_run(record: RunRecord) -> RunSummary:
         plateaus=_plateaus(record),
         costs=_costs_at(record, last_step),
         costs_to={name: None if (step := reached[name]) is None else _costs_at(record, step) for name in MILESTONES},
+        lost={
+            "escape": lost_steps(*progress, threshold=ESCAPE),
+            "completion": lost_steps(*progress, threshold=COMPLETION),
+        },
         energy_method=str(record.history.last("energy_method", "none")),
     )
 

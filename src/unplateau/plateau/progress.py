@@ -19,6 +19,8 @@ ESCAPE, COMPLETION = 0.2, 0.9
 """Progress from which a run has escaped, and has arrived."""
 WINDOW = 100.0
 """Steps over which progress is averaged, and the last figures of a run that is not finished."""
+MARGIN = 0.1
+"""How far below the line progress must fall to have been lost; less is a run that hovers around it."""
 FEWEST_POINTS = 8
 """Points in which a plateau can be seen."""
 LARGEST = 1e300
@@ -103,6 +105,31 @@ def completion_step(
 ) -> float | None:
     """As ``escape_step`` at 0.9 of the way to the Bayes-optimal predictor."""
     return escape_step(steps, progress, threshold=threshold, window=window)
+
+
+def lost_steps(
+    steps: ArrayLike, progress: ArrayLike, *, threshold: float = ESCAPE, window: float = WINDOW
+) -> list[tuple[float, float]]:
+    """When a run got there and when it was lost again, each time: (reached, lost), in order.
+
+    It got there where the trailing mean stayed at or above ``threshold`` for at least ``window`` steps, and was lost at
+    the next step at which the mean is more than ``MARGIN`` below. Raises as :func:`escape_step` does.
+    """
+    s, p = checked(steps, progress)
+    means = trailing_means(s, p, window)
+    found: list[tuple[float, float]] = []
+    reached: float | None = None
+    held = False
+    for step, mean in zip(s.tolist(), means.tolist(), strict=True):
+        if mean >= threshold:
+            reached = step if reached is None else reached
+            held = held or step - reached >= window
+        elif reached is not None and not held:
+            reached = None
+        elif reached is not None and mean < threshold - MARGIN:
+            found.append((reached, step))
+            reached, held = None, False
+    return found
 
 
 def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) -> Floats:

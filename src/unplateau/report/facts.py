@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, Column, known_results, mark, results_caption
-from unplateau.analysis.compare import MEASURES, Comparison, StrategyComparison
+from unplateau.analysis.compare import MEASURES, SHOWN, Comparison, StrategyComparison
 from unplateau.analysis.runs import MILESTONES, Groups
 from unplateau.report.finding import seeds_words
 from unplateau.report.style import printable, spoken
@@ -73,8 +73,8 @@ def savings_table(comparison: Comparison) -> Table | None:
     baseline, *others = comparison.strategies
     if not others:
         return None
-    tested = any(p is not None for one in others for p in one.p.values())
-    columns = (*MEASURES.values(), "log-rank p") if tested else (*MEASURES.values(),)
+    tested = any(one.p(milestone) is not None for one in others for milestone in MILESTONES)
+    columns = tuple(MEASURES[name] for name in SHOWN) + (("log-rank p",) if tested else ())
     return Table(
         name=f"Savings against {printable(baseline.strategy)}",
         caption=f"Cost of {printable(baseline.strategy)} divided by cost of the strategy, up to the event: above 1 the "
@@ -142,9 +142,9 @@ def _one_of(names: Sequence[str]) -> str:
 def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     for milestone in MILESTONES:
-        cells += [saving.cell for saving in one.savings[milestone].values()]
+        cells += [one.savings[milestone][name].cell for name in SHOWN]
         if tested:
-            p = one.p[milestone]
+            p = one.p(milestone)
             cells.append(Cell(UNKNOWN if p is None else f"{p:.2g}"))
     return tuple(cells)
 

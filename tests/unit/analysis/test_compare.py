@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
-from unplateau.analysis.compare import MEASURES, compare
+from unplateau import store
+from unplateau.analysis.compare import MEASURES, SHOWN, compare
 from unplateau.errors import SpecError
 
 
@@ -81,9 +82,54 @@ def test_unknown_energy_is_unknown_and_not_nothing(tmp_path):
 
 
 def test_p_from_three_runs_a_side(tmp_path, demo):
-    assert compare(demo)["mixed"].p == {"escape": None, "completion": None}
+    assert compare(demo)["mixed"].p("escape") is None
     three = compare(runs(tmp_path, plain=(None, None, None), mixed=(300, 320, 340)))["mixed"]
-    assert three.p["escape"] < 0.05
+    assert three.p("escape") == pytest.approx(2 / 20)  # of 20 ways to deal six runs to two sides, two are as extreme
+
+
+def test_prompts_and_tokens_are_compared_as_steps_are(demo):
+    savings = compare(demo)["mixed"].savings["escape"]
+    assert savings["rows"].ratio == savings["tokens"].ratio == savings["steps"].ratio
+
+
+def test_strategies_share_a_budget_and_means_are_restricted_to_it(tmp_path):
+    """Plain runs are longer: what they did after the others' last step does not count."""
+    made = [MadeRun("plain", seed, 1500) for seed in range(3)]
+    made += [MadeRun("mixed", seed, 400 + 50 * seed, steps=1000) for seed in range(2)]
+    made += [MadeRun("mixed", 2, None, steps=1000)]
+    comparison = compare(make_runs(tmp_path, made))
+    plain, mixed = (comparison[name].costs["escape"]["steps"] for name in ("plain", "mixed"))
+    assert plain.budget == mixed.budget == 1000
+    assert (plain.share.value, plain.restricted_mean) == (0, 1000)
+    assert mixed.share.value == pytest.approx(2 / 3)
+    there = [run.escape_step for run in comparison["mixed"].runs if run.escape_step]
+    assert mixed.restricted_mean == pytest.approx((sum(there) + 1000) / 3)
+    saving = comparison["mixed"].savings["escape"]["steps"]
+    assert saving.restricted.value == pytest.approx(1000 / mixed.restricted_mean)
+    assert saving.restricted.low < saving.restricted.value < saving.restricted.high
+
+
+def test_no_ratio_where_nobody_got_there(tmp_path):
+    both = compare(runs(tmp_path, plain=(None, None, None), mixed=(None, None, None)))["mixed"]
+    assert all(saving.restricted is None for savings in both.savings.values() for saving in savings.values())
+    assert both.p("escape") is None
+
+
+def test_an_escape_that_is_lost_is_counted(tmp_path):
+    (record,) = make_runs(tmp_path, [MadeRun("plain", 0, falls=300, steps=1000)])
+    path = record.path / store.METRICS
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    start = rows[0]["progress"]
+    for row in rows:
+        row["progress"] = start if row["step"] > 800 else row["progress"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make_runs(tmp_path, [MadeRun("mixed", 0, falls=200, steps=1000)])
+    comparison = compare(tmp_path)
+    assert comparison["plain"].n_reached("escape") == 0
+    assert comparison["plain"].n_lost("escape") == 1
+    assert comparison["mixed"].n_lost("escape") == 0
+    assert "0 of 1, 1 lost" in str(comparison)
+    assert comparison.as_dict()["strategies"][0]["escape"]["lost"] == 1
 
 
 def test_the_same_run_against_itself_saves_nothing(tmp_path):
@@ -95,7 +141,10 @@ def test_the_same_run_against_itself_saves_nothing(tmp_path):
 
 def test_prints_a_table(tmp_path, demo):
     text = str(compare(demo))
-    assert all(one in text for one in ("component-loss", "0 of 2", "> 2,000", "estimate: CPU time", *MEASURES.values()))
+    assert all(
+        one in text
+        for one in ("component-loss", "0 of 2", "> 2,000", "estimate: CPU time", *(MEASURES[name] for name in SHOWN))
+    )
     assert max(map(len, text.splitlines())) <= 110
     assert "unfinished" not in text
     make_runs(tmp_path, [MadeRun(), MadeRun("mixed", falls=900, steps=300, finished=False)])

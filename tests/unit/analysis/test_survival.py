@@ -1,13 +1,26 @@
 """Censored times: medians, ratios and the log-rank test."""
 
 import math
-from statistics import median
+from statistics import fmean, median
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unplateau.analysis.survival import Bounded, logrank_p, median_time, pooled
+from unplateau.analysis.survival import (
+    Bounded,
+    Estimate,
+    follow_up,
+    logrank_p,
+    median_band,
+    median_time,
+    paired_p,
+    pooled,
+    restricted_mean,
+    restricted_ratio,
+    share_within,
+)
 
 times = st.integers(1, 10_000)
 exact = times.map(Bounded.exactly)
@@ -22,8 +35,17 @@ def test_without_censoring_the_median_is_the_usual_one(values):
 
 
 @given(st.lists(censored, min_size=1, max_size=8))
-def test_if_nobody_got_there_the_median_is_beyond_the_longest_run(runs):
-    assert median_time(runs) == Bounded.above(max(run.low for run in runs))
+def test_if_nobody_got_there_the_median_is_beyond_the_middle_of_the_last_steps(runs):
+    assert median_time(runs) == Bounded.above(median(run.low for run in runs))
+
+
+@given(st.lists(exact | censored, min_size=1, max_size=9), st.data())
+def test_a_bound_holds_wherever_censored_runs_end_up(runs, data):
+    """Whatever the unknown times are, the median of all is not below a bound that was claimed."""
+    found = median_time(runs)
+    if not found.exact:
+        late = [time.low + (0 if time.exact else data.draw(times)) for time in runs]
+        assert median(late) >= found.low
 
 
 @given(st.lists(times, min_size=1, max_size=9), st.integers(0, 9))
@@ -93,8 +115,84 @@ def test_logrank_needs_three_runs_a_side_and_something_to_see():
     early, late = [Bounded.exactly(step) for step in (100, 110, 120)], [Bounded.above(1000)] * 3
     assert logrank_p(early[:2], late) is None
     assert logrank_p(late, late) is None
-    p = logrank_p(early, late)
-    assert p is not None
-    assert p < 0.05
-    assert p == pytest.approx(logrank_p(late, early))
+    assert logrank_p(early, late) == pytest.approx(2 / 20)
+    assert logrank_p(late, early) == pytest.approx(2 / 20)
     assert logrank_p(early, early) == pytest.approx(1.0)
+
+
+@given(st.lists(times, min_size=1, max_size=9), times)
+def test_a_restricted_mean_counts_what_exceeds_the_budget_as_the_budget(values, budget):
+    runs = [Bounded.exactly(value) for value in values]
+    wanted = fmean(min(value, budget) for value in values)
+    assert restricted_mean(runs, budget) == pytest.approx(wanted)
+    seen = [Bounded.above(budget) if value > budget else Bounded.exactly(value) for value in values]
+    assert restricted_mean(seen, budget) == pytest.approx(wanted)
+
+
+@given(st.lists(exact | censored, min_size=2, max_size=8), st.lists(exact | censored, min_size=2, max_size=8))
+@settings(max_examples=25, deadline=None)
+def test_a_restricted_ratio_is_between_its_ends_and_has_no_unit(theirs, ours):
+    budget = min(follow_up(side, [time.low for time in side]) for side in (theirs, ours))
+    found = restricted_ratio(theirs, ours, budget)
+    if not any(time.exact and time.low <= budget for time in (*theirs, *ours)):
+        assert found is None
+        return
+    assert found.low <= found.value <= found.high
+    scaled = [[Bounded(4 * time.low, 4 * time.high) for time in side] for side in (theirs, ours)]
+    assert restricted_ratio(*scaled, 4 * budget) == found
+
+
+def test_a_side_that_never_got_there_still_leaves_room():
+    ours = [Bounded.exactly(value) for value in (180, 200, 220, 260, 280)]
+    found = restricted_ratio([Bounded.above(1400)] * 5, ours, 1400)
+    assert found.value == pytest.approx(1400 / 228)
+    assert found.low < 0.8 * found.value
+    assert restricted_ratio([Bounded.above(1400)], ours, 1400) == Estimate(1400 / 228, 0, math.inf)
+
+
+@given(st.lists(exact | censored, min_size=1, max_size=12))
+def test_a_band_holds_its_median(runs):
+    middle, band = median_time(runs), median_band(runs)
+    assert band.low <= middle.low or not middle.exact
+    assert band.high >= middle.low
+
+
+def test_six_runs_on_their_way_rule_out_an_earlier_median():
+    assert median_band([Bounded.above(1000)] * 5) == Bounded.above(0)
+    assert median_band([Bounded.above(500), *[Bounded.above(1000)] * 6]) == Bounded.above(1000)
+
+
+def test_a_share_leaves_open_what_was_not_seen():
+    runs = [Bounded.exactly(300), Bounded.exactly(1200), Bounded.above(100), Bounded.above(1000)]
+    found, whole = share_within(runs, 1000), share_within([*runs[:2], *[Bounded.above(1000)] * 2], 1000)
+    assert found.value == whole.value == 0.25
+    assert found.low == whole.low
+    assert found.high > whole.high
+
+
+def test_p_of_few_runs_is_never_small():
+    early, late = ([Bounded.exactly(base + step) for step in range(5)] for base in (100, 900))
+    assert logrank_p(early, late) == pytest.approx(2 / 252)
+    assert paired_p([*zip(early, late, strict=True)], 1000) == pytest.approx(2 / 2**5)
+    assert paired_p([*zip(early[:2], late[:2], strict=True)], 1000) is None
+    assert paired_p([*zip(early, [Bounded.above(500)] * 5, strict=True)], 1000) is None
+
+
+def draw(random, n, budget):
+    values = 200 + 800 * random.exponential(size=n)
+    return [Bounded.exactly(value) if value <= budget else Bounded.above(budget) for value in values]
+
+
+def test_intervals_cover_and_null_comparisons_do_not_reject():
+    """A small part of benchmarks/intervals.py; three standard errors of slack."""
+    random, budget, n_times = np.random.default_rng(0), 1200.0, 200
+    hits, rejected = {"ratio": 0, "median": 0}, {"log-rank": 0, "paired": 0}
+    for _ in range(n_times):
+        theirs, ours = draw(random, 6, budget), draw(random, 6, budget)
+        ratio, band = restricted_ratio(theirs, ours, budget), median_band(ours)
+        hits["ratio"] += ratio.low <= 1 <= ratio.high
+        hits["median"] += band.low <= 200 + 800 * math.log(2) <= band.high
+        rejected["log-rank"] += logrank_p(theirs, ours) < 0.05
+        rejected["paired"] += paired_p([*zip(theirs, ours, strict=True)], budget) < 0.05
+    assert all(0.93 - 0.045 <= count / n_times <= 0.97 + 0.03 for count in hits.values()), hits
+    assert all(count / n_times <= 0.06 + 0.04 for count in rejected.values()), rejected

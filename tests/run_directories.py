@@ -125,8 +125,17 @@ def scores_of(run: MadeRun, step: int, noise: np.random.Generator) -> dict[str, 
         "context_control": (0.34 + 0.02 * noise.standard_normal(len(depth))).tolist(),
         "context_chance": 0.36,
         "weights_by_factor": {name: weights.tolist() for name in FACTORS},
+        **three_things_of(depth, learned(run, step)),
         "guesses": guesses.tolist(),
     }
+
+
+def three_things_of(depth: np.ndarray, done: float) -> dict[str, object]:
+    scores: dict[str, object] = {"factor_share": (0.4 * depth * done).tolist()}
+    for name, chance in (("few_shot", 0.27), ("binding", 1 / K), ("look", 0.15)):
+        scores[f"{name}_score"] = (chance + (0.9 - chance) * depth * done).tolist()
+        scores |= {f"{name}_control": [chance] * len(depth), f"{name}_chance": chance}
+    return scores
 
 
 def costs_of(run: MadeRun, step: int) -> dict[str, object]:

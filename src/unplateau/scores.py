@@ -11,15 +11,23 @@ from typing import Any, Literal
 from unplateau.layout import Cut
 
 Component = Literal["weights", "context", "hidden"]
+ScoreKind = Literal["linear", "few-shot", "share", "binding", "look"]
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """Held-out accuracy of a linear probe from one layer to one factor, with its chance level and its control.
+    """What one layer tells of one factor, with its chance level and its control.
 
-    ``layer`` 0 is the embedding. ``factor`` is a factor's name, or ``"hidden factor"`` for the context component.
-    ``chance``: accuracy of always naming the commonest class of the test set. ``control_accuracy``: the same probe
-    trained on shuffled labels. ``n_test``: test examples. ``component`` and ``cut`` say what was probed.
+    ``layer`` 0 is the embedding. ``factor`` is a factor's name, ``"hidden factor"`` for the context component,
+    ``"item"`` for binding and ``"label"`` for looks. ``component`` and ``cut`` say what was probed, ``kind`` how:
+
+    ``linear``: held-out accuracy of a linear probe; ``chance`` is that of always naming the commonest class of the test
+    set, the control is the same probe trained on shuffled labels. ``few-shot``, ``share``, ``binding``, ``look``: see
+    ``unplateau.probe.few_shot``, ``.binding`` and ``.looking``; a share and a look are no accuracies and stand in the
+    same place.
+
+    ``n_test``: test examples, of ``n_items`` distinct items. ``error``: standard error of the accuracy, over distinct
+    items or prompts. None where they are not known.
     """
 
     layer: int
@@ -30,17 +38,24 @@ class ProbeScore:
     n_test: int
     component: Component
     cut: Cut
+    kind: ScoreKind = "linear"
+    error: float | None = None
+    n_items: int | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
     """One look at a model: a list has a value for each layer, the embedding first. None: not looked at, or not there.
 
-    All are held-out accuracies of linear probes under ``cut``. ``weights_score``: from the weights component to the
+    First, held-out accuracies of linear probes under ``cut``. ``weights_score``: from the weights component to the
     factors of an item, mean over those that a prompt may ask for; ``weights_by_factor`` has every factor by itself.
     ``hidden_score``: the same from the full hidden state. ``context_score``: from the context component to what the
     prompt hides. ``*_control``: the same probe on shuffled labels; ``*_chance``: always naming the commonest class.
     ``hidden_score`` has the chance level and, up to noise, the control of ``weights_score``.
+
+    Then the three things that in-context learning waits for. ``few_shot_score`` and ``factor_share``: whether items
+    stand out, mean over the factors that a prompt may ask for. ``binding_score``: whether labels are bound to their
+    items. ``look_score``: whether queries look at the right labels; at the embedding, which does not look, by chance.
     """
 
     cut: Cut
@@ -52,17 +67,32 @@ class Scores:
     context_control: list[float] | None = None
     context_chance: float | None = None
     weights_by_factor: dict[str, list[float]] | None = None
+    few_shot_score: list[float] | None = None
+    few_shot_control: list[float] | None = None
+    few_shot_chance: float | None = None
+    factor_share: list[float] | None = None
+    binding_score: list[float] | None = None
+    binding_control: list[float] | None = None
+    binding_chance: float | None = None
+    look_score: list[float] | None = None
+    look_control: list[float] | None = None
+    look_chance: float | None = None
 
     @classmethod
     def of(cls, cells: Iterable[ProbeScore], asked: Sequence[str]) -> Scores:
         """From the scores of single layers and factors; means are over the factors named in ``asked``."""
-        found: dict[Component, list[ProbeScore]] = {"weights": [], "hidden": [], "context": []}
-        for cell in cells:
-            found[cell.component].append(cell)
-        weights, hidden, context = found["weights"], found["hidden"], found["context"]
+        every = list(cells)
+        linear = [cell for cell in every if cell.kind == "linear"]
+        weights, hidden, context = (
+            [cell for cell in linear if cell.component == component] for component in ("weights", "hidden", "context")
+        )
+        few_shot, share, binding, look = (
+            [cell for cell in every if cell.kind == kind] for kind in ("few-shot", "share", "binding", "look")
+        )
+        unseeing = look[0].chance if look else None
         names = dict.fromkeys(cell.factor for cell in weights)
         return cls(
-            cut=(weights or context)[0].cut,
+            cut=every[0].cut,
             weights_score=_by_layer(weights, "accuracy", asked) or None,
             weights_control=_by_layer(weights, "control_accuracy", asked) or None,
             weights_chance=next(iter(_by_layer(weights, "chance", asked)), None),
@@ -71,13 +101,23 @@ class Scores:
             context_control=_by_layer(context, "control_accuracy") or None,
             context_chance=context[0].chance if context else None,
             weights_by_factor={name: _by_layer(weights, "accuracy", [name]) for name in names} or None,
+            few_shot_score=_by_layer(few_shot, "accuracy", asked) or None,
+            few_shot_control=_by_layer(few_shot, "control_accuracy", asked) or None,
+            few_shot_chance=next(iter(_by_layer(few_shot, "chance", asked)), None),
+            factor_share=_by_layer(share, "accuracy", asked) or None,
+            binding_score=_by_layer(binding, "accuracy") or None,
+            binding_control=_by_layer(binding, "control_accuracy") or None,
+            binding_chance=binding[0].chance if binding else None,
+            look_score=None if unseeing is None else [unseeing, *_by_layer(look, "accuracy")],
+            look_control=None if unseeing is None else [unseeing, *_by_layer(look, "control_accuracy")],
+            look_chance=unseeing,
         )
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Scores | None:
         """The scores in a logged row; None if nobody looked at that step."""
         found: dict[str, Any] = {field.name: row.get(field.name) for field in fields(cls)}
-        return cls(**found) if row.keys() & {"weights_score", "context_score"} else None
+        return cls(**found) if row.keys() & {"weights_score", "context_score", "binding_score"} else None
 
     def columns(self) -> dict[str, Any]:
         """As columns of a row; what was not looked at is left out."""

@@ -24,7 +24,6 @@ from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.measure import PROMPTS_AT_ONCE
 from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
 from unplateau.rng import fold_seed
-from unplateau.scores import Scores
 from unplateau.tasks.base import Task
 from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
@@ -266,9 +265,11 @@ def test_scores_that_a_task_does_not_have_are_left_out(task: Task) -> None:
     """Nobody can name a key or a class that the probe was not fitted on, and regression has no factors at all."""
     model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
     halves = (task.sample(0, batch_size=16, split=split) for split in ("train", "test"))
-    scores = measure(model, *halves, task.shape, cut="identity")
-    assert scores.columns() == {"cut": "identity"}
-    assert Scores.of_row(scores.columns()) is None
+    scores = measure(model, *halves, task.shape, cut="identity").columns()
+    assert not {name for name in scores if name.startswith(("weights", "hidden", "context"))}
+    assert len(scores["binding_score"]) == 2
+    numbers = isinstance(task, LinearRegression)
+    assert ("look_score" in scores) is ("few_shot_score" in scores) is not numbers
     for component, message in (("weights", "no factors"), ("hidden", "no factors"), ("context", "hide the same")):
         with pytest.raises(SpecError, match=f"{component} component: .*{message}"):
             probe_components(model, task, component=component)  # type: ignore[arg-type]
@@ -299,7 +300,9 @@ def test_layer_scores_are_ready_for_the_history() -> None:
         model, *(TASK.sample(0, batch_size=4, split=half) for half in ("train", "test")), TASK.shape
     ).columns()
     lists = [name for name, value in scores.items() if isinstance(value, list)]
-    assert set(lists) == {"weights_score", "weights_control", "hidden_score", "context_score", "context_control"}
+    three = {f"{name}_{what}" for name in ("few_shot", "binding", "look") for what in ("score", "control")}
+    linear = {"weights_score", "weights_control", "hidden_score", "context_score", "context_control"}
+    assert set(lists) == {*linear, *three, "factor_share"}
     assert all(len(scores[name]) == 3 for name in lists)
     assert {name: len(values) for name, values in scores["weights_by_factor"].items()} == {"a": 3, "b": 3}
     assert scores["cut"] == "self"

@@ -42,6 +42,10 @@ def probe(
     The weights component is the hidden state that the same weights compute with no access to other positions; the cut
     says what "no access" means. The context component is the rest. Layer 0 is the embedding.
 
+    Below, the three things that in-context learning waits for: whether items stand out (an item's value is told by the
+    nearest class mean among the other items of its prompt), whether labels are bound to their items, and whether
+    queries look at the right labels. In brackets: the control.
+
     Args:
         model: a run directory (its newest checkpoint is taken), or one folder under its checkpoints; with --task the
             folder of a causal language model of transformers, or its name on the hub
@@ -56,7 +60,7 @@ def probe(
         seed: decides which prompts are drawn
         json: print JSON instead of a table
     """
-    from unplateau.probe import probe_components  # noqa: PLC0415 (torch)
+    from unplateau.probe import probe_components, probe_three_things  # noqa: PLC0415 (torch)
     from unplateau.train.checkpoint import load_model  # noqa: PLC0415
 
     if task is None and wording != ASKED_PLAINLY:
@@ -72,13 +76,18 @@ def probe(
     scores = probe_components(
         trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
     )
+    n_prompts = -(-n_test // sampler.shape.layout.n_pairs)
+    three = probe_three_things(trained, sampler, cut=cut, n_prompts=n_prompts, seed=seed)
     if json:
-        listed = [asdict(score) for score in scores]
+        listed = [asdict(score) for score in (*scores, *three)]
         print_json({**_facts(*measured), "scores": listed} if measured else listed)
         return
     print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
     print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
     print_scores(scores)
+    if three:
+        print(f"\nthe three things that in-context learning waits for, on {n_prompts} held-out prompts")
+        print_three_things(three)
     if measured:
         _print_facts(*measured)
 
@@ -118,6 +127,21 @@ def _print_facts(found: InContextAccuracy, tokens: TokenTask) -> None:
         )
     else:
         print(f"each of the {n_seen} words of items that were seen is one token")
+
+
+def print_three_things(scores: list[ProbeScore]) -> None:
+    """A row for each thing and factor, a column for each layer, chance in the last one; shares are in JSON alone."""
+    words = {"few-shot": "{} stands out", "binding": "labels are bound", "look": "queries look"}
+    layers = sorted({score.layer for score in scores})
+    things: dict[str, dict[int, ProbeScore]] = {}
+    for score in scores:
+        if score.kind in words:
+            things.setdefault(words[score.kind].format(score.factor), {})[score.layer] = score
+    rows = []
+    for thing, found in things.items():
+        cells = [_with_control(one.accuracy, one.control_accuracy) if (one := found.get(at)) else "" for at in layers]
+        rows.append([thing, *cells, number(found[layers[-1]].chance)])
+    print_table(["", *(f"layer {layer}" for layer in layers), "chance"], rows)
 
 
 def print_scores(scores: list[ProbeScore]) -> None:

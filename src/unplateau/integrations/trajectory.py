@@ -21,7 +21,7 @@ from unplateau.integrations.huggingface.token_task import TEMPLATE
 from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
-from unplateau.probe import probe_components
+from unplateau.probe import probe_components, probe_three_things
 from unplateau.scores import Component, Scores
 from unplateau.tasks.base import Task
 
@@ -127,7 +127,7 @@ def measure_revisions(
 
 
 def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
-    """In-context accuracy, weights score and, where prompts hide this or that, context score of one model, as JSON."""
+    """In-context accuracy and scores of one model, as JSON; the context score where prompts hide this or that."""
     asked, shape = measurement, measurement.task.shape
     decoder, tokens = decoder_for(loaded, asked.task, template=asked.template, labels=asked.labels)
     found = icl_accuracy(decoder, tokens, asked.n_prompts, asked.seed)
@@ -141,6 +141,8 @@ def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
         for component in probed
         for cell in probe_components(decoder, tokens, component=component, layers=layers, cut=asked.cut, **how)
     ]
+    three = probe_three_things(decoder, tokens, cut=asked.cut, n_prompts=asked.n_prompts, seed=asked.seed)
+    cells += [cell for cell in three if layers is None or cell.layer in layers]
     scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
     context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}
     return {

@@ -17,6 +17,7 @@ from unplateau.decompose import Readable, decompose
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
+from unplateau.probe.three_things import items_stand_out, labels_are_bound, queries_look
 from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
@@ -78,15 +79,15 @@ def measure(
     seed: int = 0,
     method: Method = "ridge",
 ) -> Scores:
-    """All probes of :func:`probe_components` on two batches of a task of this shape, with one decomposition of each.
+    """All scores on two batches of a task of this shape, with one decomposition of each.
+
+    Those of :func:`probe_components`, and those of the three things that in-context learning waits for.
 
     ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Scores that a task
     of this shape does not have are None. Leaves the model as it is and takes no random numbers but those of ``seed``.
     """
     names, sizes = _targets(shape, "weights")
     choice, classes = _targets(shape, "context")
-    if not (names or choice):
-        return Scores(cut)
     halves = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
     layers, cells = range(model.n_layers + 1), []
     if names:
@@ -101,6 +102,11 @@ def measure(
         train_half, test_half = (_examples(components, batch, "context", shape) for components, batch in halves)
         context = probe_accuracies(train_half, test_half, classes, method=method, seed=seed)
         cells += cells_of(context, layers, choice, "context", cut)
+    cells += items_stand_out(halves[1], shape, seed=seed)
+    cells += labels_are_bound(model, halves, shape, seed=seed)
+    cells += queries_look(model, halves, shape)
+    if not cells:
+        return Scores(cut)
     return Scores.of(cells, [shape.factors[factor].name for factor in shape.asked])
 
 

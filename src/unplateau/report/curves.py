@@ -21,6 +21,13 @@ from unplateau.report.panels import (
 )
 from unplateau.report.style import Look, looks, printable
 
+THREE_THINGS = {
+    "items-stand-out": ("few_shot", "few-shot score"),
+    "labels-are-bound": ("binding", "binding score"),
+    "queries-look": ("look", "look score"),
+}
+"""Figures of the three things that in-context learning waits for: their columns begin so, and what they are called."""
+
 
 def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
     """The panels of each figure of a report by its name; those of scores are left out for strategies without probes."""
@@ -37,6 +44,11 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
         if all(run.record.history.column("context_score")[0] for name in with_probes for run in groups[name]):
             panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
         panels["layers"] = [_layers(groups, name) for name in with_probes]
+    for figure, (part, words) in THREE_THINGS.items():
+        seen = {name: [run for run in groups[name] if run.record.history.column(f"{part}_score")[0]] for name in groups}
+        found = [_best_layer(groups, name, look[name], seen[name], part, words) for name in groups if seen[name]]
+        if found:
+            panels[figure] = [*found]
     return panels
 
 
@@ -155,6 +167,32 @@ def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "con
         levels=levels,
         lines=lines,
         controls=controls,
+    )
+
+
+def _best_layer(groups: Groups, name: str, look: Look, runs: Sequence[RunSummary], part: str, words: str) -> CurvePanel:
+    """At each step of the layer that has most of it, and the control of the same layer."""
+    lines, controls = [], []
+    for run in runs:
+        steps, scores = run.record.history.column(f"{part}_score")
+        _, control = run.record.history.column(f"{part}_control")
+        best = [int(np.argmax(score)) for score in scores]
+        lines.append(_line(run, steps, [score[at] for score, at in zip(scores, best, strict=True)]))
+        controls.append(_line(run, steps, [other[at] for other, at in zip(control, best, strict=True)]))
+    levels = {"chance": fmean(run.record.history.last(f"{part}_chance") for run in runs)}
+    ends = "; ".join(f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end" for line in lines)
+    return CurvePanel(
+        strategy=name,
+        title=printable(name),
+        alt=f"{words.capitalize()} of {printable(name)} against step, best layer. {_levels_words(levels)} "
+        f"{ends.capitalize()}.",
+        x_label="step",
+        y_label=words,
+        limits=(0.0, _last_step(groups), 0.0, 1.04),
+        look=look,
+        levels=levels,
+        lines=tuple(lines),
+        controls=tuple(controls),
     )
 
 

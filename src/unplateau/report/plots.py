@@ -33,8 +33,8 @@ def figures(runs: Runs) -> dict[str, Figure]:
     """One figure of small multiples for each kind of panel, by name, ready for print.
 
     ``runs``: as for :func:`unplateau.analysis.compare.compare`. Names: ``progress-by-step``, ``progress-by-compute``,
-    ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``; without those
-    that a task does not have.
+    ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``,
+    ``items-stand-out``, ``labels-are-bound``, ``queries-look``; without those that a task does not have.
     """
     return {kind: compose(panels) for kind, panels in all_panels(by_strategy(summaries(runs))).items()}
 

@@ -19,6 +19,7 @@ from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, merged
 from unplateau.report.style import looks, printable
 
 KINDS = ["progress-by-step", "progress-by-compute", "loss", "accuracy", "weights-score", "context-score", "layers"]
+KINDS += ["items-stand-out", "labels-are-bound", "queries-look"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,174 @@
+"""The three things that in-context learning waits for, each as a score of every layer or block of a model.
+
+Items stand out (few_shot), labels are bound to their items (binding), queries look at the labels of items like their
+own (looking): what MatchLoss, BindLoss and LookLoss ask for, measured where nobody asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unplateau.decompose import Attentive, Readable, decompose
+from unplateau.layout import Cut, Split, TaskShape
+from unplateau.probe.binding import Pairing, binding_scores
+from unplateau.probe.few_shot import few_shot_scores
+from unplateau.probe.looking import Gaze, look_scores
+from unplateau.rng import fold, fold_seed
+from unplateau.scores import ProbeScore
+from unplateau.tasks.base import Sampler
+from unplateau.tensors import Batch, Components, Inputs, Prompts, gathered
+
+SPLITS: tuple[Split, Split] = ("train", "test")
+Halves = Sequence[tuple[Components, Batch]]
+"""Train prompts and test prompts, each with what was made of them."""
+
+
+def probe_three_things(
+    model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = 256, seed: int = 0
+) -> list[ProbeScore]:
+    """All three of every layer, on so many held-out prompts; maps and heads are chosen on as many others.
+
+    What a task or a model does not have is left out. Pure in its arguments.
+    """
+    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    halves = []
+    for split in SPLITS:
+        batch = task.sample(0, batch_size=n_prompts, split=split, seed=fold_seed(seed, "three things"))
+        batch = batch if parameter is None else batch.to(parameter.device)
+        halves.append((decompose(model, batch.inputs, cut=cut), batch))
+    shape = task.shape
+    bound = labels_are_bound(model, halves, shape, seed=seed)
+    return [*items_stand_out(halves[1], shape, seed=seed), *bound, *queries_look(model, halves, shape)]
+
+
+def items_stand_out(test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
+    """Few-shot accuracy (``few-shot``) and share of the variance (``share``) of every layer and factor.
+
+    From the weights components of held-out items. A factor that says which item it is is told among items that may be
+    equal; all others among items that are not. Factors of which no two items of a prompt share a value are left out.
+    """
+    components, batch = test
+    if not shape.factors:
+        return []
+    states = batch.inputs.at_known(components.weights)  # (L + 1, B, M, D)
+    own = torch.arange(batch.item_index.numel()).view_as(batch.item_index)
+    cells = []
+    for factor, what in enumerate(shape.factors):
+        found = few_shot_scores(
+            states, batch.factors[..., [factor]], own if what.identity else batch.item_index, seed=seed
+        )
+        if not int(found.n_test):
+            continue
+        counts: dict[str, Any] = {"n_test": int(found.n_test), "n_items": int(found.n_items)}
+        where: dict[str, Any] = {"factor": what.name, "component": "weights", "cut": components.cut, **counts}
+        for layer in range(len(states)):
+            accuracy, control, error = (float(one[layer, 0]) for one in (found.accuracy, found.control, found.error))
+            chance = float(found.chance)
+            told = ProbeScore(layer, accuracy=accuracy, chance=chance, control_accuracy=control, error=error, **where)
+            share = replace(told, accuracy=float(found.share[layer, 0]), chance=0.0, control_accuracy=0.0, error=None)
+            cells += [replace(told, kind="few-shot"), replace(share, kind="share")]
+    return cells
+
+
+def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
+    """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words."""
+    if shape.layout.factors_at == "position":
+        return []
+    cut = halves[0][0].cut
+    train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
+    found = binding_scores(train, test)
+    return [
+        ProbeScore(
+            layer=layer,
+            factor="item",
+            accuracy=float(found.accuracy[layer]),
+            chance=found.chance,
+            control_accuracy=float(found.control[layer]),
+            n_test=found.n_test,
+            component="hidden",
+            cut=cut,
+            kind="binding",
+            error=float(found.error[layer]),
+        )
+        for layer in range(len(found.accuracy))
+    ]
+
+
+def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
+    """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
+    if shape.labels_are_numbers or shape.layout.factors_at == "position" or not isinstance(model, Attentive):
+        return []
+    train, test = (_gaze(model, components.hidden, batch, shape) for components, batch in halves)
+    if not bool(test.right.any()):
+        return []
+    found = look_scores(train, test)
+    return [
+        ProbeScore(
+            layer=block,
+            factor="label",
+            accuracy=float(found.score[block - 1]),
+            chance=found.chance,
+            control_accuracy=float(found.control[block - 1]),
+            n_test=found.n_test,
+            component="hidden",
+            cut=halves[0][0].cut,
+            kind="look",
+            error=float(found.error[block - 1]),
+        )
+        for block in range(1, len(found.score) + 1)
+    ]
+
+
+def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:
+    """Items are shown in another order of the same prompt, so that none need stand where it stood."""
+    prompts, shape = batch.inputs, batch.targets.shape
+    order = torch.rand(shape, generator=fold(seed, "binding: items elsewhere")).argsort(1).to(batch.targets.device)
+    rows = torch.arange(shape[0], device=order.device)[:, None]
+    if isinstance(prompts, Prompts):
+        items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
+        same = (prompts.items[:, :, None] == prompts.items[:, None]).flatten(3).all(3)
+        return Pairing(prompts.at_labels(hidden).cpu(), items.cpu(), same.cpu())
+    assert prompts.known is not None
+    assert prompts.queries is not None
+    places = prompts.positions().clone()
+    places[rows, prompts.known] = prompts.positions()[rows, prompts.known][rows, order]
+    items = _embedded(model, replace(prompts, places=places), cut)
+    at = prompts.queries + 1  # the last label may not be there
+    there = at < prompts.tokens.shape[1]
+    labels = gathered(hidden, at.clamp(max=prompts.tokens.shape[1] - 1))
+    same = batch.item_index[:, :, None] == batch.item_index[:, None]
+    return Pairing(labels.cpu(), items.cpu(), (same & there[..., None]).cpu())
+
+
+def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
+    """(B, M, D): what enters the first block where the factors of items are known."""
+    with torch.no_grad():
+        return inputs.at_known(model(inputs, attention=cut).hidden[0])
+
+
+def _gaze(model: Attentive, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze:
+    prompts = batch.inputs
+    assert isinstance(prompts, Prompts)
+    blocks = []
+    with torch.no_grad():
+        for layer in range(1, len(hidden)):
+            at_queries = prompts.at_queries(model.attention_weights(hidden[layer - 1], layer))  # (B, H, K, T)
+            blocks.append(prompts.at_labels(at_queries.transpose(2, 3)).transpose(2, 3).cpu())
+    n_pairs = prompts.labels.shape[1]
+    earlier = torch.ones(n_pairs, n_pairs, dtype=torch.bool).tril(-1)
+    visible = torch.tensor(prompts.layout.queries).expand(len(prompts.labels), -1) + 1
+    return Gaze(torch.stack(blocks), _alike(batch, shape).cpu() & earlier, visible)
+
+
+def _alike(batch: Batch, shape: TaskShape) -> Tensor:
+    """(B, K, K) bool: items with the same value of what the prompt hides; with the same label where it is no factor."""
+    if len(shape.asked) == 1:
+        values = batch.factors[..., shape.asked[0]]
+    elif shape.hides_factors and shape.asked:
+        values = batch.factors.gather(2, batch.hidden_factor[:, None, None].expand(*batch.factors.shape[:2], 1))[..., 0]
+    else:
+        values = batch.targets
+    return values[:, :, None] == values[:, None]

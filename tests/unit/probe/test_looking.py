@@ -1,0 +1,62 @@
+"""Queries that look: laws of the look score."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unplateau.probe.looking import Gaze, look_scores
+
+B, H, K, VALUES = 64, 3, 10, 4
+VISIBLE = (2 * torch.arange(K) + 1).expand(B, K)
+
+
+def right(seed: int) -> Tensor:
+    """(B, K, K): earlier items of the same value."""
+    values = torch.randint(VALUES, (B, K), generator=torch.Generator().manual_seed(seed))
+    return (values[:, :, None] == values[:, None]) & torch.ones(K, K).tril(-1).bool()
+
+
+def gaze(seed: int, looking: int | None) -> Gaze:
+    """Heads that look at every visible position alike; ``looking``: one that looks at the right labels only."""
+    good = right(seed)
+    uniform = torch.ones(K, K).tril(-1).double() / VISIBLE[..., None]
+    attention = uniform[None, :, None].expand(1, B, H, K, K).clone()
+    if looking is not None:
+        attention[0, :, looking] = good.double() / good.sum(2, keepdim=True).clamp_min(1)
+    return Gaze(attention, good, VISIBLE)
+
+
+def test_a_head_that_looks_scores_1_whichever_it_is():
+    for head in range(H):
+        found = look_scores(gaze(0, head), gaze(1, head))
+        assert found.score == pytest.approx(1)
+        assert found.control < 0.5
+        assert found.n_test == int(right(1).any(2).sum())
+
+
+def test_a_head_that_looks_everywhere_is_at_chance():
+    found = look_scores(gaze(0, None), gaze(1, None))
+    assert abs(float(found.score) - found.chance) < 4 * float(found.error) + 0.02
+    assert abs(float(found.control) - found.chance) < 0.05
+
+
+def test_the_head_is_chosen_on_other_prompts():
+    """A head that looks well in the test prompts alone is not taken."""
+    train, test = gaze(0, 0), gaze(1, 0)
+    test.attention[0, :, [0, 2]] = test.attention[0, :, [2, 0]]
+    assert float(look_scores(train, test).score) < 0.4
+
+
+def test_the_order_of_labels_does_not_matter():
+    train, test = gaze(0, 1), gaze(1, 1)
+    order = torch.randperm(K, generator=torch.Generator().manual_seed(0))
+    mixed = [Gaze(one.attention[..., order], one.right[..., order], one.visible) for one in (train, test)]
+    torch.testing.assert_close(look_scores(*mixed).score, look_scores(train, test).score)
+
+
+def test_prompts_without_a_right_label_do_not_count():
+    train, test = gaze(0, 1), gaze(1, 1)
+    test.right[:5] = False
+    found = look_scores(train, test)
+    assert found.score == pytest.approx(1)
+    assert found.n_test == int(test.right.any(2).sum())

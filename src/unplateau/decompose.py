@@ -48,6 +48,7 @@ class Readable(Protocol):
         """Logits (B, K, C) and hidden states (L + 1, B, T, D) under this attention."""
 
 
+@runtime_checkable
 class Decomposable(Readable, Protocol):
     """One that also gives single components, which loss terms read."""
 

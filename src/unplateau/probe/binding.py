@@ -52,11 +52,13 @@ def binding_scores(train: Pairing, test: Pairing) -> Binding:
     of pairs.
     """
     fitted, chosen = _halves(train)
-    tried = torch.stack([_right(_mapped(fitted, chosen, penalty), chosen)[0].mean((1, 2)) for penalty in PENALTIES])
+    moments = _Moments.of(fitted)
+    tried = torch.stack([_right(moments.map(one).nearness(chosen), chosen)[0].mean((1, 2)) for one in PENALTIES])
     penalties = torch.tensor(PENALTIES, dtype=torch.float64)[tried.argmax(0)]  # (L,)
-    right, counted = _right(_mapped(train, test, penalties), test)
+    found = _Moments.of(train).map(penalties)
+    right, counted = _right(found.nearness(test), test)
     other = Pairing(test.labels.roll(1, 1), test.items, test.owner)
-    control, _ = _right(_mapped(train, other, penalties), other)
+    control, _ = _right(found.nearness(other), other)
     by_prompt = right.sum(2) / counted.sum(1).clamp_min(1)  # (L, B)
     return Binding(
         accuracy=right.sum((1, 2)) / counted.sum(),
@@ -75,23 +77,48 @@ def _halves(pairing: Pairing) -> tuple[Pairing, Pairing]:
     return fitted, chosen
 
 
-def _mapped(train: Pairing, test: Pairing, penalty: float | Tensor) -> Tensor:
-    """(L, B, K, M): how near what is predicted from each label of ``test`` is to each item."""
-    states = train.labels.double().flatten(1, 2)  # (L, N, D)
-    own = train.owner.double()
-    own = own / own.sum(2, keepdim=True).clamp_min(1)
-    wanted = (own @ train.items.double()).flatten(0, 1)  # (N, D): the item of each label
-    mean, centre = states.mean(1, keepdim=True), wanted.mean(0)
-    centred = states - mean
-    gram = centred.mT @ centred / centred.shape[1]
-    width = gram.shape[1]
-    scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(torch.float64).tiny)
-    ridge = (scale * penalty)[:, None, None] * torch.eye(width, dtype=torch.float64)
-    moment = centred.mT @ (wanted - centre) / centred.shape[1]
-    weights = torch.cholesky_solve(moment, torch.linalg.cholesky(gram + ridge))
-    predicted = (test.labels.double() - mean[:, None]) @ weights[:, None]  # (L, B, K, D)
-    items = functional.normalize(test.items.double() - centre, dim=2)
-    return functional.normalize(predicted, dim=3) @ items.mT
+@dataclass(frozen=True)
+class _Map:
+    """From labels to items: ``weights`` (L, D, D), ``mean`` (L, 1, D) of the labels and ``centre`` (D,) of the items."""
+
+    weights: Tensor
+    mean: Tensor
+    centre: Tensor
+
+    def nearness(self, pairing: Pairing) -> Tensor:
+        """(L, B, K, M): cosine of what each label points at and each item."""
+        n_rows, n_labels = pairing.labels.shape[1:3]
+        predicted = (pairing.labels.double().flatten(1, 2) - self.mean) @ self.weights
+        items = functional.normalize(pairing.items.double() - self.centre, dim=2)
+        return functional.normalize(predicted, dim=2).unflatten(1, (n_rows, n_labels)) @ items.mT
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of the examples that a map is fitted on: covariance (L, D, D) of states, and with items (L, D, D)."""
+
+    gram: Tensor
+    moment: Tensor
+    mean: Tensor
+    centre: Tensor
+
+    @classmethod
+    def of(cls, train: Pairing) -> "_Moments":
+        """Only labels that have an item count."""
+        counted = train.owner.any(2)
+        own = train.owner.double()
+        wanted = ((own / own.sum(2, keepdim=True).clamp_min(1)) @ train.items.double())[counted]  # (N, D)
+        states = train.labels.double()[:, counted]  # (L, N, D)
+        mean, centre = states.mean(1, keepdim=True), wanted.mean(0)
+        centred = states - mean
+        return cls(centred.mT @ centred / len(wanted), centred.mT @ (wanted - centre) / len(wanted), mean, centre)
+
+    def map(self, penalty: float | Tensor) -> _Map:
+        """The ridge regression."""
+        scale = self.gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(torch.float64).tiny)
+        ridge = (scale * penalty)[:, None, None] * torch.eye(self.gram.shape[1], dtype=torch.float64)
+        weights = torch.cholesky_solve(self.moment, torch.linalg.cholesky(self.gram + ridge))
+        return _Map(weights, self.mean, self.centre)
 
 
 def _right(nearness: Tensor, pairing: Pairing) -> tuple[Tensor, Tensor]:

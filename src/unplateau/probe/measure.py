@@ -102,7 +102,7 @@ def measure(
         train_half, test_half = (_examples(components, batch, "context", shape) for components, batch in halves)
         context = probe_accuracies(train_half, test_half, classes, method=method, seed=seed)
         cells += cells_of(context, layers, choice, "context", cut)
-    cells += items_stand_out(halves[1], shape, seed=seed)
+    cells += items_stand_out(halves[1], shape, shape.asked, seed=seed)
     cells += labels_are_bound(model, halves, shape, seed=seed)
     cells += queries_look(model, halves, shape)
     if not cells:

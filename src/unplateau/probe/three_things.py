@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unplateau.decompose import Attentive, Readable, decompose
+from unplateau.decompose import Attentive, Decomposable, Readable, decompose
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.binding import Pairing, binding_scores
 from unplateau.probe.few_shot import few_shot_scores
@@ -41,22 +41,24 @@ def probe_three_things(
         halves.append((decompose(model, batch.inputs, cut=cut), batch))
     shape = task.shape
     bound = labels_are_bound(model, halves, shape, seed=seed)
-    return [*items_stand_out(halves[1], shape, seed=seed), *bound, *queries_look(model, halves, shape)]
+    factors = range(len(shape.factors))
+    return [*items_stand_out(halves[1], shape, factors, seed=seed), *bound, *queries_look(model, halves, shape)]
 
 
-def items_stand_out(test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
-    """Few-shot accuracy (``few-shot``) and share of the variance (``share``) of every layer and factor.
+def items_stand_out(
+    test: tuple[Components, Batch], shape: TaskShape, factors: Sequence[int], *, seed: int = 0
+) -> list[ProbeScore]:
+    """Few-shot accuracy (``few-shot``) and share of the variance (``share``) of every layer and these factors.
 
     From the weights components of held-out items. A factor that says which item it is is told among items that may be
     equal; all others among items that are not. Factors of which no two items of a prompt share a value are left out.
     """
     components, batch = test
-    if not shape.factors:
-        return []
     states = batch.inputs.at_known(components.weights)  # (L + 1, B, M, D)
     own = torch.arange(batch.item_index.numel()).view_as(batch.item_index)
     cells = []
-    for factor, what in enumerate(shape.factors):
+    for factor in factors:
+        what = shape.factors[factor]
         found = few_shot_scores(
             states, batch.factors[..., [factor]], own if what.identity else batch.item_index, seed=seed
         )
@@ -146,6 +148,8 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
 def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
     """(B, M, D): what enters the first block where the factors of items are known."""
     with torch.no_grad():
+        if isinstance(model, Decomposable):
+            return model.component(inputs, cut, 0)
         return inputs.at_known(model(inputs, attention=cut).hidden[0])
 
 

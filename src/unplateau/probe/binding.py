@@ -79,7 +79,7 @@ def _halves(pairing: Pairing) -> tuple[Pairing, Pairing]:
 
 @dataclass(frozen=True)
 class _Map:
-    """From labels to items: ``weights`` (L, D, D), ``mean`` (L, 1, D) of the labels and ``centre`` (D,) of the items."""
+    """From labels to items: ``weights`` (L, D, D), ``mean`` (L, 1, D) of labels and ``centre`` (D,) of items."""
 
     weights: Tensor
     mean: Tensor

@@ -70,6 +70,14 @@ class Attentive(Protocol):
         """(B, H, T, T): what block number ``layer`` (from 1) attends to, given the states (B, T, D) that enter it."""
 
 
+@runtime_checkable
+class AttentionReader(Protocol):
+    """A model of which it can be read where its blocks look, not necessarily from the states that enter them."""
+
+    def attentions(self, inputs: Inputs) -> Tensor | None:
+        """(L, B, H, T, T): what every block attends to; None if one of them does not show it."""
+
+
 class Trainable(Decomposable, Protocol):
     """A decomposable ``torch.nn.Module``: of that class, what training and checkpoints use."""
 

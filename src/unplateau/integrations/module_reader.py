@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.errors import SpecError
+from unplateau.integrations.attention import read
 from unplateau.integrations.blocks import BlockRecorder, find_blocks, unwrapped
 from unplateau.integrations.huggingface.passes import untouched
 from unplateau.integrations.pairs import located
@@ -84,10 +85,33 @@ class ModuleReader(nn.Module):
             self._check_first(hidden[:, :, 0], alone[:, :, 0])
             return Output(_no_logits(inputs), alone.float())
 
+    def attentions(self, inputs: Inputs) -> Tensor | None:
+        """(L, B, H, T, T): what each block attends to; None if one calls no attention of PyTorch's over positions."""
+        if not isinstance(inputs, Prompts):
+            raise SpecError("any module reads Prompts; tokens of a language model are read by a Decoder")
+        layers = range(1, self.n_layers + 1)
+        args, kwargs = self._arguments(inputs)
+        with (
+            untouched(self.model),
+            closing(BlockRecorder(self.model, self.blocks, batch_first=self.batch_first)) as recorder,
+        ):
+            done = recorder.run(lambda: self.model(*args, **kwargs), looked_at=frozenset(layers))
+            n_rows, n_own = recorder.states(done, 0).shape[:2]
+            found = [read(done.found.get(layer, []), n_rows, n_own, n_rows) for layer in layers]
+            shares = [one for one in found if one is not None]
+            if len(shares) < self.n_layers:
+                return None
+            at = self._located(inputs, recorder.states(done, 0))
+            return torch.stack([one[:, :, at][..., at] for one in shares])
+
+    def _arguments(self, prompts: Prompts) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        given = self.call(prompts)
+        return ((), given) if isinstance(given, Mapping) else (given, {})
+
     def _run(self, prompts: Prompts, change: Callable[[Tensor], Tensor] | None = None) -> tuple[list[Tensor], Any]:
         """What enters block 1 and what each block returns, (B, P, D), and the output of the module."""
-        given, made = self.call(prompts), []
-        args, kwargs = ((), given) if isinstance(given, Mapping) else (given, {})
+        args, kwargs = self._arguments(prompts)
+        made: list[Any] = []
         with closing(BlockRecorder(self.model, self.blocks, batch_first=self.batch_first)) as recorder:
             done = recorder.run(lambda: made.append(self.model(*args, **kwargs)), change=change)
             missing = set(range(1, self.n_layers + 1)) - set(done.states)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unplateau.decompose import Attentive, Decomposable, Readable, decompose
+from unplateau.decompose import AttentionReader, Attentive, Decomposable, Readable, decompose
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.binding import Pairing, binding_scores
 from unplateau.probe.few_shot import few_shot_scores
@@ -101,10 +101,11 @@ def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed:
 
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
     """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
-    if shape.labels_are_numbers or shape.layout.factors_at == "position" or not isinstance(model, Attentive):
+    if shape.labels_are_numbers or shape.layout.factors_at == "position":
         return []
-    train, test = (_gaze(model, components.hidden, batch, shape) for components, batch in halves)
-    if not bool(test.right.any()):
+    gazes = [_gaze(model, components.hidden, batch, shape) for components, batch in halves]
+    train, test = gazes
+    if train is None or test is None or not bool(test.right.any()):
         return []
     found = look_scores(train, test)
     return [
@@ -132,7 +133,8 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
     if isinstance(prompts, Prompts):
         items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
         same = (prompts.items[:, :, None] == prompts.items[:, None]).flatten(3).all(3)
-        return Pairing(prompts.at_labels(hidden).cpu(), items.cpu(), same.cpu())
+        labels = prompts.at_labels(hidden)  # the last one may not be there
+        return Pairing(labels.cpu(), items.cpu(), same[:, : labels.shape[2]].cpu())
     assert prompts.known is not None
     assert prompts.queries is not None
     places = prompts.positions().clone()
@@ -153,18 +155,25 @@ def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
         return inputs.at_known(model(inputs, attention=cut).hidden[0])
 
 
-def _gaze(model: Attentive, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze:
+def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze | None:
+    """None where it is not known where blocks look, or where the labels of a prompt stand."""
     prompts = batch.inputs
-    assert isinstance(prompts, Prompts)
-    blocks = []
+    if not isinstance(prompts, Prompts):
+        return None
     with torch.no_grad():
-        for layer in range(1, len(hidden)):
-            at_queries = prompts.at_queries(model.attention_weights(hidden[layer - 1], layer))  # (B, H, K, T)
-            blocks.append(prompts.at_labels(at_queries.transpose(2, 3)).transpose(2, 3).cpu())
-    n_pairs = prompts.labels.shape[1]
-    earlier = torch.ones(n_pairs, n_pairs, dtype=torch.bool).tril(-1)
+        if isinstance(model, Attentive):
+            blocks = range(1, len(hidden))
+            shares: Tensor | None = torch.stack([model.attention_weights(hidden[at - 1], at) for at in blocks])
+        else:
+            shares = model.attentions(prompts) if isinstance(model, AttentionReader) else None
+    if shares is None:
+        return None
+    at_queries = prompts.at_queries(shares)  # (L, B, H, K, T)
+    to_labels = prompts.at_labels(at_queries.mT).mT.cpu()  # the last label may not be there
+    n_pairs, n_labels = prompts.labels.shape[1], to_labels.shape[-1]
+    earlier = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1)
     visible = torch.tensor(prompts.layout.queries).expand(len(prompts.labels), -1) + 1
-    return Gaze(torch.stack(blocks), _alike(batch, shape).cpu() & earlier, visible)
+    return Gaze(to_labels, _alike(batch, shape).cpu()[..., :n_labels] & earlier, visible)
 
 
 def _alike(batch: Batch, shape: TaskShape) -> Tensor:

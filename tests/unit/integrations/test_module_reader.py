@@ -15,7 +15,7 @@ from unplateau.integrations.module_reader import ModuleReader
 from unplateau.integrations.modules import PromptStrategy
 from unplateau.items.texts import LabelledText
 from unplateau.layout import Layout
-from unplateau.probe import measure
+from unplateau.probe import measure, probe_three_things
 from unplateau.tasks.base import Task
 from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
@@ -124,7 +124,11 @@ def test_probes_find_the_same_in_it() -> None:
         )
         assert one == other
     train, test = (CODES.sample(0, batch_size=16, split=split) for split in ("train", "test"))
-    assert measure(own, train, test, CODES.shape) == measure(foreign, train, test, CODES.shape)
+    ours, theirs = (measure(model, train, test, CODES.shape) for model in (own, foreign))
+    looks = {"look_score": None, "look_control": None}  # of which there are two ways to compute the softmax
+    assert replace(ours, **looks) == replace(theirs, **looks)
+    for name in looks:
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=1e-6)
 
 
 @pytest.mark.parametrize(("new", "more"), CASES.values(), ids=CASES)
@@ -170,6 +174,18 @@ def test_logits_are_the_output_at_the_queries(new: Any, more: dict[str, Any]) ->
         output = output[:, model.begin :: 2]
     torch.testing.assert_close(read(inputs).logits, output)
     assert read(inputs, "self").logits.shape == (5, K, 0)
+
+
+@pytest.mark.parametrize(("new", "more"), CASES.values(), ids=CASES)
+def test_labels_and_looks_are_found_in_any_of_them(new: Any, more: dict[str, Any]) -> None:
+    model = reader(made(new), **more)
+    scores = probe_three_things(model, CODES, n_prompts=24)
+    assert {score.kind for score in scores} == {"few-shot", "share", "binding", "look"}
+    shares = model.attentions(CODES.sample(0, batch_size=4).inputs)
+    assert shares is not None
+    assert shares.shape[:3] == (3, 4, 2)
+    if not more.get("positions"):  # nothing but the prompt is looked at
+        torch.testing.assert_close(shares.sum(-1), torch.ones(shares.shape[:-1]))
 
 
 class Numbers(Backbone):

@@ -11,7 +11,7 @@ the strategies in turn, so that other work on the machine does not count (result
 
 import argparse
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -52,18 +52,21 @@ def _codes() -> up.RunSpec:
 class Entry:
     """A task of the table, and for how many steps strategies and plain training are trained on it.
 
-    ``told``: whether its items have factors that a loss could be told.
+    ``tuning_steps``: of the runs in which plain training gets its learning rate, ``plain_steps`` if None. ``told``:
+    whether its items have factors that a loss could be told.
     """
 
     name: str
     plain: up.RunSpec
     steps: int
     plain_steps: int
+    tuning_steps: int | None = None
     told: bool = True
 
-    def specs(self, strategy: str, seeds: Iterable[int], rate: float = 1.0) -> list[up.RunSpec]:
+    def specs(self, strategy: str, seeds: Sequence[int], rate: float = 1.0) -> list[up.RunSpec]:
         """The runs of one strategy."""
-        steps = self.plain_steps if strategy == "plain" else self.steps
+        plain_steps = (self.tuning_steps or self.plain_steps) if set(seeds) <= set(DEVELOPMENT) else self.plain_steps
+        steps = plain_steps if strategy == "plain" else self.steps
         changes = {"steps": steps, "lr": rate * self.plain.train.lr, "probe_every": 0}
         train = self.plain.train.model_copy(update=changes)
         spec = self.plain.model_copy(update={"recipe": self.folder, "train": train})
@@ -81,7 +84,7 @@ class Entry:
 
 
 TASKS = (
-    Entry("shapes", _shapes(("scale", "shape")), 1500, 2000),
+    Entry("shapes", _shapes(("scale", "shape")), 1500, 4000),
     Entry("two hues", _shapes(("floor_hue", "wall_hue")), 1000, 2500),
     Entry("random codes", _codes(), 1500, 2500),
     Entry("words", up.recipes.words(), 1200, 1200),
@@ -89,7 +92,7 @@ TASKS = (
     Entry("recall", up.recipes.recall(), 1000, 2500),
     Entry("clusters", up.recipes.clusters(), 1000, 2500),
     Entry("regression", up.recipes.regression(), 1500, 2500, told=False),
-    Entry("parity", up.recipes.parity(), 1500, 2500),
+    Entry("parity", up.recipes.parity(), 1500, 5000, tuning_steps=2500),
 )
 
 

@@ -1,7 +1,7 @@
 """Loss terms that need no annotation: each asks for one of three things that in-context learning waits for.
 
 Items must stand out in their own states, labels must be bound to the items before them, and queries must look at the
-labels of items like their own. What is missing holds the plateau; what is there already costs next to nothing to ask.
+labels of items like their own. What is missing holds the plateau.
 """
 
 import math

@@ -6,6 +6,7 @@ own (looking): what MatchLoss, BindLoss and LookLoss ask for, measured where nob
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components, Inputs, Prompts, gathered
 
+AT_ONCE = 64
+"""Prompts of which all attention is kept at a time."""
 SPLITS: tuple[Split, Split] = ("train", "test")
 Halves = Sequence[tuple[Components, Batch]]
 """Train prompts and test prompts, each with what was made of them."""
@@ -156,24 +159,45 @@ def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
 
 
 def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze | None:
-    """None where it is not known where blocks look, or where the labels of a prompt stand."""
-    prompts = batch.inputs
-    if not isinstance(prompts, Prompts):
-        return None
-    with torch.no_grad():
-        if isinstance(model, Attentive):
-            blocks = range(1, len(hidden))
-            shares: Tensor | None = torch.stack([model.attention_weights(hidden[at - 1], at) for at in blocks])
-        else:
-            shares = model.attentions(prompts) if isinstance(model, AttentionReader) else None
-    if shares is None:
-        return None
-    at_queries = prompts.at_queries(shares)  # (L, B, H, K, T)
-    to_labels = prompts.at_labels(at_queries.mT).mT.cpu()  # the last label may not be there
-    n_pairs, n_labels = prompts.labels.shape[1], to_labels.shape[-1]
+    """None where it is not known where blocks look."""
+    parts = []
+    for start in range(0, len(batch), AT_ONCE):  # what every head attends to is large
+        rows = torch.arange(start, min(start + AT_ONCE, len(batch)), device=batch.targets.device)
+        part = batch.map(partial(torch.index_select, dim=0, index=rows)).inputs
+        with torch.no_grad():
+            shares = _attention(model, part, hidden[:, rows])
+        if shares is None:
+            return None
+        parts.append(_to_labels(shares, part))
+    attention = torch.cat(parts, 1).cpu()  # (L, B, H, K, K), or one label less where the last one is not there
+    n_pairs, n_labels = attention.shape[3:]
     earlier = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1)
-    visible = torch.tensor(prompts.layout.queries).expand(len(prompts.labels), -1) + 1
-    return Gaze(to_labels, _alike(batch, shape).cpu()[..., :n_labels] & earlier, visible)
+    return Gaze(attention, _alike(batch, shape).cpu()[..., :n_labels] & earlier, _visible(batch.inputs).cpu())
+
+
+def _attention(model: Readable, inputs: Inputs, hidden: Tensor) -> Tensor | None:
+    """(L, B, H, T, T)."""
+    if isinstance(model, Attentive):
+        return torch.stack([model.attention_weights(hidden[at - 1], at) for at in range(1, len(hidden))])
+    return model.attentions(inputs) if isinstance(model, AttentionReader) else None
+
+
+def _to_labels(shares: Tensor, inputs: Inputs) -> Tensor:
+    """(L, B, H, T, T) -> (L, B, H, K, K or K - 1): from queries to labels."""
+    if isinstance(inputs, Prompts):
+        return inputs.at_labels(inputs.at_queries(shares).mT).mT
+    assert inputs.queries is not None
+    by_head = gathered(shares.transpose(1, 2), inputs.queries)  # (L, H, B, K, T)
+    there = int((inputs.queries + 1 < inputs.tokens.shape[1]).all(0).sum())
+    return gathered(by_head.mT, inputs.queries[:, :there] + 1).mT.transpose(1, 2)
+
+
+def _visible(inputs: Inputs) -> Tensor:
+    """(B, K): how many positions a query may look at."""
+    if isinstance(inputs, Prompts):
+        return torch.tensor(inputs.layout.queries).expand(len(inputs.labels), -1) + 1
+    assert inputs.queries is not None
+    return inputs.positions().gather(1, inputs.queries) + 1
 
 
 def _alike(batch: Batch, shape: TaskShape) -> Tensor:

@@ -23,6 +23,7 @@ from unplateau.integrations.huggingface.passes import (
     recorded,
     replaced,
     truncated,
+    using_kernel,
     visible,
 )
 from unplateau.layout import Attention
@@ -62,6 +63,19 @@ class Decoder(nn.Module):
     def logits(self, inputs: Inputs) -> Tensor:
         """(B, K, C): the logits alone."""
         return self._predict(inputs, "causal")[1]
+
+    def attentions(self, inputs: Inputs) -> Tensor | None:
+        """(L, B, H, T, T): what each block attends to, float32; None for an architecture that does not return it."""
+        given = _in_tokens(inputs)
+        backbone = self.parts.backbone
+        with evaluating(self.model), using_kernel(backbone, "eager"):
+            output = backbone(
+                input_ids=given.tokens, use_cache=False, output_attentions=True, return_dict=True, **own_inputs(given)
+            )
+        found = getattr(output, "attentions", None)
+        if not found or len(found) != self.n_layers or any(one is None or one.ndim != 4 for one in found):
+            return None
+        return torch.stack(found).float()
 
     def token_states(self, inputs: TokenPrompts, attention: Attention, n_layers: int) -> Tensor:
         """(B, T, D): the unnormalised states after ``n_layers`` blocks, with gradients, in the model's own precision.

@@ -134,11 +134,15 @@ def replaced(parts: Parts, attention: Attention) -> Iterator[None]:
 @contextmanager
 def kernel_for_masks(backbone: Any, attention: Attention) -> Iterator[None]:
     """An implementation of attention that takes masks of any pattern, where the model's own does not."""
-    own, needed = backbone.config._attn_implementation, mask_kernel(backbone)
-    if attention == "causal" or own == needed:
+    with using_kernel(backbone, "" if attention == "causal" else mask_kernel(backbone)):
         yield
-        return
-    backbone.config._attn_implementation = needed
+
+
+@contextmanager
+def using_kernel(backbone: Any, name: str) -> Iterator[None]:
+    """This implementation of attention; the model's own where there is no name."""
+    own = backbone.config._attn_implementation
+    backbone.config._attn_implementation = name or own
     try:
         yield
     finally:

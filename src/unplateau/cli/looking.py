@@ -76,8 +76,7 @@ def probe(
     scores = probe_components(
         trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
     )
-    n_prompts = -(-n_test // sampler.shape.layout.n_pairs)
-    three = probe_three_things(trained, sampler, cut=cut, n_prompts=n_prompts, seed=seed)
+    three = probe_three_things(trained, sampler, cut=cut, seed=seed)
     if json:
         listed = [asdict(score) for score in (*scores, *three)]
         print_json({**_facts(*measured), "scores": listed} if measured else listed)
@@ -86,7 +85,7 @@ def probe(
     print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
     print_scores(scores)
     if three:
-        print(f"\nthe three things that in-context learning waits for, on {n_prompts} held-out prompts")
+        print("\nthe three things that in-context learning waits for; in brackets: their controls")
         print_three_things(three)
     if measured:
         _print_facts(*measured)

@@ -141,7 +141,7 @@ def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
         for component in probed
         for cell in probe_components(decoder, tokens, component=component, layers=layers, cut=asked.cut, **how)
     ]
-    three = probe_three_things(decoder, tokens, cut=asked.cut, n_prompts=asked.n_prompts, seed=asked.seed)
+    three = probe_three_things(decoder, tokens, cut=asked.cut, seed=asked.seed)
     cells += [cell for cell in three if layers is None or cell.layer in layers]
     scores = Scores.of(cells, [shape.factor_names[factor] for factor in shape.asked]).columns()
     context = {name: scores.pop(name) for name in [*scores] if name.startswith("context")}

@@ -62,14 +62,23 @@ def binding_scores(train: Pairing, test: Pairing) -> Binding:
     by_prompt = right.sum(2) / counted.sum(1).clamp_min(1)  # (L, B)
     return Binding(
         accuracy=right.sum((1, 2)) / counted.sum(),
-        error=by_prompt.std(1) / by_prompt.shape[1] ** 0.5,
+        error=standard_error(by_prompt),
         control=control.sum((1, 2)) / counted.sum(),
         chance=float((test.owner.double().mean(2) * counted).sum() / counted.sum()),
         n_test=int(counted.sum()),
     )
 
 
+def standard_error(values: Tensor) -> Tensor:
+    """(L,): of the mean of values (L, N); NaN for a single one."""
+    n_values = values.shape[1]
+    spread = (values - values.mean(1, keepdim=True)).square().sum(1)
+    return (spread / n_values).sqrt() / (n_values - 1) ** 0.5 if n_values > 1 else torch.full_like(spread, torch.nan)
+
+
 def _halves(pairing: Pairing) -> tuple[Pairing, Pairing]:
+    if len(pairing.items) < 2:
+        return pairing, pairing
     held = torch.arange(len(pairing.items)) % HELD_BACK == 0
     fitted, chosen = (
         Pairing(pairing.labels[:, which], pairing.items[which], pairing.owner[which]) for which in (~held, held)

@@ -17,7 +17,7 @@ from unplateau.decompose import Readable, decompose
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
-from unplateau.probe.three_things import items_stand_out, labels_are_bound, queries_look
+from unplateau.probe.three_things import three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
@@ -102,9 +102,7 @@ def measure(
         train_half, test_half = (_examples(components, batch, "context", shape) for components, batch in halves)
         context = probe_accuracies(train_half, test_half, classes, method=method, seed=seed)
         cells += cells_of(context, layers, choice, "context", cut)
-    cells += items_stand_out(halves[1], shape, shape.asked, seed=seed)
-    cells += labels_are_bound(model, halves, shape, seed=seed)
-    cells += queries_look(model, halves, shape)
+    cells += three_things(model, halves, shape, shape.asked, seed=seed)
     if not cells:
         return Scores(cut)
     return Scores.of(cells, [shape.factors[factor].name for factor in shape.asked])

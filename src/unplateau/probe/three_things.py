@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.decompose import AttentionReader, Attentive, Decomposable, Readable, decompose
+from unplateau.errors import DivergedError
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.binding import Pairing, binding_scores
 from unplateau.probe.few_shot import few_shot_scores
@@ -22,7 +23,9 @@ from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components, Inputs, Prompts, gathered
 
-AT_ONCE = 64
+PROMPTS = 64
+"""Prompts of each half, unless a caller wants others: about a thousand items, which are known to two per cent."""
+AT_ONCE = 32
 """Prompts of which all attention is kept at a time."""
 SPLITS: tuple[Split, Split] = ("train", "test")
 Halves = Sequence[tuple[Components, Batch]]
@@ -30,11 +33,12 @@ Halves = Sequence[tuple[Components, Batch]]
 
 
 def probe_three_things(
-    model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = 256, seed: int = 0
+    model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = PROMPTS, seed: int = 0
 ) -> list[ProbeScore]:
     """All three of every layer, on so many held-out prompts; maps and heads are chosen on as many others.
 
-    What a task or a model does not have is left out. Pure in its arguments.
+    What a task or a model does not have is left out. Pure in its arguments. Raises DivergedError for states that are
+    not finite.
     """
     parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     halves = []
@@ -42,10 +46,19 @@ def probe_three_things(
         batch = task.sample(0, batch_size=n_prompts, split=split, seed=fold_seed(seed, "three things"))
         batch = batch if parameter is None else batch.to(parameter.device)
         halves.append((decompose(model, batch.inputs, cut=cut), batch))
-    shape = task.shape
-    bound = labels_are_bound(model, halves, shape, seed=seed)
-    factors = range(len(shape.factors))
-    return [*items_stand_out(halves[1], shape, factors, seed=seed), *bound, *queries_look(model, halves, shape)]
+    return three_things(model, halves, task.shape, range(len(task.shape.factors)), seed=seed)
+
+
+def three_things(
+    model: Readable, halves: Halves, shape: TaskShape, factors: Sequence[int], *, seed: int = 0
+) -> list[ProbeScore]:
+    """The same on prompts that have been taken apart; whether items stand out by these factors."""
+    for components, _ in halves:
+        if not bool(components.hidden.isfinite().all()):
+            raise DivergedError("probe: the hidden states hold NaN or infinity; the model has diverged")
+    halves = [(components, batch.to(components.hidden.device)) for components, batch in halves]
+    stand_out = items_stand_out(halves[1], shape, factors, seed=seed)
+    return [*stand_out, *labels_are_bound(model, halves, shape, seed=seed), *queries_look(model, halves, shape)]
 
 
 def items_stand_out(
@@ -70,8 +83,10 @@ def items_stand_out(
         counts: dict[str, Any] = {"n_test": int(found.n_test), "n_items": int(found.n_items)}
         where: dict[str, Any] = {"factor": what.name, "component": "weights", "cut": components.cut, **counts}
         for layer in range(len(states)):
-            accuracy, control, error = (float(one[layer, 0]) for one in (found.accuracy, found.control, found.error))
-            chance = float(found.chance)
+            accuracy, control, chance = (
+                float(one) for one in (found.accuracy[layer], found.control[layer], found.chance)
+            )
+            error = _known(found.error[layer, 0])
             told = ProbeScore(layer, accuracy=accuracy, chance=chance, control_accuracy=control, error=error, **where)
             share = replace(told, accuracy=float(found.share[layer, 0]), chance=0.0, control_accuracy=0.0, error=None)
             cells += [replace(told, kind="few-shot"), replace(share, kind="share")]
@@ -96,7 +111,7 @@ def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed:
             component="hidden",
             cut=cut,
             kind="binding",
-            error=float(found.error[layer]),
+            error=_known(found.error[layer]),
         )
         for layer in range(len(found.accuracy))
     ]
@@ -106,8 +121,7 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
     """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
     if shape.labels_are_numbers or shape.layout.factors_at == "position":
         return []
-    gazes = [_gaze(model, components.hidden, batch, shape) for components, batch in halves]
-    train, test = gazes
+    train, test = (_gaze(model, components.hidden, batch, shape) for components, batch in halves)
     if train is None or test is None or not bool(test.right.any()):
         return []
     found = look_scores(train, test)
@@ -122,10 +136,15 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
             component="hidden",
             cut=halves[0][0].cut,
             kind="look",
-            error=float(found.error[block - 1]),
+            error=_known(found.error[block - 1]),
         )
         for block in range(1, len(found.score) + 1)
     ]
+
+
+def _known(error: Tensor) -> float | None:
+    """None where there is one prompt only."""
+    return None if bool(error.isnan()) else float(error)
 
 
 def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:

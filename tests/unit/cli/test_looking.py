@@ -57,6 +57,8 @@ def test_probe_prints_scores_accuracy_and_split_items(place: Path, capsys: Any) 
     shown = capsys.readouterr().out
     for part in ("cut item", "chance", "layer 2", "initial", "length", "in-context accuracy", "one token"):
         assert part in shown
+    for part in ("initial stands out", "labels are bound", "queries look"):
+        assert part in shown
 
 
 def test_probe_as_json(place: Path, capsys: Any) -> None:
@@ -64,7 +66,8 @@ def test_probe_as_json(place: Path, capsys: Any) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["labels"] == ["W", "X", "Y", "Z"]
     assert found["split_items"] == []
-    assert {score["component"] for score in found["scores"]} == {"context"}
+    assert {score["component"] for score in found["scores"] if score["kind"] == "linear"} == {"context"}
+    assert {score["kind"] for score in found["scores"]} == {"linear", "few-shot", "share", "binding", "look"}
     assert 0 <= found["icl"]["accuracy"] <= 1
 
 

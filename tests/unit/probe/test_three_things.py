@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from unplateau.errors import DivergedError
 from unplateau.items.codes import RandomCodes
 from unplateau.layout import Attention
 from unplateau.models.transformer import ModelConfig, Transformer
@@ -66,7 +67,7 @@ def found(scores: Sequence[ProbeScore], kind: str, layer: int, factor: str | Non
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_bound_labels_are_found_after_the_block_that_binds_them(bound: bool) -> None:
-    scores = probe_three_things(Planted(TASK, bound, False, seen=right_labels()), TASK, n_prompts=64)
+    scores = probe_three_things(Planted(TASK, bound, False, seen=right_labels()), TASK, n_prompts=32)
     before, after = (found(scores, "binding", layer) for layer in (0, 1))
     assert before.accuracy < 0.25
     assert after.accuracy > 0.9 if bound else after.accuracy < 0.25
@@ -76,7 +77,7 @@ def test_bound_labels_are_found_after_the_block_that_binds_them(bound: bool) -> 
 
 @pytest.mark.parametrize("looks", [False, True])
 def test_queries_that_look_are_found(looks: bool) -> None:
-    scores = probe_three_things(Planted(TASK, False, looks, seen=right_labels()), TASK, n_prompts=64)
+    scores = probe_three_things(Planted(TASK, False, looks, seen=right_labels()), TASK, n_prompts=32)
     one = found(scores, "look", 1)
     assert one.accuracy > 0.35 if looks else abs(one.accuracy - one.chance) < 0.03  # the last batch is what it knows
     assert not [score for score in scores if score.kind == "look" and score.layer == 0]
@@ -84,10 +85,10 @@ def test_queries_that_look_are_found(looks: bool) -> None:
 
 def right_labels() -> dict[int, Tensor]:
     """What a looking head of the planted model needs to know: of the test prompts, by their number."""
-    batch = TASK.sample(0, batch_size=64, split="test", seed=fold_seed(0, "three things"))
+    batch = TASK.sample(0, batch_size=32, split="test", seed=fold_seed(0, "three things"))
     values = batch.factors[..., 0]
     earlier = torch.ones(8, 8).tril(-1).bool()
-    return {64: (values[:, :, None] == values[:, None]) & earlier}
+    return {32: (values[:, :, None] == values[:, None]) & earlier}
 
 
 def test_items_stand_out_by_the_factor_that_is_large_in_them() -> None:
@@ -97,11 +98,11 @@ def test_items_stand_out_by_the_factor_that_is_large_in_them() -> None:
         def __call__(self, inputs: Inputs, attention: Attention = "causal") -> Output:
             assert isinstance(inputs, Prompts)
             hidden = super().__call__(inputs, attention).hidden.clone()
-            values = TASK.sample(0, batch_size=64, split="test", seed=fold_seed(0, "three things")).factors[..., 0]
+            values = TASK.sample(0, batch_size=32, split="test", seed=fold_seed(0, "three things")).factors[..., 0]
             hidden[1, :, ::2] += 20 * torch.nn.functional.one_hot(values, 16)
             return Output(torch.zeros(1), hidden)
 
-    scores = probe_three_things(OneFactor(TASK, False, False, seen=right_labels()), TASK, n_prompts=64)
+    scores = probe_three_things(OneFactor(TASK, False, False, seen=right_labels()), TASK, n_prompts=32)
     assert found(scores, "few-shot", 0, "a").accuracy < 0.7
     assert found(scores, "few-shot", 1, "a").accuracy == 1
     assert found(scores, "share", 1, "a").accuracy > 0.9
@@ -127,6 +128,19 @@ def test_each_task_has_what_it_can_have(task: Task, kinds: set[str]) -> None:
     assert {score.kind for score in scores} == kinds
     assert all(-0.2 <= score.accuracy <= 1 for score in scores)
     assert scores == probe_three_things(model, task, n_prompts=16)
+
+
+def test_one_prompt_has_scores_and_no_error() -> None:
+    model = Transformer(ModelConfig(n_layers=1, width=16), TASK.shape)
+    scores = probe_three_things(model, TASK, n_prompts=1)
+    assert {score.error for score in scores if score.kind == "binding"} == {None}
+
+
+def test_a_model_that_has_diverged_is_named() -> None:
+    model = Transformer(ModelConfig(n_layers=1, width=16), TASK.shape)
+    torch.nn.init.constant_(model.position_embedding.weight, float("nan"))
+    with pytest.raises(DivergedError, match="has diverged"):
+        probe_three_things(model, TASK, n_prompts=4)
 
 
 def test_labels_that_carry_their_items_are_bound_from_the_embedding_on() -> None:

@@ -29,7 +29,7 @@ def probe(
     *,
     task: TaskFile | None = None,
     wording: Worded = ASKED_PLAINLY,
-    component: Literal["weights", "context", "hidden"] = "weights",
+    component: Literal["weights", "context", "hidden", "three-things"] = "weights",
     cut: Literal["self", "item", "identity", "zero"] | None = None,
     n_train: int = 4096,
     n_test: int = 4096,
@@ -51,7 +51,8 @@ def probe(
             folder of a causal language model of transformers, or its name on the hub
         task: the task to probe a language model on; its items must be words or sentences
         wording: how a language model is asked
-        component: weights or hidden (read out: each factor of the item), context (read out: which factor is hidden)
+        component: weights or hidden (read out: each factor of the item), context (read out: which factor is hidden), or
+            three-things alone
         cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (none);
             default: the own one of a run, self for a language model
         n_train: examples (positions) that probes are fitted on
@@ -73,19 +74,24 @@ def probe(
     else:
         trained, tokens, accuracy = _language_model(model, task, wording, seed)
         sampler, cut, measured = tokens, cut or "self", (accuracy, tokens)
-    scores = probe_components(
-        trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
-    )
-    three = probe_three_things(trained, sampler, cut=cut, seed=seed)
+    scores, three = [], []
+    if component != "three-things":
+        scores = probe_components(
+            trained, sampler, component=component, cut=cut, n_train=n_train, n_test=n_test, method=method, seed=seed
+        )
+    if component in ("weights", "three-things"):
+        three = probe_three_things(trained, sampler, cut=cut, seed=seed)
     if json:
-        listed = [asdict(score) for score in (*scores, *three)]
+        listed = [asdict(score) for score in (scores or three)]
         print_json({**_facts(*measured), "scores": listed} if measured else listed)
         return
-    print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
-    print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
-    print_scores(scores)
+    if scores:
+        print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
+        print(f"in brackets: control with shuffled labels; {scores[0].n_test} test examples")
+        print_scores(scores)
     if three:
-        print("\nthe three things that in-context learning waits for; in brackets: their controls")
+        start = "\n" if scores else ""
+        print(f"{start}three things that in-context learning waits for: {model}, cut {cut}; in brackets: controls")
         print_three_things(three)
     if measured:
         _print_facts(*measured)

@@ -66,9 +66,16 @@ def test_probe_as_json(place: Path, capsys: Any) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["labels"] == ["W", "X", "Y", "Z"]
     assert found["split_items"] == []
-    assert {score["component"] for score in found["scores"] if score["kind"] == "linear"} == {"context"}
-    assert {score["kind"] for score in found["scores"]} == {"linear", "few-shot", "share", "binding", "look"}
+    assert {score["component"] for score in found["scores"]} == {"context"}
     assert 0 <= found["icl"]["accuracy"] <= 1
+
+
+def test_the_three_things_alone(place: Path, capsys: Any) -> None:
+    run(probe, f"{PROBE} --component three-things")
+    assert capsys.readouterr().out.startswith("three things that in-context learning waits for: model/step0, cut self")
+    run(probe, f"{PROBE} --component three-things --json")
+    kinds = {score["kind"] for score in json.loads(capsys.readouterr().out)["scores"]}
+    assert kinds == {"few-shot", "share", "binding", "look"}
 
 
 def test_trajectory_prints_a_table_and_goes_on(place: Path, capsys: Any) -> None:

@@ -82,6 +82,8 @@ def run(job: Job) -> list[dict[str, str]]:
     train, held_out = text()
     config = GPT2Config(
         vocab_size=VOCABULARY,
+        bos_token_id=None,
+        eos_token_id=None,
         n_positions=LENGTH,
         n_embd=96,
         n_layer=3,

@@ -6,8 +6,9 @@ from itertools import groupby
 from typing import Any
 
 from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, Column, known_results, mark, results_caption
-from unplateau.analysis.compare import MEASURES, SHOWN, Comparison, StrategyComparison
+from unplateau.analysis.compare import Comparison, StrategyComparison
 from unplateau.analysis.runs import MILESTONES, Groups
+from unplateau.analysis.savings import MEASURES, SHOWN
 from unplateau.report.finding import seeds_words
 from unplateau.report.style import printable, spoken
 

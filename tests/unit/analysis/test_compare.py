@@ -7,7 +7,8 @@ import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau import store
-from unplateau.analysis.compare import MEASURES, SHOWN, compare
+from unplateau.analysis.compare import compare
+from unplateau.analysis.savings import MEASURES, SHOWN
 from unplateau.errors import SpecError
 
 

@@ -17,16 +17,20 @@ BASELINE = "plain"
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """One strategy. ``times``: median step of each milestone. ``savings`` are empty for the baseline itself.
+    """One strategy. ``costs`` leave out measures that were not recorded for every run.
 
-    ``costs`` leave out measures that were not recorded for every run.
+    ``savings`` are empty for the baseline itself.
     """
 
     strategy: str
     runs: tuple[RunSummary, ...]
-    times: Mapping[Milestone, Bounded]
     costs: Mapping[Milestone, Mapping[Measure, Cost]]
     savings: Mapping[Milestone, Mapping[Measure, Saving]]
+
+    @property
+    def times(self) -> Mapping[Milestone, Bounded]:
+        """Median step of each milestone."""
+        return {there: self.costs[there]["steps"].median for there in MILESTONES}
 
     @property
     def unfinished(self) -> int:
@@ -164,7 +168,6 @@ def _strategy(
     baseline: tuple[RunSummary, ...],
     budgets: Mapping[tuple[Milestone, Measure], float | None],
 ) -> StrategyComparison:
-    medians = {there: median_time([run.time_of(there) for run in runs]) for there in MILESTONES}
     costs: dict[Milestone, dict[Measure, Cost]] = {there: {} for there in MILESTONES}
     savings: dict[Milestone, dict[Measure, Saving]] = {} if runs is baseline else {there: {} for there in MILESTONES}
     for (there, what), budget in budgets.items():
@@ -172,7 +175,7 @@ def _strategy(
             costs[there][what] = cost_of(runs, there, what, budget)
         if savings:
             savings[there][what] = saving_of(runs, baseline, there, what, budget)
-    return StrategyComparison(name, runs, medians, costs, savings)
+    return StrategyComparison(name, runs, costs, savings)
 
 
 def _order(runs: Sequence[RunSummary]) -> tuple[tuple[bool, float], ...]:

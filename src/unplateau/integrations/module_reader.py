@@ -71,26 +71,24 @@ class ModuleReader(nn.Module):
         Index 0 is what enters block 1, L what the last block returns. There are no logits, (B, K, 0), under ``self``
         and where the output is no tensor of a row for each query or position.
         """
-        if not isinstance(inputs, Prompts):
-            raise SpecError("any module reads Prompts; tokens of a language model are read by a Decoder")
+        prompts = _only_prompts(inputs)
         if attention not in ("causal", "self"):
             raise SpecError(f"cut {attention} means nothing in any module; use cut self")
         with untouched(self.model):
-            states, output = self._run(inputs)
-            at = self._located(inputs, states[0])
+            states, output = self._run(prompts)
+            at = self._located(prompts, states[0])
             hidden = torch.stack([state[:, at] for state in states])  # (L + 1, B, T, D)
             if attention == "causal":
-                return Output(_at_queries(output, inputs, states[0], at), hidden.float())
-            alone = self._alone(inputs, hidden[0], at[0])
+                return Output(_at_queries(output, prompts, states[0], at), hidden.float())
+            alone = self._alone(prompts, hidden[0], at[0])
             self._check_first(hidden[:, :, 0], alone[:, :, 0])
-            return Output(_no_logits(inputs), alone.float())
+            return Output(_no_logits(prompts), alone.float())
 
     def attentions(self, inputs: Inputs) -> Tensor | None:
         """(L, B, H, T, T): what each block attends to; None if one calls no attention of PyTorch's over positions."""
-        if not isinstance(inputs, Prompts):
-            raise SpecError("any module reads Prompts; tokens of a language model are read by a Decoder")
+        prompts = _only_prompts(inputs)
         layers = range(1, self.n_layers + 1)
-        args, kwargs = self._arguments(inputs)
+        args, kwargs = self._arguments(prompts)
         with (
             untouched(self.model),
             closing(BlockRecorder(self.model, self.blocks, batch_first=self.batch_first)) as recorder,
@@ -101,7 +99,7 @@ class ModuleReader(nn.Module):
             shares = [one for one in found if one is not None]
             if len(shares) < self.n_layers:
                 return None
-            at = self._located(inputs, recorder.states(done, 0))
+            at = self._located(prompts, recorder.states(done, 0))
             return torch.stack([one[:, :, at][..., at] for one in shares])
 
     def _arguments(self, prompts: Prompts) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -162,6 +160,12 @@ class ModuleReader(nn.Module):
                 f"after block {int(apart.nonzero()[0])} the first position of a prompt is not what it is alone: the "
                 "module is not causal, or its blocks read more than what enters block 1, or change that in place"
             )
+
+
+def _only_prompts(inputs: Inputs) -> Prompts:
+    if not isinstance(inputs, Prompts):
+        raise SpecError("any module reads Prompts; tokens of a language model are read by a Decoder")
+    return inputs
 
 
 def _at_queries(output: Any, prompts: Prompts, states: Tensor, at: list[int]) -> Tensor:

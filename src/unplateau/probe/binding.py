@@ -62,14 +62,14 @@ def binding_scores(train: Pairing, test: Pairing) -> Binding:
     by_prompt = right.sum(2) / counted.sum(1).clamp_min(1)  # (L, B)
     return Binding(
         accuracy=right.sum((1, 2)) / counted.sum(),
-        error=standard_error(by_prompt),
+        error=_standard_error(by_prompt),
         control=control.sum((1, 2)) / counted.sum(),
         chance=float((test.owner.double().mean(2) * counted).sum() / counted.sum()),
         n_test=int(counted.sum()),
     )
 
 
-def standard_error(values: Tensor) -> Tensor:
+def _standard_error(values: Tensor) -> Tensor:
     """(L,): of the mean of values (L, N); NaN for a single one."""
     n_values = values.shape[1]
     spread = (values - values.mean(1, keepdim=True)).square().sum(1)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from unplateau.decompose import AttentionReader, Attentive, Decomposable, Readable, decompose
 from unplateau.errors import DivergedError
 from unplateau.layout import Cut, Split, TaskShape
-from unplateau.probe.binding import Pairing, binding_scores
-from unplateau.probe.few_shot import few_shot_scores
-from unplateau.probe.looking import Gaze, look_scores
+from unplateau.probe.binding import Binding, Pairing, binding_scores
+from unplateau.probe.few_shot import FewShot, few_shot_scores
+from unplateau.probe.looking import Gaze, Look, look_scores
 from unplateau.rng import fold, fold_seed
-from unplateau.scores import ProbeScore
+from unplateau.scores import ProbeScore, ScoreKind
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components, Inputs, Prompts, gathered
 
@@ -73,23 +73,35 @@ def items_stand_out(
     states = batch.inputs.at_known(components.weights)  # (L + 1, B, M, D)
     own = torch.arange(batch.item_index.numel()).view_as(batch.item_index)
     cells = []
-    for factor in factors:
-        what = shape.factors[factor]
-        found = few_shot_scores(
-            states, batch.factors[..., [factor]], own if what.identity else batch.item_index, seed=seed
-        )
-        if not int(found.n_test):
+    for identity, item in ((True, own), (False, batch.item_index)):
+        chosen = [factor for factor in factors if shape.factors[factor].identity is identity]
+        if chosen:
+            found = few_shot_scores(states, batch.factors[..., chosen], item, seed=seed)
+            names = [shape.factors[factor].name for factor in chosen]
+            cells += _of_factors(found, names, components.cut)
+    return cells
+
+
+def _of_factors(found: FewShot, names: Sequence[str], cut: Cut) -> list[ProbeScore]:
+    cells = []
+    for number, name in enumerate(names):
+        if not int(found.n_test[number]):
             continue
-        counts: dict[str, Any] = {"n_test": int(found.n_test), "n_items": int(found.n_items)}
-        where: dict[str, Any] = {"factor": what.name, "component": "weights", "cut": components.cut, **counts}
-        for layer in range(len(states)):
-            accuracy, control, chance = (
-                float(one) for one in (found.accuracy[layer], found.control[layer], found.chance)
+        counts: dict[str, Any] = {"n_test": int(found.n_test[number]), "n_items": int(found.n_items[number])}
+        where: dict[str, Any] = {"factor": name, "component": "weights", "cut": cut, **counts}
+        chance = float(found.chance[number])
+        each = (found.accuracy[:, number], found.control[:, number], found.error[:, number], found.share[:, number])
+        for layer, (accuracy, control, error, share) in enumerate(zip(*each, strict=True)):
+            told = ProbeScore(
+                layer,
+                accuracy=float(accuracy),
+                chance=chance,
+                control_accuracy=float(control),
+                error=_known(error),
+                **where,
             )
-            error = _known(found.error[layer, 0])
-            told = ProbeScore(layer, accuracy=accuracy, chance=chance, control_accuracy=control, error=error, **where)
-            share = replace(told, accuracy=float(found.share[layer, 0]), chance=0.0, control_accuracy=0.0, error=None)
-            cells += [replace(told, kind="few-shot"), replace(share, kind="share")]
+            shared = replace(told, accuracy=float(share), chance=0.0, control_accuracy=0.0, error=None)
+            cells += [replace(told, kind="few-shot"), replace(shared, kind="share")]
     return cells
 
 
@@ -100,21 +112,7 @@ def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed:
     cut = halves[0][0].cut
     train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
     found = binding_scores(train, test)
-    return [
-        ProbeScore(
-            layer=layer,
-            factor="item",
-            accuracy=float(found.accuracy[layer]),
-            chance=found.chance,
-            control_accuracy=float(found.control[layer]),
-            n_test=found.n_test,
-            component="hidden",
-            cut=cut,
-            kind="binding",
-            error=_known(found.error[layer]),
-        )
-        for layer in range(len(found.accuracy))
-    ]
+    return _of_layers(found, found.accuracy, start=0, kind="binding", factor="item", cut=cut)
 
 
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
@@ -125,20 +123,27 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
     if train is None or test is None or not bool(test.right.any()):
         return []
     found = look_scores(train, test)
+    return _of_layers(found, found.score, start=1, kind="look", factor="label", cut=halves[0][0].cut)
+
+
+def _of_layers(
+    found: Binding | Look, values: Tensor, *, start: int, kind: ScoreKind, factor: str, cut: Cut
+) -> list[ProbeScore]:
+    """One value for each layer, the first being number ``start``."""
     return [
         ProbeScore(
-            layer=block,
-            factor="label",
-            accuracy=float(found.score[block - 1]),
+            layer=layer,
+            factor=factor,
+            accuracy=float(value),
             chance=found.chance,
-            control_accuracy=float(found.control[block - 1]),
+            control_accuracy=float(control),
             n_test=found.n_test,
             component="hidden",
-            cut=halves[0][0].cut,
-            kind="look",
-            error=_known(found.error[block - 1]),
+            cut=cut,
+            kind=kind,
+            error=_known(error),
         )
-        for block in range(1, len(found.score) + 1)
+        for layer, (value, control, error) in enumerate(zip(values, found.control, found.error, strict=True), start)
     ]
 
 

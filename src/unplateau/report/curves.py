@@ -156,18 +156,8 @@ def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "con
         for line, control in zip(lines, controls, strict=True)
     )
     what = f"{part.capitalize()} score of {layer_name(block)} of {printable(name)} under cut {runs[0].cut} against step"
-    return CurvePanel(
-        strategy=name,
-        title=printable(name),
-        alt=f"{what}. {_levels_words(levels)} {ends.capitalize()}.",
-        x_label="step",
-        y_label=f"{part} score",
-        limits=(0.0, _last_step(groups), 0.0, 1.04),
-        look=look,
-        levels=levels,
-        lines=lines,
-        controls=controls,
-    )
+    alt = f"{what}. {_levels_words(levels)} {ends.capitalize()}."
+    return _score_panel(groups, name, look, alt, f"{part} score", levels, lines, controls)
 
 
 def _best_layer(groups: Groups, name: str, look: Look, runs: Sequence[RunSummary], part: str, words: str) -> CurvePanel:
@@ -181,13 +171,27 @@ def _best_layer(groups: Groups, name: str, look: Look, runs: Sequence[RunSummary
         controls.append(_line(run, steps, [other[at] for other, at in zip(control, best, strict=True)]))
     levels = {"chance": fmean(run.record.history.last(f"{part}_chance") for run in runs)}
     ends = "; ".join(f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end" for line in lines)
+    what = f"{words.capitalize()} of {printable(name)} against step, best layer"
+    alt = f"{what}. {_levels_words(levels)} {ends.capitalize()}."
+    return _score_panel(groups, name, look, alt, words, levels, lines, controls)
+
+
+def _score_panel(
+    groups: Groups,
+    name: str,
+    look: Look,
+    alt: str,
+    y_label: str,
+    levels: dict[str, float],
+    lines: Sequence[Line],
+    controls: Sequence[Line],
+) -> CurvePanel:
     return CurvePanel(
         strategy=name,
         title=printable(name),
-        alt=f"{words.capitalize()} of {printable(name)} against step, best layer. {_levels_words(levels)} "
-        f"{ends.capitalize()}.",
+        alt=alt,
         x_label="step",
-        y_label=words,
+        y_label=y_label,
         limits=(0.0, _last_step(groups), 0.0, 1.04),
         look=look,
         levels=levels,

@@ -17,6 +17,7 @@ from unplateau.errors import SpecError, suggest
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
     from unplateau.store import RunRecord
+    from unplateau.studies.base import Planned, Row, Study
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -49,40 +50,51 @@ def demo(
 
 
 def reproduce(
-    card: Annotated[Literal["language"], Positional, arg(metavar="CARD")],
+    card: Annotated[Literal["language", "crossing"], Positional, arg(metavar="CARD")],
     /,
     *,
     scale: Literal["cpu", "paper"] = "cpu",
-    only: Literal["words", "word-selection", "labelled-text"] | None = None,
-    out: Folder = Path("runs/language"),
+    only: Annotated[tuple[str, ...], arg(metavar="PART"), UseAppendAction] = (),
+    results: Annotated[Path | None, arg(metavar="FILE")] = None,
+    out: Folder | None = None,
     seeds: int | None = None,
     first_seed: int = 100,
     workers: int = 2,
     set_: Settings = (),
 ) -> int:
-    """Trains every recipe of a card plainly and with four strategies, and prints what each one saved.
+    """Trains all that a card describes, and prints what it has shown; the same command again resumes, or skips.
 
     language: words whose topic or length decides the label, words to be selected by their topic, and sentences whose
-    genre decides the label. Writes report.html and summary.json for each recipe; the same command again resumes, or
-    skips what is done.
+    genre decides the label; plainly and with four strategies. Writes report.html and summary.json for each recipe.
+
+    crossing: items that stand out, labels that are bound, queries that look, each asked for or not, on nine tasks, with
+    shallow and deep models under two initialisations. Prints which account of plateaus held. Writes crossing.jsonl.
 
     Args:
-        card: language
-        scale: cpu (the two recipes on words, which need no download, and 3 seeds: a quarter of an hour on two cores)
-            or paper (all three, 10 seeds, four times the steps: hours)
-        only: one recipe; labelled-text needs `unplateau data get brown`
-        out: folder for run directories and reports, one for each recipe
-        seeds: number of seeds for each strategy; default: as the scale says
+        card: language or crossing
+        scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
+            cores; crossing: 5 seeds, ten hours) or paper (four times the steps; language: all three, 10 seeds)
+        only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of crossing
+        results: train nothing, and say what the runs in such a file have shown
+        out: folder for run directories and results; default: runs/CARD
+        seeds: number of seeds for each strategy or cell; default: as the scale says
         first_seed: the lowest seed; the others follow it
         workers: runs at a time, one thread each
         set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
     """
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
+    from unplateau.studies import STUDIES  # noqa: PLC0415
 
+    out = out or Path("runs") / card
+    if study := STUDIES.get(card):
+        wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
+        planned = study.plan(wanted, scale=scale, only=only)
+        return run_study(study, planned, set_, results, out=out, workers=workers)
+    if results is not None or len(only) > 1:
+        raise SpecError(f"{card}: --results is for studies, and --only names one recipe")
     wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
-    return run_experiments(
-        experiments(card, scale=scale, only=only), set_, wanted, out=out, workers=workers, apart=True
-    )
+    chosen = experiments(card, scale=scale, only=only[0] if only else None)
+    return run_experiments(chosen, set_, wanted, out=out, workers=workers, apart=True)
 
 
 def train(
@@ -233,6 +245,42 @@ def run_experiments(
         if records:
             tell_story([record.path for record in records], out / one.plain.recipe if apart else out)
     return max(codes)
+
+
+def run_study(
+    study: Study, planned: Sequence[Planned], settings: Sequence[str], results: Path | None, *, out: Path, workers: int
+) -> int:
+    """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
+    from unplateau.studies.base import Row, read_study, write_study  # noqa: PLC0415 (torch)
+
+    if results is not None:
+        print_study(study, read_study(results))
+        return 0
+    chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
+    for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
+        spec.check()  # all of them, before the first run
+    rows: list[Row] = []
+    codes = []
+    for setting in dict.fromkeys(one.setting for one in chosen):
+        members = {one.spec.digest(): one for one in chosen if one.setting == setting}
+        print(f"{setting}: {len(members)} runs", flush=True)
+        specs = [one.spec for one in members.values()]
+        records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
+        codes.append(code)
+        rows += [Row.of(members[record.env["run"]["digest"]], record) for record in records]
+        write_study(out / f"{study.name}.jsonl", rows)  # after each setting: a study takes hours
+    print_study(study, rows)
+    print(f"\nresults  {out / f'{study.name}.jsonl'}")
+    return max(codes)
+
+
+def print_study(study: Study, rows: Sequence[Row]) -> None:
+    """What the rows have shown."""
+    print(f"\n{study.question}")
+    for table in study.judge(rows):
+        print(f"\n{table.heading}\n")
+        print_table(table.columns, table.lines)
+        print(f"\n{table.note}" if table.note else "")
 
 
 def run_all(

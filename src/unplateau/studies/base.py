@@ -1,0 +1,172 @@
+"""What every study is: planned runs, one row for each, and predictions that the rows can refute.
+
+Predictions stand in the study's card and are computed here from the rows alone, so that results which are kept can be
+judged again without training anything.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from unplateau.analysis.runs import summarise_run
+from unplateau.analysis.survival import Bounded, median_time
+from unplateau.config import one_line
+from unplateau.errors import DataError, SpecError, suggest
+from unplateau.files import write_whole
+from unplateau.scores import Scores
+from unplateau.store import RunRecord
+from unplateau.train.spec import RunSpec
+
+Scale = Literal["cpu", "paper"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a study: ``setting`` is what is compared within, ``cell`` what differs there."""
+
+    setting: str
+    cell: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Score:
+    """The best of all layers, and chance."""
+
+    value: float
+    chance: float
+
+    @property
+    def met(self) -> bool:
+        """At least halfway from chance to 1."""
+        return self.value >= (1 + self.chance) / 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a study keeps of a run.
+
+    ``escape``, ``completion``: steps, None if not reached by ``steps``. ``progress``: on held-out prompts at the end.
+    ``flops``: of the whole training. Scores are those of the look nearest to the middle of the plateau, which is half
+    of the way to the escape (to the end, without one); None where the task or the model has none. ``spec``: digest;
+    ``commit`` and ``machine``: where it was trained.
+    """
+
+    setting: str
+    cell: str
+    seed: int
+    steps: int
+    escape: int | None
+    completion: int | None
+    progress: float
+    flops: float
+    weights: Score | None
+    few_shot: Score | None
+    binding: Score | None
+    look: Score | None
+    spec: str
+    commit: str | None
+    machine: str
+
+    @classmethod
+    def of(cls, planned: Planned, record: RunRecord) -> "Row":
+        """From a finished run."""
+        run = summarise_run(record)
+        scores = _scores_at(record, (run.escape_step or run.steps) / 2)
+        return cls(
+            setting=planned.setting,
+            cell=planned.cell,
+            seed=run.seed,
+            steps=run.steps,
+            escape=run.escape_step,
+            completion=run.completion_step,
+            progress=round(run.final_progress or 0.0, 4),
+            flops=float(f"{run.costs.train_flops or 0:.4g}"),
+            weights=_best(scores, "weights"),
+            few_shot=_best(scores, "few_shot"),
+            binding=_best(scores, "binding"),
+            look=_best(scores, "look"),
+            spec=planned.spec.digest(),
+            commit=record.env["versions"]["commit"],
+            machine=record.env["machine"]["cpu"],
+        )
+
+    @property
+    def time(self) -> Bounded:
+        """Steps to the escape."""
+        return Bounded.above(self.steps) if self.escape is None else Bounded.exactly(self.escape)
+
+
+def _scores_at(record: RunRecord, step: float) -> Scores | None:
+    """Those of the look that is nearest to a step."""
+    looks = [(row["step"], scores) for row in record.history if (scores := Scores.of_row(row)) is not None]
+    return min(looks, key=lambda look: abs(look[0] - step))[1] if looks else None
+
+
+def _best(scores: Scores | None, name: str) -> Score | None:
+    of_layers, chance = (getattr(scores, f"{name}_{what}", None) for what in ("score", "chance"))
+    return Score(round(max(of_layers), 4), round(chance, 4)) if of_layers and chance is not None else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a study shows: a heading, the names of the columns, and the lines."""
+
+    heading: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    note: str = ""
+
+
+class Study(ABC):
+    """A question, the runs that can answer it, and what the answers would be."""
+
+    name: str
+    question: str
+    n_seeds: int = 5
+    parts: tuple[str, ...]
+    """What ``--only`` may name."""
+
+    @abstractmethod
+    def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
+        """All runs, those first that say most; of these parts only, if any are named."""
+
+    @abstractmethod
+    def judge(self, rows: Sequence[Row]) -> list[Table]:
+        """What the rows say, and of each prediction whether it held."""
+
+    def chosen(self, only: Sequence[str]) -> Sequence[str]:
+        """The parts that are asked for. Raises SpecError, with a suggestion, for one that is not there."""
+        for part in only:
+            if part not in self.parts:
+                raise SpecError(f"{self.name}: no part '{part}'{suggest(part, self.parts)}")
+        return only or self.parts
+
+
+def escape_of(rows: Iterable[Row]) -> Bounded:
+    """The median step of the escape."""
+    return median_time([row.time for row in rows])
+
+
+_row: TypeAdapter[Row] = TypeAdapter(Row)
+
+
+def write_study(path: Path, rows: Iterable[Row]) -> None:
+    """As JSON lines, sorted, so that a file changes only where results do."""
+    lines = [asdict(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed))]
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def read_study(path: Path) -> list[Row]:
+    """The rows in such a file. Raises DataError if it cannot be read or is none."""
+    try:
+        return [_row.validate_json(line) for line in path.read_bytes().splitlines()]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: not the rows of a study ({one_line(error)})") from error

@@ -1,0 +1,221 @@
+"""The crossing: is it the representation, the attention pattern, or do three things have to come together?
+
+Each of eight cells asks for another choice of the three: items that stand out (MatchLoss), labels that are bound to
+their items (BindLoss), queries that look (LookLoss). An account of plateaus says which cells end one early; the cells can
+refute it. docs/cards/crossing.md says all this beforehand.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from typing import ClassVar
+
+from scipy import stats
+
+from unplateau import recipes
+from unplateau.items.codes import RandomCodes
+from unplateau.strategies.base import Part
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.strategy import Strategy
+from unplateau.studies.base import Planned, Row, Scale, Study, Table, escape_of
+from unplateau.tasks.factors import FactorTask
+from unplateau.train.spec import RunSpec
+
+THINGS: Mapping[str, Part] = {"items": MatchLoss(), "labels": BindLoss(), "queries": LookLoss()}
+"""What may be asked for, and by which term."""
+CELLS = tuple(chosen for n in range(len(THINGS) + 1) for chosen in combinations(THINGS, n))
+PLAIN = "plain"
+EARLY = 0.5
+"""A cell ends the plateau early if its median escape comes by this share of that of plain training."""
+DEEP = 6
+"""Blocks of the deep models; the shallow ones are those of the recipes, of two or three."""
+
+
+def _hues() -> RunSpec:
+    plain = recipes.shapes()
+    hidden = {"hidden": ("floor_hue", "wall_hue")}
+    return plain.model_copy(update={"recipe": "two-hues", "task": plain.task.model_copy(update=hidden)})
+
+
+def _codes() -> RunSpec:
+    return RunSpec(recipe="random-codes", task=FactorTask(source=RandomCodes(), n_pairs=16))
+
+
+TASKS: Mapping[str, tuple[Callable[[], RunSpec], int]] = {
+    "shapes": (recipes.shapes, 1000),
+    "two-hues": (_hues, 1000),
+    "random-codes": (_codes, 1000),
+    "words": (recipes.words, 1000),
+    "word-selection": (recipes.word_selection, 1000),
+    "recall": (recipes.recall, 1000),
+    "clusters": (recipes.clusters, 1000),
+    "regression": (recipes.regression, 1000),
+    "parity": (recipes.parity, 1000),
+}
+"""The tasks of docs/results.md, and for how many steps each cell is trained."""
+
+
+class Crossing(Study):
+    """Eight cells on nine tasks, with shallow and deep models, under both initialisations."""
+
+    name = "crossing"
+    question = "Does a plateau last for want of items that stand out, of bound labels, of queries that look, or of all?"
+    parts = tuple(TASKS)
+    sizes: ClassVar[Mapping[str, tuple[str, int | None]]] = {
+        f"{depth}, {init}": (init, None if depth == "shallow" else DEEP)
+        for depth in ("shallow", "deep")
+        for init in ("scaled", "gpt2")
+    }
+
+    def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
+        """All cells of a setting beside each other; scale ``paper`` trains four times as long."""
+        return [
+            Planned(
+                f"{task}, {size}",
+                cell_name(cell),
+                _spec(task, init, n_layers, cell, 4 if scale == "paper" else 1, seed),
+            )
+            for size, (init, n_layers) in self.sizes.items()
+            for task in self.chosen(only)
+            for seed in seeds
+            for cell in CELLS
+        ]
+
+    def judge(self, rows: Sequence[Row]) -> list[Table]:
+        """When each cell escaped, and how many cells each account got right."""
+        settings = [list(group) for _, group in groupby(sorted(rows, key=_setting), key=_setting)]
+        found = [Setting.of(group) for group in settings if any(row.cell == PLAIN for row in group)]
+        return [_escapes(found), _verdicts(found)]
+
+
+def cell_name(cell: Sequence[str]) -> str:
+    """``plain``, or ``items+queries``."""
+    return "+".join(cell) or PLAIN
+
+
+def _setting(row: Row) -> str:
+    return row.setting
+
+
+def _spec(task: str, init: str, n_layers: int | None, cell: Sequence[str], longer: int, seed: int) -> RunSpec:
+    make, steps = TASKS[task]
+    plain = make()
+    layers = plain.model.n_layers if n_layers is None else n_layers
+    model = plain.model.model_copy(update={"init": init, "n_layers": layers})
+    train = plain.train.model_copy(update={"steps": longer * steps, "probe_every": 100})
+    spec = plain.model_copy(update={"recipe": f"{task}-{init}-{layers}", "model": model, "train": train})
+    return spec.with_strategy(Strategy(*(THINGS[thing] for thing in cell))).with_seed(seed)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the cells of one setting have shown: ``cells`` by name, ``early``: those that ended the plateau early.
+
+    ``has``: of each thing, whether plain training has it on its plateau by its own score; None where that is not known.
+    """
+
+    name: str
+    cells: Mapping[str, Sequence[Row]]
+    early: frozenset[str]
+    has: Mapping[str, bool | None]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Setting":
+        """From the rows of a setting, which must have plain training among them."""
+        cells: dict[str, list[Row]] = {}
+        for row in rows:
+            cells.setdefault(row.cell, []).append(row)
+        line = EARLY * escape_of(cells[PLAIN]).low
+        early = {name for name, members in cells.items() if name != PLAIN and escape_of(members).high <= line}
+        scores = {"items": "few_shot", "labels": "binding", "queries": "look"}
+        has = {thing: _mostly_met(cells[PLAIN], score) for thing, score in scores.items()}
+        return cls(rows[0].setting, cells, frozenset(early), has)
+
+
+def _mostly_met(rows: Sequence[Row], score: str) -> bool | None:
+    found = [one.met for row in rows if (one := getattr(row, score)) is not None]
+    return None if not found else sum(found) > len(found) / 2
+
+
+@dataclass(frozen=True)
+class Account:
+    """Which cells end a plateau early, said before: ``predicts(cell, has)``; None where it says nothing."""
+
+    name: str
+    source: str
+    predicts: Callable[[Sequence[str], Mapping[str, bool | None]], bool | None]
+
+
+def _representation(cell: Sequence[str], has: Mapping[str, bool | None]) -> bool:
+    del has
+    return "items" in cell
+
+
+def _attention(cell: Sequence[str], has: Mapping[str, bool | None]) -> bool:
+    del has
+    return "queries" in cell
+
+
+def _circuit(cell: Sequence[str], has: Mapping[str, bool | None]) -> bool:
+    del has
+    return "labels" in cell and "queries" in cell
+
+
+def _all_three(cell: Sequence[str], has: Mapping[str, bool | None]) -> bool | None:
+    missing = [has[thing] for thing in THINGS if thing not in cell]
+    if False in missing:
+        return False
+    return None if None in missing else True
+
+
+ACCOUNTS = (
+    Account("representation first", "Fu et al. 2024", _representation),
+    Account("attention pattern first", "arXiv 2506.13688, 2606.25010", _attention),
+    Account("induction circuit first", "Olsson et al. 2022; arXiv 2505.17863", _circuit),
+    Account("all three together", "docs/concepts/three_things.md", _all_three),
+)
+
+
+def _escapes(settings: Sequence[Setting]) -> Table:
+    names = [cell_name(cell) for cell in CELLS]
+    lines = []
+    for one in settings:
+        cells = []
+        for name in names:
+            rows = one.cells.get(name, ())
+            there = sum(row.escape is not None for row in rows)
+            mark = "*" if name in one.early else ""
+            cells.append(f"{escape_of(rows).shown()} ({there}/{len(rows)}){mark}" if rows else "")
+        lines.append([one.name, *cells, _having(one.has)])
+    note = f"* by {EARLY:g} of plain training's median, or of its last step. plain has: by its scores on the plateau."
+    return Table("Median step of the escape (runs that got there)", ["setting", *names, "plain has"], lines, note)
+
+
+def _having(has: Mapping[str, bool | None]) -> str:
+    return ", ".join(thing if met else f"no {thing}" for thing, met in has.items() if met is not None) or "?"
+
+
+def _verdicts(settings: Sequence[Setting]) -> Table:
+    lines = []
+    for account in ACCOUNTS:
+        right = said = early = early_right = 0
+        for one in settings:
+            for cell in CELLS[1:]:
+                name = cell_name(cell)
+                predicted = account.predicts(cell, one.has) if name in one.cells else None
+                if predicted is None:
+                    continue
+                happened = name in one.early
+                said, right = said + 1, right + (predicted == happened)
+                early, early_right = early + happened, early_right + (happened and predicted)
+        lines.append([account.name, account.source, _share(right, said), _share(early_right, early)])
+    note = "95 % intervals of Clopper and Pearson, as if cells were independent."
+    columns = ["account", "source", "cells right", "of those that ended early"]
+    return Table("What each account said of the cells", columns, lines, note)
+
+
+def _share(right: int, of: int) -> str:
+    if not of:
+        return "-"
+    interval = stats.binomtest(right, of).proportion_ci()
+    return f"{right} of {of} ({interval.low:.2f} to {interval.high:.2f})"

@@ -1,8 +1,8 @@
 """The crossing: is it the representation, the attention pattern, or do three things have to come together?
 
 Each of eight cells asks for another choice of the three: items that stand out (MatchLoss), labels that are bound to
-their items (BindLoss), queries that look (LookLoss). An account of plateaus says which cells end one early; the cells can
-refute it. docs/cards/crossing.md says all this beforehand.
+their items (BindLoss), queries that look (LookLoss). An account of plateaus says which cells end one early; the cells
+can refute it. docs/cards/crossing.md says all this beforehand.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from typing import ClassVar
 
+import numpy as np
 from scipy import stats
 
 from unplateau import recipes
@@ -27,6 +28,8 @@ CELLS = tuple(chosen for n in range(len(THINGS) + 1) for chosen in combinations(
 PLAIN = "plain"
 EARLY = 0.5
 """A cell ends the plateau early if its median escape comes by this share of that of plain training."""
+FEWEST = 3
+"""Settings that tell how much shares vary between them."""
 DEEP = 6
 """Blocks of the deep models; the shallow ones are those of the recipes, of two or three."""
 
@@ -196,26 +199,34 @@ def _having(has: Mapping[str, bool | None]) -> str:
 
 
 def _verdicts(settings: Sequence[Setting]) -> Table:
-    lines = []
-    for account in ACCOUNTS:
-        right = said = early = early_right = 0
-        for one in settings:
-            for cell in CELLS[1:]:
-                name = cell_name(cell)
-                predicted = account.predicts(cell, one.has) if name in one.cells else None
-                if predicted is None:
-                    continue
-                happened = name in one.early
-                said, right = said + 1, right + (predicted == happened)
-                early, early_right = early + happened, early_right + (happened and predicted)
-        lines.append([account.name, account.source, _share(right, said), _share(early_right, early)])
-    note = "95 % intervals of Clopper and Pearson, as if cells were independent."
+    lines = [_verdict(account, settings) for account in ACCOUNTS]
+    happened = [name in one.early for one in settings for name in one.cells if name != PLAIN]
+    commoner = max(sum(happened), len(happened) - sum(happened))
+    lines.append(["the commoner answer", "", f"{commoner} of {len(happened)}", ""])
+    note = "95 % intervals over settings, whose cells are not independent; none for fewer than three."
     columns = ["account", "source", "cells right", "of those that ended early"]
     return Table("What each account said of the cells", columns, lines, note)
 
 
-def _share(right: int, of: int) -> str:
-    if not of:
+def _verdict(account: Account, settings: Sequence[Setting]) -> list[str]:
+    """How many cells it got right, of all and of those that ended early."""
+    every, early = [], []
+    for one in settings:
+        said = {name: account.predicts(cell, one.has) for cell in CELLS[1:] if (name := cell_name(cell)) in one.cells}
+        known = {name: predicted for name, predicted in said.items() if predicted is not None}
+        every.append((sum(predicted == (name in one.early) for name, predicted in known.items()), len(known)))
+        early.append((sum(known[name] for name in known if name in one.early), len(one.early & known.keys())))
+    return [account.name, account.source, _share(every), _share(early)]
+
+
+def _share(by_setting: Sequence[tuple[int, int]]) -> str:
+    """``12 of 14 (0.72 to 0.99)`` of the right ones and all of each setting."""
+    right, of = np.array([pair for pair in by_setting if pair[1]]).reshape(-1, 2).T
+    if not of.sum():
         return "-"
-    interval = stats.binomtest(right, of).proportion_ci()
-    return f"{right} of {of} ({interval.low:.2f} to {interval.high:.2f})"
+    text, share, n = f"{right.sum()} of {of.sum()}", right.sum() / of.sum(), len(of)
+    if n < FEWEST:
+        return text
+    error = np.sqrt(((right - share * of) ** 2).sum() * n / (n - 1)) / of.sum()
+    reach = error * stats.t.ppf(0.975, n - 1)
+    return f"{text} ({max(0.0, share - reach):.2f} to {min(1.0, share + reach):.2f})"

@@ -97,32 +97,31 @@ TASKS = (
 
 
 def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
-    """Whatever has not been trained yet; raw results are written after each strategy."""
+    """Whatever has not been trained yet; raw results are written after the tuning and at the end of each task."""
     for entry in entries:
-        for rate in RATES:
-            keep(entry, "plain", DEVELOPMENT, rate, out, workers)
-        keep(entry, "plain", REPORTED, best_rate(read_raw(), entry.name), out, workers)
-        for way in entry.ways:
-            keep(entry, way, REPORTED, 1.0, out, workers)
+        keep(entry, [("plain", DEVELOPMENT, rate) for rate in RATES], out, workers)
+        best = best_rate(read_raw(), entry.name)
+        keep(entry, [("plain", REPORTED, best), *((way, REPORTED, 1.0) for way in entry.ways)], out, workers)
 
 
-def keep(entry: Entry, way: str, seeds: Sequence[int], rate: float, out: Path, workers: int) -> None:
-    """Trains these runs and puts what they have shown into the raw results, in the place of what stood there."""
-    specs = entry.specs(entry.ways.get(way, way), seeds, rate)
-    runs = up.run_many(specs, out=out, workers=workers)
-    for run in runs:
+def keep(entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: Path, workers: int) -> None:
+    """Trains strategies with seeds and learning rates, and writes what they have shown over what stood there."""
+    planned = [
+        (way, rate, spec) for way, seeds, rate in wanted for spec in entry.specs(entry.ways.get(way, way), seeds, rate)
+    ]
+    runs = up.run_many([spec for *_, spec in planned], out=out, workers=workers)
+    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
+    for (way, rate, _), run in zip(planned, runs, strict=True):
         if isinstance(run, RunFailure):
             raise SystemExit(f"{entry.name}, {way}: {run}")
-    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
-    for record in runs:
-        row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(record))}
+        row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(run))}
         rows[row["task"], row["way"], row["seed"], row["rate"]] = row
     RAW.parent.mkdir(exist_ok=True)
     with RAW.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
-    print(f"{entry.name}, {way}, learning rate x {rate:g}: {len(runs)} runs", flush=True)
+    print(f"{entry.name}: {len(runs)} runs", flush=True)
 
 
 FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "progress", "held_out")

@@ -133,7 +133,12 @@ class Kind(Config):
     @model_serializer(mode="plain")
     def _with_kind(self) -> dict[str, Any]:
         # Not pydantic's own handler: it would write the fields of the annotated class, not of the kind at hand.
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        fields = {
+            name: value
+            for name, info in type(self).model_fields.items()
+            for value in (getattr(self, name),)
+            if info.exclude_if is None or not info.exclude_if(value)
+        }
         name = self.written_as()
         return fields if name == self.usual else {"kind": name, **fields}
 

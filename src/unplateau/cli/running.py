@@ -50,7 +50,7 @@ def demo(
 
 
 def reproduce(
-    card: Annotated[Literal["language", "crossing"], Positional, arg(metavar="CARD")],
+    card: Annotated[Literal["language", "crossing", "controls"], Positional, arg(metavar="CARD")],
     /,
     *,
     scale: Literal["cpu", "paper"] = "cpu",
@@ -70,11 +70,15 @@ def reproduce(
     crossing: items that stand out, labels that are bound, queries that look, each asked for or not, on nine tasks, with
     shallow and deep models under two initialisations. Prints which account of plateaus held. Writes crossing.jsonl.
 
+    controls: strategies on four tasks beside what they should not work without. Prints which predictions held. Writes
+    controls.jsonl.
+
     Args:
-        card: language or crossing
+        card: language, crossing or controls
         scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
-            cores; crossing: 5 seeds, ten hours) or paper (four times the steps; language: all three, 10 seeds)
-        only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of crossing
+            cores; crossing, controls: 5 seeds, ten and five hours) or paper (four times the steps; language: all three,
+            10 seeds)
+        only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others
         results: train nothing, and say what the runs in such a file have shown
         out: folder for run directories and results; default: runs/CARD
         seeds: number of seeds for each strategy or cell; default: as the scale says

@@ -43,6 +43,12 @@ class _PromptLoss(LossTerm):
         None, ge=1, description="steps after which it is let go, fading over as many again to nothing; null: never"
     )
 
+    control: bool = Field(
+        False,
+        description="ask by another prompt of the batch, which says nothing of this one: see the term",
+        exclude_if=lambda control: not control,  # as specs of before there was one
+    )
+
     @property
     def lasts(self) -> int | None:
         """Twice ``until``."""
@@ -64,7 +70,7 @@ class _PromptLoss(LossTerm):
 class MatchLoss(_PromptLoss):
     """Items stand out: an item's own state must tell its label by the labels of the earlier items that it looks like.
 
-    See :func:`~unplateau.strategies.functional.match_loss`.
+    See :func:`~unplateau.strategies.functional.match_loss`. Its ``control`` takes the labels of another prompt.
     """
 
     reads: ClassVar[tuple[Read, ...]] = ("items",)
@@ -76,15 +82,16 @@ class MatchLoss(_PromptLoss):
     def value(self, view: View) -> Tensor:
         """The vote of the items, by the weights component after the block."""
         items, head = view.items(self.layer(view.n_layers), rows=self.rows(view)), view.head
-        states = head.maps[0](items.states)
-        return match_loss(states, items.labels, items.seen, scale=head.log_scale.exp())
+        states, labels = head.maps[0](items.states), _of_another(items.labels) if self.control else items.labels
+        return match_loss(states, labels, items.seen, scale=head.log_scale.exp())
 
 
 class BindLoss(_PromptLoss):
     """Labels are bound to their items: a label's state must tell which item stood before it.
 
     The items are shown at random positions: with their own, a label would find its item without looking at it. See
-    :func:`~unplateau.strategies.functional.bind_loss`.
+    :func:`~unplateau.strategies.functional.bind_loss`. Its ``control`` asks for the item's place alone: at that place
+    stands the item of another prompt.
     """
 
     reads: ClassVar[tuple[Read, ...]] = ("labels", "items")
@@ -96,8 +103,9 @@ class BindLoss(_PromptLoss):
     def value(self, view: View) -> Tensor:
         """From the labels' states after the block to the embeddings of the items."""
         labels = view.labels(self.layer(view.n_layers), rows=self.rows(view))
-        items, head = view.items(0, rows=self.rows(view), elsewhere=True), view.head
-        label_states, item_states = head.maps[0](labels.states), head.maps[1](items.states)
+        items, head = view.items(0, rows=self.rows(view), elsewhere=not self.control).states, view.head
+        label_states = head.maps[0](labels.states)
+        item_states = head.maps[1](_of_another(items) if self.control else items)
         return bind_loss(label_states, item_states, labels.owner, scale=head.log_scale.exp())
 
 
@@ -105,7 +113,8 @@ class LookLoss(_PromptLoss):
     """Queries look: a query must attend to the labels of items like its own.
 
     It reads the block after the one where labels are bound (the last one if there is none). See
-    :func:`~unplateau.strategies.functional.look_loss`.
+    :func:`~unplateau.strategies.functional.look_loss`. Its ``control`` asks for the labels that would be right for the
+    queries of another prompt.
     """
 
     reads: ClassVar[tuple[Read, ...]] = ("attention",)
@@ -122,4 +131,10 @@ class LookLoss(_PromptLoss):
     def value(self, view: View) -> Tensor:
         """The vote of the labels, by the attention of all heads of the block."""
         looks = view.attention(self.layer(view.n_layers), rows=self.rows(view))
-        return look_loss(looks.attention, looks.targets, looks.labels, looks.seen)
+        targets = _of_another(looks.targets) if self.control else looks.targets
+        return look_loss(looks.attention, targets, looks.labels, looks.seen)
+
+
+def _of_another(rows: Tensor) -> Tensor:
+    """(R, ...): of each prompt, that of the one before."""
+    return rows.roll(1, 0)

@@ -1,6 +1,7 @@
 """Studies: runs planned beforehand, what each account of plateaus predicts of them, and what they have shown."""
 
 from unplateau.studies.base import Study
+from unplateau.studies.controls import Controls
 from unplateau.studies.crossing import Crossing
 
-STUDIES: dict[str, Study] = {study.name: study for study in (Crossing(),)}
+STUDIES: dict[str, Study] = {study.name: study for study in (Crossing(), Controls())}

@@ -6,7 +6,7 @@ judged again without training anything.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,9 @@ from unplateau.store import RunRecord
 from unplateau.train.spec import RunSpec
 
 Scale = Literal["cpu", "paper"]
+PLAIN = "plain"
+EARLY = 0.5
+"""A cell ends the plateau early if its median escape comes by this share of that of plain training."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,28 @@ class Study(ABC):
 def escape_of(rows: Iterable[Row]) -> Bounded:
     """The median step of the escape."""
     return median_time([row.time for row in rows])
+
+
+def by_cell(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
+    """The rows of each setting by cell; settings without plain training, with which all is compared, are left out."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.setting, {}).setdefault(row.cell, []).append(row)
+    return {setting: cells for setting, cells in sorted(found.items()) if PLAIN in cells}
+
+
+def escapes(rows: Sequence[Row]) -> str:
+    """``240 (5/5)``: the median step, and how many of all runs got there."""
+    return f"{escape_of(rows).shown()} ({sum(row.escape is not None for row in rows)}/{len(rows)})"
+
+
+def early_cells(cells: Mapping[str, Sequence[Row]]) -> frozenset[str]:
+    """Those that end the plateau early; plain training, which must be there, is not among them.
+
+    Where plain training did not escape, its last step is taken: no more is known.
+    """
+    line = EARLY * escape_of(cells[PLAIN]).low
+    return frozenset(name for name, rows in cells.items() if name != PLAIN and escape_of(rows).high <= line)
 
 
 _row: TypeAdapter[Row] = TypeAdapter(Row)

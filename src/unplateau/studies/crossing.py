@@ -7,7 +7,7 @@ can refute it. docs/cards/crossing.md says all this beforehand.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
@@ -18,16 +18,13 @@ from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import Planned, Row, Scale, Study, Table, escape_of
+from unplateau.studies.base import EARLY, PLAIN, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
 THINGS: Mapping[str, Part] = {"items": MatchLoss(), "labels": BindLoss(), "queries": LookLoss()}
 """What may be asked for, and by which term."""
 CELLS = tuple(chosen for n in range(len(THINGS) + 1) for chosen in combinations(THINGS, n))
-PLAIN = "plain"
-EARLY = 0.5
-"""A cell ends the plateau early if its median escape comes by this share of that of plain training."""
 FEWEST = 3
 """Settings that tell how much shares vary between them."""
 DEEP = 6
@@ -86,18 +83,13 @@ class Crossing(Study):
 
     def judge(self, rows: Sequence[Row]) -> list[Table]:
         """When each cell escaped, and how many cells each account got right."""
-        settings = [list(group) for _, group in groupby(sorted(rows, key=_setting), key=_setting)]
-        found = [Setting.of(group) for group in settings if any(row.cell == PLAIN for row in group)]
+        found = [Setting.of(name, cells) for name, cells in by_cell(rows).items()]
         return [_escapes(found), _verdicts(found)]
 
 
 def cell_name(cell: Sequence[str]) -> str:
     """``plain``, or ``items+queries``."""
     return "+".join(cell) or PLAIN
-
-
-def _setting(row: Row) -> str:
-    return row.setting
 
 
 def _spec(task: str, init: str, n_layers: int | None, cell: Sequence[str], longer: int, seed: int) -> RunSpec:
@@ -123,16 +115,11 @@ class Setting:
     has: Mapping[str, bool | None]
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> "Setting":
-        """From the rows of a setting, which must have plain training among them."""
-        cells: dict[str, list[Row]] = {}
-        for row in rows:
-            cells.setdefault(row.cell, []).append(row)
-        line = EARLY * escape_of(cells[PLAIN]).low
-        early = {name for name, members in cells.items() if name != PLAIN and escape_of(members).high <= line}
+    def of(cls, name: str, cells: Mapping[str, Sequence[Row]]) -> "Setting":
+        """From the rows of its cells, plain training among them."""
         scores = {"items": "few_shot", "labels": "binding", "queries": "look"}
         has = {thing: _mostly_met(cells[PLAIN], score) for thing, score in scores.items()}
-        return cls(rows[0].setting, cells, frozenset(early), has)
+        return cls(name, cells, early_cells(cells), has)
 
 
 def _mostly_met(rows: Sequence[Row], score: str) -> bool | None:
@@ -186,9 +173,7 @@ def _escapes(settings: Sequence[Setting]) -> Table:
         cells = []
         for name in names:
             rows = one.cells.get(name, ())
-            there = sum(row.escape is not None for row in rows)
-            mark = "*" if name in one.early else ""
-            cells.append(f"{escape_of(rows).shown()} ({there}/{len(rows)}){mark}" if rows else "")
+            cells.append(escapes(rows) + ("*" if name in one.early else "") if rows else "")
         lines.append([one.name, *cells, _having(one.has)])
     note = f"* by {EARLY:g} of plain training's median, or of its last step. plain has: by its scores on the plateau."
     return Table("Median step of the escape (runs that got there)", ["setting", *names, "plain has"], lines, note)

@@ -36,6 +36,11 @@ class TrainConfig(Config):
         description="of the learning rate; cosine: a warm-up over a twentieth of the steps, then down to a twentieth",
         exclude_if=lambda schedule: schedule == "constant",  # as specs of before there was a choice
     )
+    frozen: tuple[str, ...] = Field(
+        (),
+        description="names of modules whose weights stay as they are at first, such as item_embedding",
+        exclude_if=lambda frozen: not frozen,
+    )
     eval_every: int = Field(20, ge=1, description="steps between two rows of the history")
     eval_prompts: int = Field(64, ge=1, description="fresh prompts of the target task for each row")
     probe_every: int = Field(100, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unplateau.decompose import Trainable
+from unplateau.errors import SpecError, suggest
 from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm
 from unplateau.strategies.strategy import Strategy
@@ -34,8 +35,17 @@ class Losses:
 
 
 def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = None) -> Trainable:
-    """The model of a run with its initial weights. ``shape``: that of the task, where it cannot be asked."""
-    return spec.model.build(shape or spec.task.shape, seed=spec.seed).to(device)
+    """The model of a run with its initial weights. ``shape``: that of the task, where it cannot be asked.
+
+    What ``train.frozen`` names takes no gradients. Raises SpecError, with a suggestion, for a module that is not there.
+    """
+    model = spec.model.build(shape or spec.task.shape, seed=spec.seed).to(device)
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    for name in spec.train.frozen:
+        if name not in modules:
+            raise SpecError(f"train.frozen: the model has no module '{name}'{suggest(name, modules)}")
+        modules[name].requires_grad_(requires_grad=False)
+    return model
 
 
 def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
@@ -126,5 +136,5 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
-    """Adam with PyTorch's defaults (Fu et al. 2024, appendix), fused for speed."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
+    """Adam with PyTorch's defaults (Fu et al. 2024, appendix), fused for speed; what is frozen is left out."""
+    return torch.optim.Adam([one for one in parameters if one.requires_grad], lr=lr, fused=True)

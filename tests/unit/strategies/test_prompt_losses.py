@@ -6,6 +6,7 @@ import torch
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import LossTerm
+from unplateau.strategies.functional import bind_loss
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
@@ -83,6 +84,27 @@ def test_a_term_that_was_let_go_leaves_plain_training(term: LossTerm) -> None:
     flops = step_flops(spec, model, heads, CPU)
     assert flops_spent(spec, flops, 20) == 20 * sum(flops.values())
     assert flops_spent(spec, flops, 50) == 50 * flops["prediction"] + 20 * flops[fading.name]
+
+
+@each_term
+def test_a_control_asks_for_what_the_prompt_does_not_say(term: LossTerm) -> None:
+    control, batch = term.model_copy(update={"control": True, "share": 1}), batch_of()
+    assert control.name == f"{term.name}[share=1,control=True]"
+    real = term.model_copy(update={"share": 1})
+    assert value(control, batch) != value(real, batch)
+    assert Strategy(term).model_dump(mode="json") == Strategy(term.model_copy(update={"control": False})).model_dump(
+        mode="json"
+    )
+    assert "control" not in str(Strategy(term).model_dump(mode="json"))
+
+
+def test_the_control_of_bind_loss_is_met_by_places_alone() -> None:
+    """With the places of the items as states of the labels it can be driven to nothing; the real one cannot."""
+    places = torch.eye(6).expand(8, 6, 6)
+    contents = torch.randn(8, 6, 6, generator=torch.Generator().manual_seed(0))
+    owner = torch.eye(6, dtype=torch.bool).expand(8, 6, 6)
+    own, elsewhere = contents + 50 * places, contents + 50 * places[:, torch.randperm(6)]
+    assert bind_loss(places, own.roll(1, 0), owner) < 0.1 < bind_loss(places, elsewhere, owner)
 
 
 @each_term

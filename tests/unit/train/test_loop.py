@@ -23,6 +23,7 @@ from unplateau.train.describe import SHAPE, read_shape
 from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import Event, default_observers, due
 from unplateau.train.spec import RunSpec, TrainConfig
+from unplateau.train.step import build_model
 
 SPEC = RunSpec(
     recipe="tiny",
@@ -98,6 +99,20 @@ def test_flops_of_the_parts_are_booked(tmp_path: Path) -> None:
     # the head of 6 outputs on 8 x 4 items of width 8: forward, and backward to the inputs and to the weights
     assert parts["weights-loss"] == 3 * 2 * (8 * 4) * 8 * 6
     assert 0 < parts["component-loss[items=6]"] < plain["prediction"]
+
+
+def test_what_is_frozen_stays_as_it_was_and_all_else_is_trained(tmp_path: Path) -> None:
+    frozen = SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"frozen": ("item_embedding",)})})
+    assert "frozen" not in SPEC.model_dump(mode="json")["train"]
+    spec, trained = load_model(train(frozen, out=tmp_path, device="cpu").path)
+    assert spec == frozen
+    for name, before in build_model(frozen, torch.device("cpu")).named_parameters():
+        after = trained.get_parameter(name)
+        assert torch.equal(before, after) is name.startswith("item_embedding.")
+    check_resume(frozen, stop_at=10)
+    wrong = frozen.model_copy(update={"train": SPEC.train.model_copy(update={"frozen": ("item_embeddings",)})})
+    with pytest.raises(SpecError, match="no module 'item_embeddings'; did you mean 'item_embedding'"):
+        train(wrong, out=tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("strategy", [Strategy(), EVERYTHING], ids=["plain", "everything"])

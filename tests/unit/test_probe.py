@@ -1,7 +1,7 @@
 """Probes against scikit-learn, and on models whose states are known."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from unplateau.decompose import decompose
@@ -22,7 +22,7 @@ from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe import Accuracies, Examples, measure, probe_accuracies, probe_components
 from unplateau.probe.linear import Method, chance_levels, standardise
 from unplateau.probe.measure import PROMPTS_AT_ONCE
-from unplateau.probe.solvers import logistic_predictions, logistic_weights, ridge_predictions
+from unplateau.probe.solvers import Discriminant, logistic, one_hot_targets
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
 from unplateau.tasks.clusters import Clusters
@@ -33,7 +33,7 @@ from unplateau.tasks.regression import LinearRegression
 from unplateau.tensors import Batch, concatenate
 
 SIZES = (3, 5)
-METHODS: tuple[Method, ...] = ("ridge", "logistic")
+METHODS: tuple[Method, ...] = ("discriminant", "logistic")
 TASK = FactorTask(source=RandomCodes(sizes=(4, 3), width=16), n_pairs=8)
 
 
@@ -54,39 +54,39 @@ def model_of(task: FactorTask = TASK, **config: int) -> Transformer:
     return Transformer(ModelConfig(n_layers=2, width=16, n_heads=2, **config), task.shape, seed=3)
 
 
-@pytest.mark.parametrize("penalty", [1e-3, 0.3])
-def test_ridge_agrees_with_scikit_learn(penalty: float) -> None:
-    (train, labels), (test, _) = noisy_data(0), noisy_data(1)
-    ours = ridge_predictions(*_swap(standardise(train, test), labels), SIZES, penalty=penalty)
-    for layer in range(2):
-        scaler = StandardScaler().fit(train[layer].numpy())
-        x, unseen = scaler.transform(train[layer].numpy()), scaler.transform(test[layer].numpy())
-        for factor, size in enumerate(SIZES):
-            oracle = Ridge(alpha=penalty * len(x)).fit(x, np.eye(size)[labels[:, factor]])
-            assert np.array_equal(ours[layer, :, factor], oracle.predict(unseen).argmax(1))
+class Shrunken:
+    """The covariance of features with deviation 1 drawn towards the identity, for scikit-learn."""
+
+    def __init__(self, penalty: float) -> None:
+        self.penalty = penalty
+
+    def fit(self, x: Any) -> None:
+        self.covariance_ = (np.cov(x.T, bias=True) + self.penalty * np.eye(x.shape[1])) / (1 + self.penalty)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.3, 10])
+def test_discriminant_analysis_agrees_with_scikit_learn(penalty: float) -> None:
+    for x, unseen, labels, named in probed(penalty):
+        oracle = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=Shrunken(penalty)).fit(x, labels)
+        assert np.array_equal(named, oracle.predict(unseen))
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 0.3])
 def test_logistic_agrees_with_scikit_learn(penalty: float) -> None:
     (train, labels), (test, _) = noisy_data(0), noisy_data(1)
     x, unseen = standardise(train, test)
-    predicted = logistic_predictions(x, labels, unseen, SIZES, penalty=penalty)
-    weights, intercept = logistic_weights(x, labels, SIZES, penalty=penalty)
+    found = logistic(x, one_hot_targets(labels, SIZES), SIZES, penalty=penalty, tolerance=1e-5)
     for factor, size in enumerate(SIZES):
         start = sum(SIZES[:factor])
         for layer in range(2):
             oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-9, max_iter=5000)
             oracle.fit(x[layer].numpy(), labels[:, factor].numpy())
-            ours = weights[layer, :, start : start + size].mT.numpy()
+            ours = found.weights[layer, :, start : start + size].mT.numpy()
             assert ours == pytest.approx(oracle.coef_, abs=2e-3)
-            constant = intercept[layer, 0, start : start + size].numpy()  # free up to a shift of all classes
+            constant = found.intercept[layer, 0, start : start + size].numpy()  # free up to a shift of all classes
             assert constant - constant.mean() == pytest.approx(oracle.intercept_, abs=2e-3)
-            agree = predicted[layer, :, factor].numpy() == oracle.predict(unseen[layer].numpy())
-            assert agree.mean() > 0.99
-
-
-def _swap(features: tuple[Tensor, Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return features[0], labels, features[1]
+            named = found.classes(unseen, SIZES)[layer, :, factor].numpy()
+            assert (oracle.predict(unseen[layer].numpy()) == named).mean() > 0.99
 
 
 def test_logistic_reaches_its_optimum_on_separable_and_deficient_features() -> None:
@@ -94,12 +94,70 @@ def test_logistic_reaches_its_optimum_on_separable_and_deficient_features() -> N
     codes = torch.nn.functional.one_hot(labels[:, 1], 5).double()
     features = torch.stack([torch.cat((codes, codes, 0 * codes), 1)] * 2)  # separable, rank 5 of 15
     x, _ = standardise(features, features)
-    weights, intercept = logistic_weights(x, labels, SIZES, penalty=1e-3)
-    scores = (x @ weights + intercept).split(list(SIZES), -1)
-    targets = torch.cat([torch.nn.functional.one_hot(labels[:, f], size) for f, size in enumerate(SIZES)], 1)
+    targets = one_hot_targets(labels, SIZES)
+    found = logistic(x, targets, SIZES, penalty=1e-3, tolerance=1e-5)
+    scores = (x @ found.weights + found.intercept).split(list(SIZES), -1)
     residual = (torch.cat([part.softmax(-1) for part in scores], -1) - targets) / len(labels)
-    assert float((x.mT @ residual + 1e-3 * weights).abs().max()) < 1e-4
+    assert float((x.mT @ residual + 1e-3 * found.weights).abs().max()) < 1e-4
     assert float(residual.sum(1).abs().max()) < 1e-4
+
+
+def probed(penalty: float) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Features of train and test, train labels, and the classes that are named, of each layer and factor."""
+    (train, labels), (test, _) = noisy_data(0), noisy_data(1)
+    x, unseen = standardise(train, test)
+    found = Discriminant(x, one_hot_targets(labels, SIZES), SIZES)(penalty).classes(unseen, SIZES)
+    for layer in range(2):
+        for factor in range(len(SIZES)):
+            yield x[layer].numpy(), unseen[layer].numpy(), labels[:, factor].numpy(), found[layer, :, factor].numpy()
+
+
+def test_discriminant_analysis_sees_the_middle_of_an_ordered_factor() -> None:
+    """Seven classes on a line, evenly apart: least squares on one-hot classes hardly ever names those in between."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(7).repeat(100)[:, None]
+    halves = [
+        alone(labels + 0.2 * torch.randn(1, 700, 1, generator=generator, dtype=torch.float64), labels) for _ in range(2)
+    ]
+    train, test = ((half.features[0].numpy(), half.labels[:, 0].numpy()) for half in halves)
+    least_squares = Ridge().fit(train[0], np.eye(7)[train[1]]).predict(test[0]).argmax(1)
+    assert (least_squares == test[1]).mean() < 0.5
+    found = {method: float(probe_accuracies(*halves, (7,), method=method).accuracy) for method in METHODS}
+    assert found["discriminant"] > 0.95
+    assert abs(found["logistic"] - found["discriminant"]) < 0.03
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_penalty_is_chosen_on_train_items_and_is_better_than_a_fixed_one(method: Method) -> None:
+    """Few items in many directions, most of which are noise; what test examples say has no part in it."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (240, 1), generator=generator)
+    codes = torch.randn(4, 200, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, 240, 200, generator=generator, dtype=torch.float64)
+    features = 3 * noise + codes[labels[:, 0]]
+    train, test = alone(features[:, :160], labels[:160]), alone(features[:, 160:], labels[160:])
+    free = probe_accuracies(train, test, (4,), method=method)
+    fixed = probe_accuracies(train, test, (4,), method=method, penalty=1e-3)
+    assert float(free.accuracy) >= float(fixed.accuracy) + (0.1 if method != "logistic" else 0)
+    assert float(fixed.penalty) == 1e-3
+    other = alone(features[:, 160:].flip(2), labels[160:])
+    assert torch.equal(probe_accuracies(train, other, (4,), method=method).penalty, free.penalty)
+
+
+def test_an_item_that_is_shown_again_and_again_is_one_item() -> None:
+    """It neither helps to choose a penalty, as it would by being known by heart, nor makes a score surer."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (60, 1), generator=generator)
+    features = torch.randn(1, 60, 90, generator=generator, dtype=torch.float64) + labels
+    often = torch.arange(60).repeat(8)
+    once = probe_accuracies(alone(features, labels), alone(features, labels), (3,))
+    shown = Examples(features[:, often], labels[often], torch.arange(480), often)
+    again = probe_accuracies(shown, shown, (3,))
+    assert torch.equal(again.penalty, once.penalty)
+    assert (again.n_items, again.n_test) == (60, 480)
+    assert float(again.error) == pytest.approx(float(once.error))
+    unknown = replace(shown, item=torch.full((480,), -1))
+    assert probe_accuracies(unknown, unknown, (3,)).n_items == 480
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -151,7 +209,7 @@ def test_chance_is_the_commonest_test_class() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"method": "rigde"}, SpecError, "did you mean 'ridge'"),
+        ({"method": "logistics"}, SpecError, "did you mean 'logistic'"),
         ({"penalty": 0.0}, SpecError, "penalty: must be above 0"),
     ],
 )
@@ -251,7 +309,10 @@ def test_layer_scores_agree_with_the_probes_of_each_component() -> None:
     parts = [(decompose(model, batch.inputs), batch) for batch in (train, test)]
     for name, component in (("weights", "weights"), ("hidden", "hidden")):
         examples = [
-            alone(getattr(found, component)[:, :, ::2].flatten(1, 2), batch.factors.flatten(0, 1))
+            replace(
+                alone(getattr(found, component)[:, :, ::2].flatten(1, 2), batch.factors.flatten(0, 1)),
+                item=batch.item_index.flatten(),
+            )
             for found, batch in parts
         ]
         expected = probe_accuracies(*examples, (4, 3))

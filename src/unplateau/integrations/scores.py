@@ -138,7 +138,7 @@ def _examples(states: Tensor, at: Tensor, classes: Tensor, tokens: Tensor, targe
     """Examples at these flat positions; where classes belong to token types, so do the groups of the control."""
     features = states[:, at.to(states.device)].cpu()
     if not target.of_type:
-        return Examples(features, classes[at][:, None], torch.arange(len(at)))
+        return Examples(features, classes[at][:, None], torch.arange(len(at)), tokens[at])
     types, group = tokens[at].unique(return_inverse=True)
     labels = torch.zeros(len(types), dtype=torch.int64).scatter_(0, group, classes[at])
     return Examples(features, labels[:, None], group)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unplateau.probe.errors import standard_error
+
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Tried for the map, relative to the mean variance of a direction of the states."""
 HELD_BACK = 4
@@ -59,21 +61,14 @@ def binding_scores(train: Pairing, test: Pairing) -> Binding:
     right, counted = _right(found.nearness(test), test)
     other = Pairing(test.labels.roll(1, 1), test.items, test.owner)
     control, _ = _right(found.nearness(other), other)
-    by_prompt = right.sum(2) / counted.sum(1).clamp_min(1)  # (L, B)
+    prompt = torch.arange(len(counted))[:, None].expand_as(counted)[counted]
     return Binding(
         accuracy=right.sum((1, 2)) / counted.sum(),
-        error=_standard_error(by_prompt),
+        error=standard_error(right[:, counted], prompt),
         control=control.sum((1, 2)) / counted.sum(),
         chance=float((test.owner.double().mean(2) * counted).sum() / counted.sum()),
         n_test=int(counted.sum()),
     )
-
-
-def _standard_error(values: Tensor) -> Tensor:
-    """(L,): of the mean of values (L, N); NaN for a single one."""
-    n_values = values.shape[1]
-    spread = (values - values.mean(1, keepdim=True)).square().sum(1)
-    return (spread / n_values).sqrt() / (n_values - 1) ** 0.5 if n_values > 1 else torch.full_like(spread, torch.nan)
 
 
 def _halves(pairing: Pairing) -> tuple[Pairing, Pairing]:

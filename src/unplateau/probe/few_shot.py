@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unplateau.probe.errors import standard_error
 from unplateau.rng import fold
 
 TIE = 1e-6
@@ -57,7 +58,7 @@ def few_shot_scores(states: Tensor, values: Tensor, item: Tensor, *, seed: int =
     distinct = directions.flatten(1, 2)[:, first]
     return FewShot(
         accuracy=torch.stack([right[:, counted].mean(1) for right, _, counted in own], 1),
-        error=torch.stack([_error(right[:, counted], item[counted]) for right, _, counted in own], 1),
+        error=torch.stack([standard_error(right[:, counted], item[counted]) for right, _, counted in own], 1),
         control=torch.stack([right[:, counted].mean(1) for right, _, counted in control], 1),
         chance=torch.stack([chance[counted].mean() for _, chance, counted in own]),
         share=torch.stack([variance_share(distinct, of_one.flatten()[first]) for of_one in values.unbind(2)], 1),
@@ -101,12 +102,3 @@ def _firsts(item: Tensor) -> Tensor:
     """Where each distinct item (N,) stands for the first time."""
     number = item.unique(return_inverse=True)[1]
     return torch.full((int(number.max()) + 1,), len(item)).scatter_reduce(0, number, torch.arange(len(item)), "amin")
-
-
-def _error(right: Tensor, item: Tensor) -> Tensor:
-    """(L,): standard error of the mean of (L, N) over the distinct items (N,) that were asked for."""
-    distinct, number = item.unique(return_inverse=True)
-    n_items = len(distinct)
-    apart = right - right.mean(1, keepdim=True)
-    by_item = torch.zeros(len(right), n_items, dtype=right.dtype).index_add_(1, number, apart)
-    return by_item.square().sum(1).sqrt() / max(1, len(item)) * (n_items / max(1, n_items - 1)) ** 0.5

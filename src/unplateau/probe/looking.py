@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unplateau.probe.errors import standard_error
+
 
 @dataclass(frozen=True)
 class Gaze:
@@ -46,10 +48,10 @@ def look_scores(train: Gaze, test: Gaze) -> Look:
     control = _shares(test, test.right.roll(1, 0))[rows, :, best]
     asked = test.right.any(2)
     uniform = test.right.sum(2) / test.visible
-    known = (~score.isnan()).sum(1).clamp_min(1)
+    known = asked.any(1)
     return Look(
         score=score.nanmean(1),
-        error=(score - score.nanmean(1, keepdim=True)).square().nansum(1).sqrt() / known,
+        error=standard_error(score[:, known], torch.arange(int(known.sum()))),
         control=control.nanmean(1),
         chance=float(uniform[asked].double().mean()),
         n_test=int(asked.sum()),

@@ -6,7 +6,7 @@ of training, here all and to convergence).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from typing import get_args
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from unplateau.decompose import Readable, decompose
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
-from unplateau.probe.linear import PENALTY, Accuracies, Examples, Method, probe_accuracies
-from unplateau.probe.three_things import three_things
+from unplateau.probe.linear import Accuracies, Examples, Method, probe_accuracies
+from unplateau.probe.three_things import known_error, three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
@@ -39,24 +39,25 @@ def probe_components(
     n_train: int = 4096,
     n_test: int = 4096,
     seed: int = 0,
-    method: Method = "ridge",
-    penalty: float = PENALTY,
+    method: Method = "discriminant",
+    penalty: float | None = None,
 ) -> list[ProbeScore]:
     """Held-out accuracies of linear probes, for every layer in ``layers`` (all of 0 .. L by default) and factor.
 
     ``weights``: from the weights component at the item positions to every factor of the item there. ``hidden``: the
     same from the full hidden state. ``context``: from the context component to the index of the hidden factor, at the
     item positions of the second half of the prompt, where there has been something to infer it from. ``n_train`` and
-    ``n_test`` count examples, that is positions. Test examples come from the test items and train examples from other
-    items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist, such as
-    a factor of an item, or several things that a prompt may hide, in a task without.
+    ``n_test`` count examples, that is positions. ``method`` and ``penalty``: see
+    :func:`~unplateau.probe.linear.probe_accuracies`. Test examples come from the test items and train examples from
+    other items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist,
+    such as a factor of an item, or several things that a prompt may hide, in a task without.
     """
     chosen = _chosen_layers(model, component, layers)
     names, sizes = _targets(task.shape, component)
     if not names:
         raise SpecError(f"{component} component: {_NOTHING[component]}")
 
-    def read(split: Split, step: int, n_prompts: int) -> _Found:
+    def read(split: Split, step: int, n_prompts: int) -> Examples:
         batch = task.sample(step, batch_size=n_prompts, split=split, seed=fold_seed(seed, "probe"))
         found = _examples(_decompose(model, batch, cut), batch, component, task.shape)
         return replace(found, features=found.features[list(chosen)])
@@ -77,7 +78,7 @@ def measure(
     *,
     cut: Cut = "self",
     seed: int = 0,
-    method: Method = "ridge",
+    method: Method = "discriminant",
 ) -> Scores:
     """All scores on two batches of a task of this shape, with one decomposition of each.
 
@@ -91,7 +92,7 @@ def measure(
     halves = [(_decompose(model, batch, cut), batch) for batch in (train, test)]
     layers, cells = range(model.n_layers + 1), []
     if names:
-        of_items: list[_Found] = []
+        of_items: list[Examples] = []
         for components, batch in halves:
             weights, full = (_examples(components, batch, component, shape) for component in ("weights", "hidden"))
             of_items.append(replace(weights, features=torch.cat((weights.features, full.features))))  # further layers
@@ -119,20 +120,15 @@ def cells_of(
             accuracy=float(result.accuracy[row, factor]),
             chance=float(result.chance[factor]),
             control_accuracy=float(result.control[row, factor]),
+            error=known_error(result.error[row, factor]),
             n_test=result.n_test,
+            n_items=result.n_items,
             component=component,
             cut=cut,
         )
         for row, layer in enumerate(layers, start=skipped)
         for factor, name in enumerate(names)
     ]
-
-
-@dataclass(frozen=True)
-class _Found(Examples):
-    """Examples and the items (N,) that they come from; -1 where an example is no item."""
-
-    item: Tensor
 
 
 def _chosen_layers(model: Readable, component: str, layers: Sequence[int] | None) -> Sequence[int]:
@@ -147,17 +143,17 @@ def _chosen_layers(model: Readable, component: str, layers: Sequence[int] | None
 
 
 def _drawn(
-    read: Callable[[Split, int, int], _Found],
+    read: Callable[[Split, int, int], Examples],
     split: Split,
     n_examples: int,
     per_prompt: int,
     without: Tensor | None = None,
-) -> _Found:
+) -> Examples:
     """Exactly ``n_examples`` examples, none of an item in ``without``; ``read(split, step, prompts)`` gives some."""
     if n_examples < 1:
         raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
     n_prompts = math.ceil(n_examples / per_prompt)
-    parts: list[_Found] = []
+    parts: list[Examples] = []
     while sum(len(part.group) for part in parts) < n_examples:
         if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
             raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
@@ -165,43 +161,43 @@ def _drawn(
     return _first(parts, n_examples)
 
 
-def _first(parts: Sequence[_Found], n_examples: int) -> _Found:
+def _first(parts: Sequence[Examples], n_examples: int) -> Examples:
     """The first examples of several batches; groups of different batches are different groups."""
     offsets = accumulate((len(part.labels) for part in parts), initial=0)
     group = torch.cat([part.group + offset for part, offset in zip(parts, offsets, strict=False)])[:n_examples]
-    return _Found(
+    items = [part.item for part in parts if part.item is not None]
+    return Examples(
         torch.cat([part.features for part in parts], 1)[:, :n_examples],
         torch.cat([part.labels for part in parts])[: int(group.max()) + 1],
         group,
-        torch.cat([part.item for part in parts])[:n_examples],
+        torch.cat(items)[:n_examples] if items else None,
     )
 
 
-def _examples(components: Components, batch: Batch, component: Component, shape: TaskShape) -> _Found:
+def _examples(components: Components, batch: Batch, component: Component, shape: TaskShape) -> Examples:
     """All examples of a batch: groups are positions (each has its own item), or prompts for the hidden factor."""
     states = {"weights": components.weights, "context": components.context, "hidden": components.hidden}[component]
     if component != "context":
         labels = batch.factors[..., list(shape.probed)].flatten(0, 1).cpu()
         features = batch.inputs.at_known(states).flatten(1, 2)  # (L + 1, N, D)
-        return _Found(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
+        return Examples(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
     late = batch.inputs.at_queries(states)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
     group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
-    none = torch.full((len(group),), -1)
     choice = batch.hidden_factor.cpu()  # (B,)
     if shape.hides_factors:  # numbered among the F factors, not among those that may be hidden
         choice = torch.tensor([shape.asked.index(factor) for factor in choice.tolist()])
-    return _Found(late.flatten(1, 2).cpu(), choice[:, None], group, none)
+    return Examples(late.flatten(1, 2).cpu(), choice[:, None], group)
 
 
-def _without(found: _Found, items: Tensor | None) -> _Found:
+def _without(found: Examples, items: Tensor | None) -> Examples:
     """The examples whose items are not among these: nobody is examined on what the probe was fitted to."""
-    if items is None:
+    if items is None or found.item is None:
         return found
     kept = ~torch.isin(found.item, items) | (found.item < 0)
     if bool(kept.all()):
         return found
     labels = found.labels[found.group][kept]
-    return _Found(found.features[:, kept], labels, torch.arange(len(labels)), found.item[kept])
+    return Examples(found.features[:, kept], labels, torch.arange(len(labels)), found.item[kept])
 
 
 _NOTHING: dict[Component, str] = {

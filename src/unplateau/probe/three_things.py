@@ -97,7 +97,7 @@ def _of_factors(found: FewShot, names: Sequence[str], cut: Cut) -> list[ProbeSco
                 accuracy=float(accuracy),
                 chance=chance,
                 control_accuracy=float(control),
-                error=_known(error),
+                error=known_error(error),
                 **where,
             )
             shared = replace(told, accuracy=float(share), chance=0.0, control_accuracy=0.0, error=None)
@@ -141,14 +141,14 @@ def _of_layers(
             component="hidden",
             cut=cut,
             kind=kind,
-            error=_known(error),
+            error=known_error(error),
         )
         for layer, (value, control, error) in enumerate(zip(values, found.control, found.error, strict=True), start)
     ]
 
 
-def _known(error: Tensor) -> float | None:
-    """None where there is one prompt only."""
+def known_error(error: Tensor) -> float | None:
+    """None where there is one item or prompt only."""
     return None if bool(error.isnan()) else float(error)
 
 

@@ -43,7 +43,7 @@ class TrainConfig(Config):
     )
     eval_every: int = Field(20, ge=1, description="steps between two rows of the history")
     eval_prompts: int = Field(64, ge=1, description="fresh prompts of the target task for each row")
-    probe_every: int = Field(100, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")
+    probe_every: int = Field(200, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")
     probe_prompts: int = Field(64, ge=8, description="prompts to fit a probe on, and as many held-out ones")
     checkpoint_every: int = Field(250, ge=1, description="steps between two checkpoints; the last two are kept")
     final_prompts: int = Field(1024, ge=1, description="held-out prompts for the figures at the end")

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -166,14 +166,22 @@ def at_address(address: str) -> Any:
 
 
 def made_at(address: str, wanted: type[T]) -> T | None:
-    """What the function at this address returns; None if it is no function or returns something else.
+    """What the function at this address returns; None if it is none, needs arguments, or returns something else.
 
     Raises SpecError as :func:`at_address` does ValueError.
     """
     with placed():
         own = at_address(address)
-    made = own() if callable(own) else None
+    made = own() if callable(own) and _takes_nothing(own) else None
     return made if isinstance(made, wanted) else None
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):  # needs arguments, or does not say
+        return False
+    return True
 
 
 def in_script(name: str) -> str:

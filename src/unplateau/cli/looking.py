@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from unplateau.tasks.base import Sampler
 
 
+FEWEST_PROMPTS = 16
+"""Prompts from which a diagnosis is more than chance."""
+
+
 def probe(
     model: Annotated[str, Positional, arg(metavar="RUN|MODEL")],
     /,
@@ -100,6 +104,54 @@ def probe(
         print_three_things(three)
     if measured:
         _print_facts(*measured)
+
+
+def diagnose(
+    model: Annotated[str, Positional, arg(metavar="RUN|MODULE:FUNCTION")],
+    /,
+    *,
+    cut: Literal["self", "item", "identity", "zero"] | None = None,
+    n_prompts: int = 512,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Says in plain sentences what a model is waiting for, each with its number and its control, and what to try.
+
+    Do items stand out, by which factors; are labels bound to their items; do queries look at the right labels; is what
+    a prompt hides inferred, or learnt for some factors and not for others? Where nobody can tell, it says so.
+
+    Args:
+        model: a run directory (its newest checkpoint is taken), one folder under its checkpoints, or package.module:
+            function of yours that returns (model, task), such as a ModuleReader and what its prompts are drawn from
+        cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (none);
+            default: the own one of a run, self otherwise
+        n_prompts: held-out prompts
+        seed: decides which prompts are drawn
+        json: print JSON instead of sentences
+    """
+    from unplateau.config import made_at  # noqa: PLC0415 (pydantic)
+    from unplateau.probe.diagnose import diagnose as found_by  # noqa: PLC0415 (torch)
+    from unplateau.train.checkpoint import load_model  # noqa: PLC0415
+
+    if n_prompts < FEWEST_PROMPTS:
+        raise SpecError(f"--n-prompts: must be at least {FEWEST_PROMPTS} (got {n_prompts})")
+    if ":" in model:
+        both = made_at(model, tuple)
+        if (
+            both is None
+            or [hasattr(one, name) for one, name in zip(both, ("n_layers", "sample"), strict=False)] != [True] * 2
+        ):
+            raise SpecError(f"'{model}' must be a function without arguments that returns (model, task)")
+        trained, task = both
+    else:
+        spec, trained = load_model(model)
+        task, cut = spec.task, cut or spec.cut
+    found = found_by(trained, task, cut=cut or "self", n_prompts=n_prompts, seed=seed)
+    if json:
+        print_json(found.as_dict())
+        return
+    for sentence in found.sentences:
+        print(sentence)
 
 
 def _language_model(

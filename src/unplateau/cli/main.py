@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("running", "one run of a recipe or of a spec file"),
     "sweep": ("running", "many runs: every combination of settings, times seeds"),
     "probe": ("looking", "what the layers of a trained model know, ours or a language model's"),
+    "diagnose": ("looking", "what a model is waiting for, in sentences with numbers and controls"),
     "trajectory": ("looking", "a language model along its own training: accuracy, scores, plateaus"),
     "plateaus": ("reading", "where any training log (CSV or JSON lines) is flat, and until when"),
     "compare": ("reading", "strategies against a baseline: what each of them saves"),

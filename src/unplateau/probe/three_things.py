@@ -159,9 +159,8 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
     rows = torch.arange(shape[0], device=order.device)[:, None]
     if isinstance(prompts, Prompts):
         items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
-        same = (prompts.items[:, :, None] == prompts.items[:, None]).flatten(3).all(3)
         labels = prompts.at_labels(hidden)  # the last one may not be there
-        return Pairing(labels.cpu(), items.cpu(), same[:, : labels.shape[2]].cpu())
+        return Pairing(labels.cpu(), items.cpu(), _same(batch)[:, : labels.shape[2]].cpu())
     assert prompts.known is not None
     assert prompts.queries is not None
     places = prompts.positions().clone()
@@ -170,8 +169,16 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
     at = prompts.queries + 1  # the last label may not be there
     there = at < prompts.tokens.shape[1]
     labels = gathered(hidden, at.clamp(max=prompts.tokens.shape[1] - 1))
-    same = batch.item_index[:, :, None] == batch.item_index[:, None]
-    return Pairing(labels.cpu(), items.cpu(), (same & there[..., None]).cpu())
+    return Pairing(labels.cpu(), items.cpu(), (_same(batch) & there[..., None]).cpu())
+
+
+def _same(batch: Batch) -> Tensor:
+    """(B, M, M) bool: items that are one and the same, or differ in nothing that has a name (noisy copies)."""
+    index, factors = batch.item_index, batch.factors
+    same = (index[:, :, None] == index[:, None]) & (index[:, None] >= 0)
+    if factors.shape[-1]:
+        same |= (factors[:, :, None] == factors[:, None]).all(3)
+    return same | torch.eye(index.shape[1], dtype=torch.bool, device=index.device)
 
 
 def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:

@@ -130,6 +130,15 @@ def test_each_task_has_what_it_can_have(task: Task, kinds: set[str]) -> None:
     assert scores == probe_three_things(model, task, n_prompts=16)
 
 
+def test_noisy_copies_of_an_item_may_be_named_for_it() -> None:
+    """Labels that carry their items are bound, though nobody can tell two items of a cluster apart."""
+    task = Clusters(n_pairs=8, noise=0.02)
+    model = Transformer(ModelConfig(n_layers=1, width=32, labels_carry_items=True), task.shape)
+    one = found(probe_three_things(model, task, n_prompts=64), "binding", 0)
+    assert one.accuracy > 0.9
+    assert one.chance > 1.5 / 8
+
+
 def test_one_prompt_has_scores_and_no_error() -> None:
     model = Transformer(ModelConfig(n_layers=1, width=16), TASK.shape)
     scores = probe_three_things(model, TASK, n_prompts=1)

@@ -1,0 +1,253 @@
+"""What is a model waiting for? Each of the things that in-context learning needs, with its number, control and advice.
+
+A thing is there or missing if its score lies, by two standard errors, above or below halfway from chance (or control,
+where that is higher) to 1. Between them, or without a score, nobody knows, and that is what is said.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from unplateau.decompose import Readable
+from unplateau.layout import Cut, TaskShape
+from unplateau.plateau.progress import COMPLETION, ESCAPE
+from unplateau.probe.measure import probe_components
+from unplateau.probe.three_things import probe_three_things
+from unplateau.rng import fold_seed
+from unplateau.scores import ProbeScore
+from unplateau.tasks.base import Sampler, Task
+from unplateau.tasks.loss import achieved, expected
+from unplateau.tensors import Batch
+
+Thing = Literal["items", "labels", "queries", "inference"]
+ORDER: tuple[Thing, ...] = get_args(Thing)
+Verdict = Literal["there", "missing", "unclear"]
+Stage = Literal["plateau", "on its way", "arrived", "unknown"]
+HALF, ERRORS = 0.5, 2.0
+PROMPTS, AT_ONCE = 512, 64
+"""Held-out prompts that progress is measured on."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing: its score in the layer where it is highest; ``factor`` for items that should stand out by it."""
+
+    thing: Thing
+    verdict: Verdict
+    factor: str | None
+    layer: int
+    score: float
+    chance: float
+    control: float
+    error: float | None
+
+    @property
+    def sentence(self) -> str:
+        """In words, with its number and its control."""
+        error = "" if self.error is None else f" ± {self.error:.2f}"
+        where = "embedding" if self.layer == 0 else f"block {self.layer}"
+        beside = f"{where}; chance {self.chance:.2f}, control {self.control:.2f}"
+        says = _SAYS[self.thing][self.verdict].format(self.factor)
+        return f"{says}: {_MEASURE[self.thing]} {self.score:.2f}{error} at best ({beside})."
+
+    @property
+    def advice(self) -> str:
+        """What to try where it is missing."""
+        return _TRY[self.thing] if self.verdict == "missing" else ""
+
+
+_STAGES: Mapping[Stage, str] = {
+    "plateau": "It is on its plateau",
+    "on its way": "It has left its plateau and has not arrived",
+    "arrived": "It has arrived",
+}
+_MEASURE: Mapping[Thing, str] = {
+    "items": "few-shot score",
+    "labels": "binding score",
+    "queries": "look score",
+    "inference": "context score",
+}
+_SAYS: Mapping[Thing, Mapping[Verdict, str]] = {
+    "items": {
+        "there": "Items stand out by {}",
+        "missing": "Items do not stand out by {}",
+        "unclear": "Whether items stand out by {} is not clear",
+    },
+    "labels": {
+        "there": "Labels are bound to their items",
+        "missing": "Labels are not bound to their items",
+        "unclear": "Whether labels are bound to their items is not clear",
+    },
+    "queries": {
+        "there": "Queries look at the labels of items like their own",
+        "missing": "Queries do not look at the labels of items like their own",
+        "unclear": "Whether queries look at the labels of items like their own is not clear",
+    },
+    "inference": {
+        "there": "What the prompt hides is inferred",
+        "missing": "What the prompt hides is not inferred",
+        "unclear": "Whether what the prompt hides is inferred is not clear",
+    },
+}
+_TRY: Mapping[Thing, str] = {
+    "items": "MatchLoss, which needs no annotation; WeightsLoss or ComponentLoss where the factors are known",
+    "labels": "BindLoss, or labels that carry their items (labels_carry_items)",
+    "queries": "LookLoss",
+    "inference": "Mixed or a warm-up on a fixed mapping, from which it is easier to infer; or more pairs in a prompt",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """``progress`` on held-out prompts, and ``by_choice``: where a prompt hides one of several; None if not known.
+
+    ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
+    labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
+    """
+
+    progress: float | None
+    by_choice: Mapping[str, float]
+    stage: Stage
+    findings: tuple[Finding, ...]
+    waits_for: tuple[Thing, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        """All of it in words."""
+        told = [finding.sentence for finding in self.findings]
+        return [self._opening, *self._choices, *told, *self._not_measured, *self._conclusion]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, the sentences included."""
+        each = [{**asdict(one), "sentence": one.sentence, "advice": one.advice} for one in self.findings]
+        return {**asdict(self), "findings": each, "sentences": self.sentences}
+
+    @property
+    def _not_measured(self) -> list[str]:
+        measured = {finding.thing for finding in self.findings}
+        absent = [thing for thing in ORDER[:3] if thing not in measured]
+        return [f"Not measured, for this task or model has no such score: {', '.join(absent)}."] if absent else []
+
+    @property
+    def _opening(self) -> str:
+        if self.progress is None:
+            return "How far it is nobody can tell: the exact predictors of this task are not known."
+        return f"{_STAGES[self.stage]}: progress {self.progress:.2f} on held-out prompts."
+
+    @property
+    def _choices(self) -> list[str]:
+        if self.stage != "on its way" or not self.by_choice:
+            return []
+        learnt = {name: value for name, value in self.by_choice.items() if value >= ESCAPE}
+        waiting = {name: value for name, value in self.by_choice.items() if value < ESCAPE}
+        if not waiting or not learnt:
+            return []
+        return [f"Learnt for prompts that hide {_listed(learnt)}, not for those that hide {_listed(waiting)}."]
+
+    @property
+    def _conclusion(self) -> list[str]:
+        if self.stage == "arrived":
+            return []
+        tries = {finding.thing: finding.advice for finding in self.findings if finding.thing in self.waits_for}
+        if not self.waits_for:
+            return ["What it waits for: don't know; nothing that could be measured is missing."]
+        first, *others = self.waits_for
+        opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
+        also = f" Missing as well: {', '.join(others)}." if others else ""
+        together = ' Strategy("unplateau") asks for all three.' if first != "inference" else ""
+        return [f"{opening}: {first}.{also}", f"To try: {tries[first]}.{together}"]
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} ({value:.2f})" for name, value in values.items())
+
+
+def diagnose(
+    model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = PROMPTS, seed: int = 0
+) -> Diagnosis:
+    """What this model is waiting for on this task; pure in its arguments, the model is left as it is.
+
+    ``n_prompts`` held-out ones tell its progress, where the task knows its exact predictors; scores take a quarter of
+    them, and as many others to choose maps and heads on. Raises DivergedError for states that are not finite.
+    """
+    progress, by_choice = _progress(model, task, n_prompts, seed) if isinstance(task, Task) else (None, {})
+    scores = probe_three_things(model, task, cut=cut, n_prompts=max(2, n_prompts // 4), seed=seed)
+    findings = list(_of_things(scores, task.shape))
+    if len(task.shape.choices) > 1:
+        read = probe_components(model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts)
+        findings.append(_finding("inference", read))
+    stage = _stage(progress)
+    waits = () if stage == "arrived" else tuple(_missing(findings))
+    return Diagnosis(progress, by_choice, stage, tuple(findings), waits)
+
+
+def _stage(progress: float | None) -> Stage:
+    if progress is None:
+        return "unknown"
+    return "plateau" if progress < ESCAPE else "on its way" if progress < COMPLETION else "arrived"
+
+
+def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Finding]:
+    for factor in (shape.factors[index].name for index in shape.asked):
+        if of_one := [score for score in scores if score.kind == "few-shot" and score.factor == factor]:
+            yield _finding("items", of_one, factor)
+    kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("queries", "look"))
+    for thing, kind in kinds:
+        if of_kind := [score for score in scores if score.kind == kind]:
+            yield _finding(thing, of_kind)
+
+
+def _finding(thing: Thing, scores: Sequence[ProbeScore], factor: str | None = None) -> Finding:
+    """From its scores in all layers."""
+    best = max(scores, key=lambda score: score.accuracy)
+    base = min(max(best.chance, best.control_accuracy), 1 - 1e-9)
+    share, error = (best.accuracy - base) / (1 - base), ERRORS * (best.error or 0.0) / (1 - base)
+    verdict: Verdict = "there" if share - error > HALF else "missing" if share + error < HALF else "unclear"
+    return Finding(thing, verdict, factor, best.layer, best.accuracy, best.chance, best.control_accuracy, best.error)
+
+
+def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
+    """In order. As long as items do not stand out, queries have nothing to look for, and nothing can be inferred."""
+    missing = {finding.thing for finding in findings if finding.verdict == "missing"}
+    if "items" in missing:
+        missing -= {"queries"}
+    if missing & {"items", "labels", "queries"}:
+        missing -= {"inference"}
+    return (thing for thing in ORDER if thing in missing)
+
+
+def _progress(model: Readable, task: Task, n_prompts: int, seed: int) -> tuple[float | None, dict[str, float]]:
+    """Of all prompts, and of those that hide each of several things; None for a model that shows no predictions."""
+    shape, parts, hidden = task.shape, [], []
+    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    for step in range(-(-n_prompts // AT_ONCE)):
+        batch = task.sample(step, batch_size=AT_ONCE, split="test", seed=fold_seed(seed, "diagnose"))
+        with torch.no_grad():
+            logits = model((batch if parameter is None else batch.to(parameter.device)).inputs).logits.cpu()
+        if logits.shape[-1] != (1 if shape.labels_are_numbers else shape.n_labels):
+            return None, {}
+        parts.append(_heights(task, batch, logits))
+        hidden.append(batch.hidden_factor)
+    heights, choice = torch.cat(parts, 1), torch.cat(hidden)
+    names = dict(zip(shape.asked if shape.hides_factors else range(len(shape.choices)), shape.choices, strict=True))
+    by_choice = {name: _between(heights[:, choice == number]) for number, name in names.items()}
+    return _between(heights), by_choice if len(names) > 1 else {}
+
+
+def _heights(task: Task, batch: Batch, logits: Tensor) -> Tensor:
+    """(3, B): what progress is read from, of the model and of the no-context and the Bayes-optimal predictor."""
+    numbers = task.shape.labels_are_numbers
+    predictions = logits if numbers else logits.double().softmax(-1)
+    exact = (task.no_context_predictions(batch), task.bayes_predictions(batch))
+    both = [achieved(predictions, batch.targets), *(expected(one, numbers=numbers) for one in exact)]
+    chosen = [loss if accuracy is None or task.progress == "loss" else -accuracy for loss, accuracy in both]
+    return torch.stack([one.double().mean(1) for one in chosen])
+
+
+def _between(heights: Tensor) -> float:
+    """0 at the no-context predictor, 1 at the Bayes-optimal one; NaN where these are the same."""
+    model, start, end = heights.mean(1).tolist()
+    return (start - model) / (start - end) if start != end else float("nan")

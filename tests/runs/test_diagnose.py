@@ -1,0 +1,52 @@
+"""``unplateau diagnose`` on a run, on a function of one's own, and on what is neither."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+OWN = """
+from unplateau import FactorTask, ModelConfig, RandomCodes
+
+TASK = FactorTask(source=RandomCodes(sizes=(3, 3), width=8, copies=4), n_pairs=4)
+
+
+def mine():
+    return ModelConfig(n_layers=1, width=16).build(TASK.shape, seed=0), TASK
+
+
+def half():
+    return TASK, mine()[0]
+
+
+def with_arguments(which):
+    return mine()
+"""
+
+
+def test_a_run_is_diagnosed_in_sentences_and_as_json(cli: Any, whole: Path) -> None:
+    run = str(cli.run_below(whole))
+    told = cli("diagnose", run, "--n-prompts", "64").stdout.splitlines()
+    assert told[0].endswith("on held-out prompts.")
+    assert sum("chance" in line and "control" in line for line in told) == 5  # two factors, labels, queries, inference
+    found = json.loads(cli("diagnose", run, "--n-prompts", "64", "--json").stdout)
+    assert found["sentences"] == told
+    assert {one["thing"] for one in found["findings"]} == {"items", "labels", "queries", "inference"}
+    newest = str(cli.checkpoints(Path(run))[-1])
+    assert cli("diagnose", newest, "--n-prompts", "64").stdout.splitlines() == told
+
+
+def test_a_function_of_ones_own_is_diagnosed(cli: Any) -> None:
+    (cli.folder / "own.py").write_text(OWN)
+    told = cli("diagnose", "own:mine", "--n-prompts", "64").stdout.splitlines()
+    assert told[0].startswith("It is on its plateau")
+    wanted = "must be a function without arguments that returns (model, task)"
+    for name in ("half", "with_arguments", "TASK"):
+        done = cli("diagnose", f"own:{name}", code=2)
+        assert wanted in done.stderr.splitlines()[-1]
+
+
+def test_what_is_no_run_is_refused_in_one_line(cli: Any, whole: Path) -> None:
+    assert "neither a run directory nor one of its checkpoints" in cli.refused("diagnose", "nowhere")
+    assert "at least 16" in cli.refused("diagnose", str(cli.run_below(whole)), "--n-prompts", "2")

@@ -1,0 +1,77 @@
+"""What a model waits for is named where it was made on purpose, and nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from unplateau.items.codes import RandomCodes
+from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.probe.diagnose import Diagnosis, Finding, Thing, Verdict, diagnose
+from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.regression import LinearRegression
+from unplateau.tasks.selection import WordSelection
+
+CLEAR = FactorTask(source=RandomCodes(sizes=(4,), copies=40, width=32), n_pairs=12)
+BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=12)
+
+
+@pytest.mark.parametrize(
+    ("task", "carried", "missing"),
+    [
+        (CLEAR, True, ("queries",)),
+        (CLEAR, False, ("labels", "queries")),
+        (BURIED, True, ("items",)),
+        (BURIED, False, ("items", "labels")),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_bottleneck_made_on_purpose_is_named(
+    task: FactorTask, carried: bool, missing: tuple[Thing, ...], seed: int
+) -> None:
+    """Untrained: items stand out as the codes do, labels carry their items or not, and nobody looks."""
+    config = ModelConfig(n_layers=2, width=32, labels_carry_items=carried)
+    found = diagnose(Transformer(config, task.shape, seed=seed), task, n_prompts=256)
+    assert found.stage == "plateau"
+    assert found.waits_for == missing
+    assert found.sentences[-2].startswith(f"What it waits for first: {missing[0]}.")
+    assert found == diagnose(Transformer(config, task.shape, seed=seed), task, n_prompts=256)
+
+
+def test_what_has_no_score_is_said_and_nothing_is_guessed() -> None:
+    task = LinearRegression(n_pairs=8)
+    found = diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=True), task.shape), task)
+    assert [finding.thing for finding in found.findings] == ["labels"]
+    assert found.waits_for == ()
+    assert "Not measured, for this task or model has no such score: items, queries." in found.sentences
+    assert found.sentences[-1] == "What it waits for: don't know; nothing that could be measured is missing."
+
+
+def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_can_be() -> None:
+    task = WordSelection(n_pairs=4)
+    model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
+    assert diagnose(model, task, n_prompts=64).stage == "plateau"
+
+    class Silent(Transformer):
+        def forward(self, *given: object, **named: object) -> object:  # type: ignore[override]
+            return replace(super().forward(*given, **named), logits=model.final_norm.weight[:0].expand(1, 1, 0))  # type: ignore[arg-type]
+
+    silent = diagnose(Silent(ModelConfig(n_layers=1, width=16), CLEAR.shape), CLEAR, n_prompts=64)
+    assert (silent.progress, silent.stage) == (None, "unknown")
+    assert silent.sentences[0].startswith("How far it is nobody can tell")
+
+
+def finding(thing: Thing, verdict: Verdict, factor: str | None = None) -> Finding:
+    return Finding(thing, verdict, factor, 1, 0.5, 0.25, 0.25, 0.01)
+
+
+def test_factors_that_are_learnt_are_told_from_those_that_are_not() -> None:
+    half = Diagnosis(0.4, {"hue": 0.8, "size": 0.02}, "on its way", (finding("items", "missing", "size"),), ("items",))
+    assert half.sentences[1] == "Learnt for prompts that hide hue (0.80), not for those that hide size (0.02)."
+    assert "What may hold it back: items." in half.sentences
+    arrived = Diagnosis(0.95, {}, "arrived", (finding("labels", "there"),), ())
+    assert arrived.sentences[0] == "It has arrived: progress 0.95 on held-out prompts."
+    assert not any("wait" in sentence for sentence in arrived.sentences)
+    assert json.loads(json.dumps(half.as_dict()))["waits_for"] == ["items"]

@@ -84,7 +84,7 @@ class Crossing(Study):
     def judge(self, rows: Sequence[Row]) -> list[Table]:
         """When each cell escaped, and how many cells each account got right."""
         found = [Setting.of(name, cells) for name, cells in by_cell(rows).items()]
-        return [_escapes(found), _verdicts(found)]
+        return [_escapes(found), _verdicts(found), _named(found)]
 
 
 def cell_name(cell: Sequence[str]) -> str:
@@ -117,13 +117,21 @@ class Setting:
     @classmethod
     def of(cls, name: str, cells: Mapping[str, Sequence[Row]]) -> "Setting":
         """From the rows of its cells, plain training among them."""
-        scores = {"items": "few_shot", "labels": "binding", "queries": "look"}
-        has = {thing: _mostly_met(cells[PLAIN], score) for thing, score in scores.items()}
+        has = {thing: _mostly_met(cells[PLAIN], thing) for thing in THINGS}
         return cls(name, cells, early_cells(cells), has)
 
 
-def _mostly_met(rows: Sequence[Row], score: str) -> bool | None:
-    found = [one.met for row in rows if (one := getattr(row, score)) is not None]
+SCORES = {"items": "few_shot", "labels": "binding", "queries": "look"}
+"""By which column of a row each thing is measured."""
+
+
+def _met(row: Row, thing: str) -> bool | None:
+    score = getattr(row, SCORES[thing])
+    return None if score is None else score.met
+
+
+def _mostly_met(rows: Sequence[Row], thing: str) -> bool | None:
+    found = [met for row in rows if (met := _met(row, thing)) is not None]
     return None if not found else sum(found) > len(found) / 2
 
 
@@ -202,6 +210,29 @@ def _verdict(account: Account, settings: Sequence[Setting]) -> list[str]:
         every.append((sum(predicted == (name in one.early) for name, predicted in known.items()), len(known)))
         early.append((sum(known[name] for name in known if name in one.early), len(one.early & known.keys())))
     return [account.name, account.source, _share(every), _share(early)]
+
+
+def _named(settings: Sequence[Setting]) -> Table:
+    """Runs that were asked for two things and lack the third: does its score say so?
+
+    That they lack it is known from the cells: these two do not end the plateau early, and all three do.
+    """
+    lines = []
+    for thing in THINGS:
+        others = tuple(other for other in THINGS if other != thing)
+        lacking = [
+            one for one in settings if cell_name(others) not in one.early and cell_name(tuple(THINGS)) in one.early
+        ]
+        told = [[_first_missing(row) == thing for row in one.cells.get(cell_name(others), ())] for one in lacking]
+        lines.append([thing, "+".join(others), _share([(sum(found), len(found)) for found in told])])
+    note = "By the scores halfway to the escape, or to the end: what diagnose would name first."
+    columns = ["what is missing", "asked for", "runs of which it is named"]
+    return Table("Bottlenecks made on purpose", columns, lines, note)
+
+
+def _first_missing(row: Row) -> str | None:
+    """In the order items, labels, queries; None where nothing that has a score is missing."""
+    return next((thing for thing in THINGS if _met(row, thing) is False), None)
 
 
 def _share(by_setting: Sequence[tuple[int, int]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,19 @@ def test_what_plain_training_has_need_not_be_asked_for() -> None:
 
 
 def test_where_a_score_is_not_known_the_account_says_nothing_of_cells_that_need_it() -> None:
-    unknown = [row.__class__(**{**vars(row), "look": None}) for row in rows("a", lambda cell: len(cell) == 3)]
+    unknown = [replace(row, look=None) for row in rows("a", lambda cell: len(cell) == 3)]
     assert right(STUDY.judge(unknown))["all three together"] == "6 of 6"  # not of items+labels
+
+
+def test_a_bottleneck_that_was_made_is_looked_for_in_the_scores_of_its_runs() -> None:
+    """All three are needed, so each cell of two lacks the third; here their scores say what they were asked for."""
+    made = rows("a", lambda cell: len(cell) == 3)
+    names = {"items": "few_shot", "labels": "binding", "queries": "look"}
+    honest = [replace(row, **{names[thing]: MET for thing in row.cell.split("+") if thing in names}) for row in made]
+    told = {line[0]: line[2] for line in STUDY.judge(honest)[2].lines}
+    assert told == {"items": "3 of 3", "labels": "3 of 3", "queries": "3 of 3"}
+    assert {line[2] for line in STUDY.judge(made)[2].lines} == {"3 of 3", "0 of 3"}  # all say items
+    assert {line[2] for line in STUDY.judge(rows("a", lambda cell: "items" in cell))[2].lines} == {"3 of 3", "-"}
 
 
 def test_early_is_early_beside_plain_training_of_the_same_setting() -> None:

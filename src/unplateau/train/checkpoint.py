@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from unplateau.decompose import Trainable
-from unplateau.errors import CheckpointError, RunDirectoryError
+from unplateau.errors import CheckpointError, RunDirectoryError, SpecError, suggest
 from unplateau.files import read_json, staged
 from unplateau.store import CHECKPOINTS, SPEC
 from unplateau.train.describe import read_shape
@@ -125,6 +125,25 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the checkpoint does not fit the model of its spec ({error})") from error
     return spec, model.eval()
+
+
+def take_weights(model: Trainable, donor: Path, modules: Sequence[str]) -> None:
+    """Puts the last weights of another run into these modules of a model; an empty name is the whole model.
+
+    Raises SpecError, with a suggestion, for a module that is not there, or has other shapes in the donor.
+    """
+    weights = load_model(donor)[1].state_dict()
+    mine = model.state_dict()
+    for name in modules:
+        taken = {key: value for key, value in weights.items() if not name or key.startswith(f"{name}.")}
+        if not taken:
+            names = {key.rsplit(".", n)[0] for key in mine for n in range(1, key.count(".") + 1)}
+            raise SpecError(f"grafts: the donor has no module '{name}'{suggest(name, names)}")
+        other = [key for key, value in taken.items() if key not in mine or mine[key].shape != value.shape]
+        if other:
+            raise SpecError(f"grafts: '{other[0]}' of the donor does not fit this model")
+        mine |= taken
+    model.load_state_dict(mine)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from unplateau.train.checkpoint import (
     newest_checkpoint,
     optimiser_tensors,
     save_checkpoint,
+    take_weights,
 )
 from unplateau.train.clock import CostClock
 from unplateau.train.describe import describe_run, refuse_unfit
@@ -53,14 +54,16 @@ def train(
     (a checkpoint was saved), StorageError if a write is refused.
     """
     path = spec.directory(out)
+    donors: list[Path] = []
     if not (path / store.DONE).exists():
         spec.check()
+        donors = [train(graft.donor, out=out, device=device).path for graft in spec.grafts]
     refuse_unfit(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
     with store.locked(path), stop_requests() as stop:
         if not (path / store.DONE).exists():
-            _Training(spec, path, choose_device(device), observers).run(stop)
+            _Training(spec, path, choose_device(device), observers, donors).run(stop)
     return store.load_run(path)
 
 
@@ -80,7 +83,14 @@ def choose_device(name: str) -> torch.device:
 class _Training:
     """The state of one run while it is being trained."""
 
-    def __init__(self, spec: RunSpec, path: Path, device: torch.device, observers: Sequence[Observer] | None) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        path: Path,
+        device: torch.device,
+        observers: Sequence[Observer] | None,
+        donors: Sequence[Path],
+    ) -> None:
         self.spec, self.path, self.device = spec, path, device
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         self.model, self.heads = build_model(spec, device), build_heads(spec, device)
@@ -89,6 +99,8 @@ class _Training:
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         describe_run(path, spec, device, n_parameters=n_parameters, flops=self.flops)
         self.clock = CostClock(device)
+        for graft, donor in zip(spec.grafts, donors, strict=True):
+            take_weights(self.model, donor, graft.modules)
         self.load()
 
     def load(self) -> None:

@@ -55,6 +55,15 @@ class TrainConfig(Config):
         return self
 
 
+class Graft(Config):
+    """Weights that a run begins with, in the place of fresh ones: those that another run has ended with."""
+
+    donor: RunSpec = Field(description="the other run; it is trained first, into the same folder, unless it is there")
+    modules: tuple[str, ...] = Field(
+        ("",), description="names of modules whose weights are taken, such as blocks.0.attention; empty: all weights"
+    )
+
+
 class RunSpec(Config):
     """One training run."""
 
@@ -65,6 +74,11 @@ class RunSpec(Config):
     train: TrainConfig = Field(default_factory=TrainConfig, description="length, batch, learning rate, cadence")
     cut: Cut = Field("self", description="cut under which the scores of this run are taken")
     seed: int = Field(0, ge=0, description="decides initial weights and batches")
+    grafts: tuple[Graft, ...] = Field(
+        (),
+        description="weights of other runs to begin with, one after the other; what the donors cost is not counted",
+        exclude_if=lambda grafts: not grafts,
+    )
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
@@ -96,6 +110,9 @@ class RunSpec(Config):
     def host(self) -> TaskHost:
         """What loss terms may know of this run."""
         return TaskHost(self.model.n_layers, self.model.width, self.task.shape, self.model.shows_attention)
+
+
+Graft.model_rebuild()
 
 
 def split_setting(text: str) -> tuple[str, str]:

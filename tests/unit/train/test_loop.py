@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from unplateau.train.checkpoint import load_model
 from unplateau.train.describe import SHAPE, read_shape
 from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import Event, default_observers, due
-from unplateau.train.spec import RunSpec, TrainConfig
+from unplateau.train.spec import Graft, RunSpec, TrainConfig
 from unplateau.train.step import build_model
 
 SPEC = RunSpec(
@@ -113,6 +114,35 @@ def test_what_is_frozen_stays_as_it_was_and_all_else_is_trained(tmp_path: Path) 
     wrong = frozen.model_copy(update={"train": SPEC.train.model_copy(update={"frozen": ("item_embeddings",)})})
     with pytest.raises(SpecError, match="no module 'item_embeddings'; did you mean 'item_embedding'"):
         train(wrong, out=tmp_path, device="cpu")
+
+
+def test_a_run_begins_with_the_weights_that_others_have_ended_with(tmp_path: Path) -> None:
+    """The donors are trained first, into the same folder; the weights of a run of no step show what it began with."""
+    assert "grafts" not in SPEC.model_dump(mode="json")
+    donor, other = SPEC.with_strategy("unplateau"), SPEC.with_seed(1)
+    grafts = (Graft(donor=other), Graft(donor=donor, modules=("blocks.0.attention", "item_embedding")))
+    config = SPEC.train.model_copy(update={"lr": 1e-12})
+    run = SPEC.model_copy(update={"grafts": grafts, "train": config})
+    spec, begun = load_model(train(run, out=tmp_path, device="cpu").path)
+    assert spec == run == RunSpec.model_validate(run.model_dump(mode="json"))
+    (_, given), (_, rest) = (load_model(one.directory(tmp_path)) for one in (donor, other))
+    for name, value in begun.state_dict().items():
+        source = given if name.startswith(("blocks.0.attention.", "item_embedding.")) else rest
+        assert torch.allclose(value, source.state_dict()[name], atol=1e-6), name
+    check_resume(run, stop_at=10)
+
+
+@pytest.mark.parametrize(
+    ("graft", "message"),
+    [
+        ({"modules": ("blocks.0.attentoin",)}, "no module 'blocks.0.attentoin'; did you mean 'blocks.0.attention'"),
+        ({"model": {"width": 16}}, "of the donor does not fit this model"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, graft: dict[str, Any], message: str) -> None:
+    donor = SPEC.model_copy(update={"model": ModelConfig(**{"n_layers": 2, "width": 8} | graft.pop("model", {}))})
+    with pytest.raises(SpecError, match=message):
+        train(SPEC.model_copy(update={"grafts": (Graft(donor=donor, **graft),)}), out=tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("strategy", [Strategy(), EVERYTHING], ids=["plain", "everything"])

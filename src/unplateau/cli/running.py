@@ -50,7 +50,7 @@ def demo(
 
 
 def reproduce(
-    card: Annotated[Literal["language", "crossing", "controls"], Positional, arg(metavar="CARD")],
+    card: Annotated[Literal["language", "crossing", "controls", "transplant"], Positional, arg(metavar="CARD")],
     /,
     *,
     scale: Literal["cpu", "paper"] = "cpu",
@@ -73,10 +73,13 @@ def reproduce(
     controls: strategies on four tasks beside what they should not work without. Prints which predictions held. Writes
     controls.jsonl.
 
+    transplant: modules of runs that have escaped, in runs on their plateau, and back. Prints as crossing does. Writes
+    transplant.jsonl.
+
     Args:
-        card: language, crossing or controls
+        card: language, crossing, controls or transplant
         scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
-            cores; crossing, controls: 5 seeds, ten and five hours) or paper (four times the steps; language: all three,
+            cores; the others: 5 seeds, ten, five and two hours) or paper (four times the steps; language: all three,
             10 seeds)
         only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others
         results: train nothing, and say what the runs in such a file have shown

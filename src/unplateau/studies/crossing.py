@@ -83,8 +83,8 @@ class Crossing(Study):
 
     def judge(self, rows: Sequence[Row]) -> list[Table]:
         """When each cell escaped, and how many cells each account got right."""
-        found = [Setting.of(name, cells) for name, cells in by_cell(rows).items()]
-        return [_escapes(found), _verdicts(found), _named(found)]
+        settings = by_cell(rows)
+        return [escapes_of(settings), verdicts_of(settings), _named(_settings(settings))]
 
 
 def cell_name(cell: Sequence[str]) -> str:
@@ -174,26 +174,40 @@ ACCOUNTS = (
 )
 
 
-def _escapes(settings: Sequence[Setting]) -> Table:
-    names = [cell_name(cell) for cell in CELLS]
+Cells = Mapping[str, Mapping[str, Sequence[Row]]]
+"""The rows of each setting by cell."""
+
+
+def _settings(settings: Cells) -> list[Setting]:
+    return [Setting.of(name, cells) for name, cells in settings.items()]
+
+
+def escapes_of(
+    settings: Cells, *, also: Sequence[str] = (), heading: str = "Median step of the escape (runs that got there)"
+) -> Table:
+    """When the cells escaped; ``also``: further cells beside the eight."""
+    names = [*(cell_name(cell) for cell in CELLS), *also]
     lines = []
-    for one in settings:
+    for one in _settings(settings):
         cells = []
         for name in names:
             rows = one.cells.get(name, ())
             cells.append(escapes(rows) + ("*" if name in one.early else "") if rows else "")
         lines.append([one.name, *cells, _having(one.has)])
     note = f"* by {EARLY:g} of plain training's median, or of its last step. plain has: by its scores on the plateau."
-    return Table("Median step of the escape (runs that got there)", ["setting", *names, "plain has"], lines, note)
+    return Table(heading, ["setting", *names, "plain has"], lines, note)
 
 
 def _having(has: Mapping[str, bool | None]) -> str:
     return ", ".join(thing if met else f"no {thing}" for thing, met in has.items() if met is not None) or "?"
 
 
-def _verdicts(settings: Sequence[Setting]) -> Table:
-    lines = [_verdict(account, settings) for account in ACCOUNTS]
-    happened = [name in one.early for one in settings for name in one.cells if name != PLAIN]
+def verdicts_of(settings: Cells) -> Table:
+    """How many of the seven cells each account got right."""
+    found = _settings(settings)
+    lines = [_verdict(account, found) for account in ACCOUNTS]
+    names = [cell_name(cell) for cell in CELLS[1:]]
+    happened = [name in one.early for one in found for name in names if name in one.cells]
     commoner = max(sum(happened), len(happened) - sum(happened))
     lines.append(["the commoner answer", "", f"{commoner} of {len(happened)}", ""])
     note = "95 % intervals over settings, whose cells are not independent; none for fewer than three."

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from study_rows import row
 from unplateau.studies import STUDIES
-from unplateau.studies.base import Row
 from unplateau.studies.controls import CASES
 
 STUDY = STUDIES["controls"]
 
 
-def rows(early: Sequence[str]) -> list[Row]:
-    """These cells escape at 100, all others never."""
-    return [
-        Row(
-            setting="shapes, scaled",
-            cell=name,
-            seed=seed,
-            steps=1000,
-            escape=100 if name in early else None,
-            completion=None,
-            progress=0.5,
-            flops=1e12,
-            weights=None,
-            few_shot=None,
-            binding=None,
-            look=None,
-            spec=f"{name}{seed}",
-            commit=None,
-            machine="x",
-        )
-        for name in CASES
-        for seed in range(3)
-    ]
-
-
 def verdicts(early: Sequence[str]) -> dict[str, str]:
-    (table,) = STUDY.judge(rows(early))
+    """Where these cells escape at 100, and all others never."""
+    made = [
+        row("shapes, scaled", name, seed, escape=100 if name in early else None) for name in CASES for seed in range(3)
+    ]
+    (table,) = STUDY.judge(made)
     return {line[1]: line[-1] for line in table.lines}
 
 

@@ -8,47 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from study_rows import MET, rows
 from unplateau.errors import DataError, SpecError
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.studies import STUDIES
-from unplateau.studies.base import Row, Score, Table, read_study, write_study
-from unplateau.studies.crossing import CELLS, cell_name
+from unplateau.studies.base import Table, read_study, write_study
 
 STUDY = STUDIES["crossing"]
-MET, UNMET = Score(0.9, 0.2), Score(0.3, 0.2)
-
-
-def rows(
-    setting: str,
-    early: Callable[[Sequence[str]], bool],
-    has: Sequence[str] = (),
-    n_seeds: int = 3,
-    late: int | None = None,
-) -> list[Row]:
-    """A setting in which these cells escape at 200 and all others never, or late; plain training has some things."""
-    scores = {
-        name: MET if thing in has else UNMET
-        for thing, name in (("items", "few_shot"), ("labels", "binding"), ("queries", "look"))
-    }
-    return [
-        Row(
-            setting,
-            cell_name(cell),
-            seed,
-            steps=1000,
-            escape=200 + seed if cell and early(cell) else late,
-            completion=None,
-            progress=0.5,
-            flops=1e12,
-            weights=None,
-            spec=f"{setting}{cell}{seed}",
-            commit=None,
-            machine="x",
-            **scores,
-        )
-        for cell in CELLS
-        for seed in range(n_seeds)
-    ]
 
 
 def right(tables: Sequence[Table]) -> dict[str, str]:

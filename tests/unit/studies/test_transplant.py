@@ -1,0 +1,43 @@
+"""Transplants are planned so that donors come first, and every module that is named is there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from study_rows import rows
+from unplateau.studies import STUDIES
+from unplateau.studies.transplant import MODULES
+from unplateau.train.step import build_model
+
+STUDY = STUDIES["transplant"]
+
+
+def test_donors_are_planned_before_the_runs_that_take_their_weights() -> None:
+    planned = STUDY.plan([100, 101], only=["recall", "shapes"])
+    place = {one.spec.digest(): number for number, one in enumerate(planned)}
+    assert len(place) == len(planned) == 2 * 2 * (3 + 8 + 3 + 8)
+    for number, one in enumerate(planned):
+        assert all(place[graft.donor.digest()] < number for graft in one.spec.grafts)
+        assert (one.setting == "donors") is not one.spec.grafts
+
+
+@pytest.mark.parametrize("task", STUDY.parts)
+def test_each_module_is_there_and_no_weight_is_taken_twice(task: str) -> None:
+    spec = STUDY.plan([100], only=[task])[0].spec
+    names = [name for name, _ in build_model(spec, torch.device("cpu")).named_parameters()]
+    taken = [
+        name for modules in MODULES.values() for module in modules for name in names if name.startswith(f"{module}.")
+    ]
+    assert len(taken) == len(set(taken))
+    for modules in MODULES.values():
+        assert all(any(name.startswith(f"{module}.") for name in names) for module in modules)
+
+
+def test_ways_into_a_plateau_are_judged_and_the_way_back_is_told() -> None:
+    into = rows("recall, into a plateau", lambda cell: "labels" in cell, has=("items", "queries"))
+    back = rows("recall, back", lambda cell: True)
+    tables = STUDY.judge([*into, *back])
+    assert [line[0] for line in tables[0].lines] == ["recall, into a plateau"]
+    assert {line[0]: line[2] for line in tables[1].lines}["all three together"] == "7 of 7"
+    assert [line[0] for line in tables[2].lines] == ["recall, back"]

@@ -12,7 +12,7 @@ MET, UNMET = Score(0.9, 0.2), Score(0.3, 0.2)
 def row(setting: str, cell: str, seed: int, **known: Any) -> Row:
     """A run of 1,000 steps that never escaped, but for what is said."""
     given: dict[str, Any] = {"steps": 1000, "escape": None, "completion": None, "progress": 0.5, "flops": 1e12}
-    given |= dict.fromkeys(("weights", "few_shot", "binding", "look", "commit"))
+    given |= dict.fromkeys(("at", "then", "weights", "few_shot", "binding", "look", "commit"))
     given |= {"spec": f"{setting}/{cell}/{seed}", "machine": "x"}
     return Row(setting, cell, seed, **{**given, **known})
 

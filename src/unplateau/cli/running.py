@@ -50,7 +50,9 @@ def demo(
 
 
 def reproduce(
-    card: Annotated[Literal["language", "crossing", "controls", "transplant"], Positional, arg(metavar="CARD")],
+    card: Annotated[
+        Literal["language", "crossing", "controls", "transplant", "prediction"], Positional, arg(metavar="CARD")
+    ],
     /,
     *,
     scale: Literal["cpu", "paper"] = "cpu",
@@ -76,14 +78,16 @@ def reproduce(
     transplant: modules of runs that have escaped, in runs on their plateau, and back. Prints as crossing does. Writes
     transplant.jsonl.
 
+    prediction: which score says how much of a plateau is left, on the runs of crossing. Writes prediction.jsonl.
+
     Args:
-        card: language, crossing, controls or transplant
+        card: language, crossing, controls, transplant or prediction
         scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
             cores; the others: 5 seeds, ten, five and two hours) or paper (four times the steps; language: all three,
             10 seeds)
         only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others
         results: train nothing, and say what the runs in such a file have shown
-        out: folder for run directories and results; default: runs/CARD
+        out: folder for run directories and results; default: runs/CARD, for prediction runs/crossing
         seeds: number of seeds for each strategy or cell; default: as the scale says
         first_seed: the lowest seed; the others follow it
         workers: runs at a time, one thread each
@@ -92,8 +96,9 @@ def reproduce(
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
     from unplateau.studies import STUDIES  # noqa: PLC0415
 
-    out = out or Path("runs") / card
-    if study := STUDIES.get(card):
+    study = STUDIES.get(card)
+    out = out or Path("runs") / (study.folder if study else card)
+    if study:
         wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
         planned = study.plan(wanted, scale=scale, only=only)
         return run_study(study, planned, set_, results, out=out, workers=workers)
@@ -258,7 +263,7 @@ def run_study(
     study: Study, planned: Sequence[Planned], settings: Sequence[str], results: Path | None, *, out: Path, workers: int
 ) -> int:
     """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
-    from unplateau.studies.base import Row, read_study, write_study  # noqa: PLC0415 (torch)
+    from unplateau.studies.base import read_study, write_study  # noqa: PLC0415 (torch)
 
     if results is not None:
         print_study(study, read_study(results))
@@ -274,7 +279,7 @@ def run_study(
         specs = [one.spec for one in members.values()]
         records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
         codes.append(code)
-        rows += [Row.of(members[record.env["run"]["digest"]], record) for record in records]
+        rows += [row for record in records for row in study.rows(members[record.env["run"]["digest"]], record)]
         write_study(out / f"{study.name}.jsonl", rows)  # after each setting: a study takes hours
     print_study(study, rows)
     print(f"\nresults  {out / f'{study.name}.jsonl'}")

@@ -3,6 +3,7 @@
 from unplateau.studies.base import Study
 from unplateau.studies.controls import Controls
 from unplateau.studies.crossing import Crossing
+from unplateau.studies.prediction import Prediction
 from unplateau.studies.transplant import Transplant
 
-STUDIES: dict[str, Study] = {study.name: study for study in (Crossing(), Controls(), Transplant())}
+STUDIES: dict[str, Study] = {study.name: study for study in (Crossing(), Controls(), Transplant(), Prediction())}

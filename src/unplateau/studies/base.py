@@ -9,15 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from unplateau.analysis.runs import summarise_run
+from unplateau.analysis.runs import RunSummary, summarise_run
 from unplateau.analysis.survival import Bounded, median_time
 from unplateau.config import one_line
 from unplateau.errors import DataError, SpecError, suggest
 from unplateau.files import write_whole
+from unplateau.plateau.progress import WINDOW
 from unplateau.scores import Scores
 from unplateau.store import RunRecord
 from unplateau.train.spec import RunSpec
@@ -55,9 +57,10 @@ class Row:
     """What a study keeps of a run.
 
     ``escape``, ``completion``: steps, None if not reached by ``steps``. ``progress``: on held-out prompts at the end.
-    ``flops``: of the whole training. Scores are those of the look nearest to the middle of the plateau, which is half
-    of the way to the escape (to the end, without one); None where the task or the model has none. ``spec``: digest;
-    ``commit`` and ``machine``: where it was trained.
+    ``flops``: of the whole training. ``at``: step of a look, by default the one nearest to the middle of the plateau,
+    which is half of the way to the escape (to the end, without one); ``then``: progress at that step, mean of the 100
+    before; and the scores that were found, None where the task or the model has none. ``spec``: digest; ``commit`` and
+    ``machine``: where it was trained.
     """
 
     setting: str
@@ -68,6 +71,8 @@ class Row:
     completion: int | None
     progress: float
     flops: float
+    at: int | None
+    then: float | None
     weights: Score | None
     few_shot: Score | None
     binding: Score | None
@@ -79,8 +84,19 @@ class Row:
     @classmethod
     def of(cls, planned: Planned, record: RunRecord) -> "Row":
         """From a finished run."""
+        run, looks = summarise_run(record), _looks(record)
+        middle = (run.escape_step or run.steps) / 2
+        return cls._of(planned, run, min(looks, key=lambda step: abs(step - middle)) if looks else None)
+
+    @classmethod
+    def of_looks(cls, planned: Planned, record: RunRecord) -> list["Row"]:
+        """From a finished run, one for each look before its escape but that before the first step."""
         run = summarise_run(record)
-        scores = _scores_at(record, (run.escape_step or run.steps) / 2)
+        return [cls._of(planned, run, step) for step in _looks(record) if 0 < step < run.time_of("escape").low]
+
+    @classmethod
+    def _of(cls, planned: Planned, run: RunSummary, at: int | None) -> "Row":
+        record, scores = run.record, None if at is None else _looks(run.record)[at]
         return cls(
             setting=planned.setting,
             cell=planned.cell,
@@ -90,6 +106,8 @@ class Row:
             completion=run.completion_step,
             progress=round(run.final_progress or 0.0, 4),
             flops=float(f"{run.costs.train_flops or 0:.4g}"),
+            at=at,
+            then=None if at is None else _progress_at(record, at),
             weights=_best(scores, "weights"),
             few_shot=_best(scores, "few_shot"),
             binding=_best(scores, "binding"),
@@ -105,10 +123,14 @@ class Row:
         return Bounded.above(self.steps) if self.escape is None else Bounded.exactly(self.escape)
 
 
-def _scores_at(record: RunRecord, step: float) -> Scores | None:
-    """Those of the look that is nearest to a step."""
-    looks = [(row["step"], scores) for row in record.history if (scores := Scores.of_row(row)) is not None]
-    return min(looks, key=lambda look: abs(look[0] - step))[1] if looks else None
+def _looks(record: RunRecord) -> dict[int, Scores]:
+    """The scores of each look by its step."""
+    return {row["step"]: scores for row in record.history if (scores := Scores.of_row(row)) is not None}
+
+
+def _progress_at(record: RunRecord, at: int) -> float:
+    steps, values = record.history.column("progress")
+    return round(fmean(value for step, value in zip(steps, values, strict=True) if at - WINDOW < step <= at), 4)
 
 
 def _best(scores: Scores | None, name: str) -> Score | None:
@@ -138,6 +160,15 @@ class Study(ABC):
     @abstractmethod
     def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
         """All runs, those first that say most; of these parts only, if any are named."""
+
+    @property
+    def folder(self) -> str:
+        """Where its runs are kept, below the folder of all runs; studies of the same runs share it."""
+        return self.name
+
+    def rows(self, planned: Planned, record: RunRecord) -> list[Row]:
+        """What is kept of a run."""
+        return [Row.of(planned, record)]
 
     @abstractmethod
     def judge(self, rows: Sequence[Row]) -> list[Table]:
@@ -183,7 +214,7 @@ _row: TypeAdapter[Row] = TypeAdapter(Row)
 
 def write_study(path: Path, rows: Iterable[Row]) -> None:
     """As JSON lines, sorted, so that a file changes only where results do."""
-    lines = [asdict(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed))]
+    lines = [asdict(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed, row.at or 0))]
     write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 

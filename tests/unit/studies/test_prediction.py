@@ -1,0 +1,52 @@
+"""How much of a plateau is left, predicted on rows whose order is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from study_rows import row
+from unplateau.studies import STUDIES
+from unplateau.studies.base import Row, Score
+from unplateau.studies.prediction import PREDICTORS, order_of
+
+STUDY = STUDIES["prediction"]
+ESCAPES = (300, 500, None, 800, None)
+
+
+def rows(values: Sequence[float], setting: str = "shapes, shallow, scaled", at: int = 200) -> list[Row]:
+    """Runs that escape at these steps or never, with these few-shot scores."""
+    known = zip(ESCAPES, values, strict=True)
+    return [
+        row(setting, "plain", seed, escape=escape, at=at, then=0.0, few_shot=Score(value, 0.25))
+        for seed, (escape, value) in enumerate(known)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "right"),
+    [((0.9, 0.8, 0.3, 0.7, 0.4), 9.0), ((0.1, 0.2, 0.8, 0.3, 0.8), 0.0), ((0.5, 0.5, 0.5, 0.5, 0.5), 4.5)],
+)
+def test_pairs_whose_order_is_known_are_counted(values: Sequence[float], right: float) -> None:
+    """Three that escape, each before the two that never do: of ten pairs one has no order."""
+    found = order_of(rows(values), PREDICTORS["few-shot score"])
+    assert (found.right, found.pairs) == (right, 9)
+    assert order_of(rows(values), PREDICTORS["look score"]).pairs == 0
+    assert order_of(rows(values), PREDICTORS["weakest of the three"]).right == right
+
+
+def test_runs_of_other_settings_and_steps_are_not_compared() -> None:
+    good = rows((0.9, 0.8, 0.3, 0.7, 0.4))
+    tables = STUDY.judge([*good, *rows((0.1,) * 5, at=300), *rows((0.9, 0.8, 0.3, 0.7, 0.4), "recall, deep, gpt2")])
+    line = next(line for line in tables[0].lines if line[0] == "few-shot score")
+    assert line[1:] == ["0.88 (0.00 to 1.00)", "2", "27"]  # 1 of recall; 9 of 9 and, all alike, 4.5 of 9 of shapes
+    assert tables[1].lines == tables[0].lines
+    published = {cells[0]: cells[1:] for cells in tables[2].lines}
+    assert published["shapes, shallow, scaled"] == ["12,788", "800"]
+    assert next(line for line in tables[0].lines if line[0] == "look score")[1] == "-"
+
+
+def test_it_takes_the_runs_of_the_crossing() -> None:
+    assert STUDY.folder == "crossing"
+    assert STUDY.plan([100], only=["parity"]) == STUDIES["crossing"].plan([100], only=["parity"])

@@ -17,7 +17,7 @@ from unplateau.errors import SpecError, UnplateauError, suggest
 
 COMMANDS = {
     "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
-    "reproduce": ("running", "a documented result again, from nothing"),
+    "reproduce": ("reproducing", "a documented result again, from nothing"),
     "train": ("running", "one run of a recipe or of a spec file"),
     "sweep": ("running", "many runs: every combination of settings, times seeds"),
     "probe": ("looking", "what the layers of a trained model know, ours or a language model's"),

@@ -1,4 +1,4 @@
-"""Commands that train: ``demo``, ``reproduce``, ``train``, ``sweep``, and the story that runs of an experiment tell."""
+"""Commands that train: ``demo``, ``train``, ``sweep``, and the story that runs of an experiment tell."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings
 from unplateau.cli.console import ProgressDisplay, display, duration, one_line, print_table
@@ -17,7 +17,6 @@ from unplateau.errors import SpecError, suggest
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
     from unplateau.store import RunRecord
-    from unplateau.studies.base import Planned, Row, Study
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -47,66 +46,6 @@ def demo(
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
 
     return run_experiments(experiments("demo"), set_, seeds_from(first_seed, seeds), out=out, workers=workers)
-
-
-def reproduce(
-    card: Annotated[
-        Literal["language", "crossing", "controls", "transplant", "prediction"], Positional, arg(metavar="CARD")
-    ],
-    /,
-    *,
-    scale: Literal["cpu", "paper"] = "cpu",
-    only: Annotated[tuple[str, ...], arg(metavar="PART"), UseAppendAction] = (),
-    results: Annotated[Path | None, arg(metavar="FILE")] = None,
-    out: Folder | None = None,
-    seeds: int | None = None,
-    first_seed: int = 100,
-    workers: int = 2,
-    set_: Settings = (),
-) -> int:
-    """Trains all that a card describes, and prints what it has shown; the same command again resumes, or skips.
-
-    language: words whose topic or length decides the label, words to be selected by their topic, and sentences whose
-    genre decides the label; plainly and with four strategies. Writes report.html and summary.json for each recipe.
-
-    crossing: items that stand out, labels that are bound, queries that look, each asked for or not, on nine tasks, with
-    shallow and deep models under two initialisations. Prints which account of plateaus held. Writes crossing.jsonl.
-
-    controls: strategies on four tasks beside what they should not work without. Prints which predictions held. Writes
-    controls.jsonl.
-
-    transplant: modules of runs that have escaped, in runs on their plateau, and back. Prints as crossing does. Writes
-    transplant.jsonl.
-
-    prediction: which score says how much of a plateau is left, on the runs of crossing. Writes prediction.jsonl.
-
-    Args:
-        card: language, crossing, controls, transplant or prediction
-        scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
-            cores; the others: 5 seeds, ten, five and two hours) or paper (four times the steps; language: all three,
-            10 seeds)
-        only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others
-        results: train nothing, and say what the runs in such a file have shown
-        out: folder for run directories and results; default: runs/CARD, for prediction runs/crossing
-        seeds: number of seeds for each strategy or cell; default: as the scale says
-        first_seed: the lowest seed; the others follow it
-        workers: runs at a time, one thread each
-        set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
-    """
-    from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
-    from unplateau.studies import STUDIES  # noqa: PLC0415
-
-    study = STUDIES.get(card)
-    out = out or Path("runs") / (study.folder if study else card)
-    if study:
-        wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
-        planned = study.plan(wanted, scale=scale, only=only)
-        return run_study(study, planned, set_, results, out=out, workers=workers)
-    if results is not None or len(only) > 1:
-        raise SpecError(f"{card}: --results is for studies, and --only names one recipe")
-    wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
-    chosen = experiments(card, scale=scale, only=only[0] if only else None)
-    return run_experiments(chosen, set_, wanted, out=out, workers=workers, apart=True)
 
 
 def train(
@@ -257,42 +196,6 @@ def run_experiments(
         if records:
             tell_story([record.path for record in records], out / one.plain.recipe if apart else out)
     return max(codes)
-
-
-def run_study(
-    study: Study, planned: Sequence[Planned], settings: Sequence[str], results: Path | None, *, out: Path, workers: int
-) -> int:
-    """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
-    from unplateau.studies.base import read_study, write_study  # noqa: PLC0415 (torch)
-
-    if results is not None:
-        print_study(study, read_study(results))
-        return 0
-    chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
-    for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
-        spec.check()  # all of them, before the first run
-    rows: list[Row] = []
-    codes = []
-    for setting in dict.fromkeys(one.setting for one in chosen):
-        members = {one.spec.digest(): one for one in chosen if one.setting == setting}
-        print(f"{setting}: {len(members)} runs", flush=True)
-        specs = [one.spec for one in members.values()]
-        records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
-        codes.append(code)
-        rows += [row for record in records for row in study.rows(members[record.env["run"]["digest"]], record)]
-        write_study(out / f"{study.name}.jsonl", rows)  # after each setting: a study takes hours
-    print_study(study, rows)
-    print(f"\nresults  {out / f'{study.name}.jsonl'}")
-    return max(codes)
-
-
-def print_study(study: Study, rows: Sequence[Row]) -> None:
-    """What the rows have shown."""
-    print(f"\n{study.question}")
-    for table in study.judge(rows):
-        print(f"\n{table.heading}\n")
-        print_table(table.columns, table.lines)
-        print(f"\n{table.note}" if table.note else "")
 
 
 def run_all(

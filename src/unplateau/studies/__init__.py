@@ -3,7 +3,10 @@
 from unplateau.studies.base import Study
 from unplateau.studies.controls import Controls
 from unplateau.studies.crossing import Crossing
+from unplateau.studies.figures import FIGURES
 from unplateau.studies.prediction import Prediction
 from unplateau.studies.transplant import Transplant
 
-STUDIES: dict[str, Study] = {study.name: study for study in (Crossing(), Controls(), Transplant(), Prediction())}
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (Crossing(), Controls(), Transplant(), Prediction(), *FIGURES)
+}

@@ -82,11 +82,11 @@ class Row:
     machine: str
 
     @classmethod
-    def of(cls, planned: Planned, record: RunRecord) -> "Row":
-        """From a finished run."""
+    def of(cls, planned: Planned, record: RunRecord, at: float | None = None) -> "Row":
+        """From a finished run, with the look that is nearest to a step; None for the middle of the plateau."""
         run, looks = summarise_run(record), _looks(record)
-        middle = (run.escape_step or run.steps) / 2
-        return cls._of(planned, run, min(looks, key=lambda step: abs(step - middle)) if looks else None)
+        wanted = (run.escape_step or run.steps) / 2 if at is None else at
+        return cls._of(planned, run, min(looks, key=lambda step: abs(step - wanted)) if looks else None)
 
     @classmethod
     def of_looks(cls, planned: Planned, record: RunRecord) -> list["Row"]:

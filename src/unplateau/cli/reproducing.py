@@ -1,0 +1,126 @@
+"""The command ``reproduce``: what a card describes, trained from nothing, and what it has shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from unplateau.cli.arguments import Folder, Settings
+from unplateau.cli.console import print_table
+from unplateau.cli.running import run_all, run_experiments, seeds_from, with_given
+from unplateau.errors import SpecError
+
+if TYPE_CHECKING:
+    from unplateau.studies import base as studies
+
+Study = Literal["crossing", "controls", "transplant", "prediction"]
+Figure = Literal["figure-1b", "figure-3", "figure-4", "figure-5a", "figure-5b", "figure-5c"]
+Card = Literal["language", Study, Figure]
+
+
+def reproduce(
+    card: Annotated[Card, Positional, arg(metavar="CARD")],
+    /,
+    *,
+    scale: Literal["cpu", "paper"] = "cpu",
+    only: Annotated[tuple[str, ...], arg(metavar="PART"), UseAppendAction] = (),
+    results: Annotated[Path | None, arg(metavar="FILE")] = None,
+    out: Folder | None = None,
+    seeds: int | None = None,
+    first_seed: int = 100,
+    workers: int = 2,
+    set_: Settings = (),
+) -> int:
+    """Trains all that a card describes, and prints what it has shown; the same command again resumes, or skips.
+
+    language: words whose topic or length decides the label, words to be selected by their topic, and sentences whose
+    genre decides the label; plainly and with four strategies. Writes report.html and summary.json for each recipe.
+
+    crossing: items that stand out, labels that are bound, queries that look, each asked for or not, on nine tasks, with
+    shallow and deep models under two initialisations. Prints which account of plateaus held. Writes crossing.jsonl.
+
+    controls: strategies on four tasks beside what they should not work without. Prints which predictions held. Writes
+    controls.jsonl.
+
+    transplant: modules of runs that have escaped, in runs on their plateau, and back. Prints as crossing does. Writes
+    transplant.jsonl.
+
+    prediction: which score says how much of a plateau is left, on the runs of crossing. Writes prediction.jsonl.
+
+    figure-1b, -3, -4, -5a, -5b, -5c: those of the paper (Fu et al. 2024). Prints of each claim whether the runs agree.
+
+    Args:
+        card: language, crossing, controls, transplant, prediction, figure-1b, figure-3, figure-4, figure-5a, figure-5b
+            or figure-5c
+        scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
+            cores; figures: 3 seeds, half an hour at most; the others: 5 seeds, ten, five and two hours) or paper
+            (language: all three, 10 seeds, four times the steps; figures: the paper's sizes; the others: four times
+            the steps)
+        only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others
+        results: train nothing, and say what the runs in such a file have shown
+        out: folder for run directories and results; default: runs/CARD, runs/crossing for prediction, runs/figures
+        seeds: number of seeds for each strategy or cell; default: as the scale says
+        first_seed: the lowest seed; the others follow it
+        workers: runs at a time, one thread each
+        set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
+    """
+    from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
+    from unplateau.studies import STUDIES  # noqa: PLC0415
+
+    study = STUDIES.get(card)
+    out = out or Path("runs") / (study.folder if study else card)
+    if study:
+        wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
+        planned = study.plan(wanted, scale=scale, only=only)
+        return run_study(study, planned, set_, results, out=out, workers=workers)
+    if results is not None or len(only) > 1:
+        raise SpecError(f"{card}: --results is for studies, and --only names one recipe")
+    wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
+    chosen = experiments(card, scale=scale, only=only[0] if only else None)
+    return run_experiments(chosen, set_, wanted, out=out, workers=workers, apart=True)
+
+
+def run_study(
+    study: studies.Study,
+    planned: Sequence[studies.Planned],
+    settings: Sequence[str],
+    results: Path | None,
+    *,
+    out: Path,
+    workers: int,
+) -> int:
+    """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
+    from unplateau.studies.base import read_study, write_study  # noqa: PLC0415 (torch)
+
+    if results is not None:
+        print_study(study, read_study(results))
+        return 0
+    chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
+    for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
+        spec.check()  # all of them, before the first run
+    rows: list[studies.Row] = []
+    codes = []
+    for setting in dict.fromkeys(one.setting for one in chosen):
+        members = {one.spec.digest(): one for one in chosen if one.setting == setting}
+        print(f"{setting}: {len(members)} runs", flush=True)
+        specs = [one.spec for one in members.values()]
+        records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
+        codes.append(code)
+        rows += [row for record in records for row in study.rows(members[record.env["run"]["digest"]], record)]
+        write_study(out / f"{study.name}.jsonl", rows)  # after each setting: a study takes hours
+    print_study(study, rows)
+    print(f"\nresults  {out / f'{study.name}.jsonl'}")
+    return max(codes)
+
+
+def print_study(study: studies.Study, rows: Sequence[studies.Row]) -> None:
+    """What the rows have shown."""
+    print(f"\n{study.question}")
+    for table in study.judge(rows):
+        print(f"\n{table.heading}\n")
+        print_table(table.columns, table.lines)
+        print(f"\n{table.note}" if table.note else "")

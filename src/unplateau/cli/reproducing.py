@@ -17,7 +17,7 @@ from unplateau.errors import SpecError
 if TYPE_CHECKING:
     from unplateau.studies import base as studies
 
-Study = Literal["crossing", "controls", "transplant", "prediction"]
+Study = Literal["crossing", "controls", "transplant", "amplify", "prediction"]
 Figure = Literal["figure-1b", "figure-3", "figure-4", "figure-5a", "figure-5b", "figure-5c"]
 Card = Literal["language", Study, Figure]
 
@@ -49,15 +49,17 @@ def reproduce(
     transplant: modules of runs that have escaped, in runs on their plateau, and back. Prints as crossing does. Writes
     transplant.jsonl.
 
+    amplify: hidden factors made to stand out by known amounts. Prints dose and response. Writes amplify.jsonl.
+
     prediction: which score says how much of a plateau is left, on the runs of crossing. Writes prediction.jsonl.
 
     figure-1b, -3, -4, -5a, -5b, -5c: those of the paper (Fu et al. 2024). Prints of each claim whether the runs agree.
 
     Args:
-        card: language, crossing, controls, transplant, prediction, figure-1b, figure-3, figure-4, figure-5a, figure-5b
-            or figure-5c
+        card: language, crossing, controls, transplant, amplify, prediction, figure-1b, figure-3, figure-4, figure-5a,
+            figure-5b or figure-5c
         scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
-            cores; figures: 3 seeds, half an hour at most; the others: 5 seeds, ten, five and two hours) or paper
+            cores; figures: 3 seeds, half an hour at most; the others: 5 seeds, hours) or paper
             (language: all three, 10 seeds, four times the steps; figures: the paper's sizes; the others: four times
             the steps)
         only: one recipe of language (labelled-text needs `unplateau data get brown`), or some tasks of the others

@@ -1,5 +1,6 @@
 """Studies: runs planned beforehand, what each account of plateaus predicts of them, and what they have shown."""
 
+from unplateau.studies.amplify import Amplify
 from unplateau.studies.base import Study
 from unplateau.studies.controls import Controls
 from unplateau.studies.crossing import Crossing
@@ -8,5 +9,5 @@ from unplateau.studies.prediction import Prediction
 from unplateau.studies.transplant import Transplant
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (Crossing(), Controls(), Transplant(), Prediction(), *FIGURES)
+    study.name: study for study in (Crossing(), Controls(), Transplant(), Prediction(), Amplify(), *FIGURES)
 }

@@ -31,20 +31,22 @@ DEEP = 6
 """Blocks of the deep models; the shallow ones are those of the recipes, of two or three."""
 
 
-def _hues() -> RunSpec:
+def hues() -> RunSpec:
+    """The images of ``shapes``, of which a prompt hides one of the two hues of the background."""
     plain = recipes.shapes()
     hidden = {"hidden": ("floor_hue", "wall_hue")}
     return plain.model_copy(update={"recipe": "two-hues", "task": plain.task.model_copy(update=hidden)})
 
 
-def _codes() -> RunSpec:
+def codes() -> RunSpec:
+    """Codes of a random network, of whose three factors a prompt hides one."""
     return RunSpec(recipe="random-codes", task=FactorTask(source=RandomCodes(), n_pairs=16))
 
 
 TASKS: Mapping[str, tuple[Callable[[], RunSpec], int]] = {
     "shapes": (recipes.shapes, 1000),
-    "two-hues": (_hues, 1000),
-    "random-codes": (_codes, 1000),
+    "two-hues": (hues, 1000),
+    "random-codes": (codes, 1000),
     "words": (recipes.words, 1000),
     "word-selection": (recipes.word_selection, 1000),
     "recall": (recipes.recall, 1000),

@@ -1,0 +1,90 @@
+"""Dose and response: does the plateau end earlier the more the hidden factors are made to stand out?
+
+docs/cards/amplify.md says beforehand what each account predicts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from scipy import stats
+
+from unplateau import recipes
+from unplateau.items.amplified import Amplified
+from unplateau.studies.base import PLAIN, Planned, Row, Scale, Study, Table, by_cell, escapes
+from unplateau.studies.crossing import codes, hues
+from unplateau.tasks.factors import FactorTask
+from unplateau.train.spec import RunSpec
+
+GAINS = (2.0, 4.0, 8.0, 16.0)
+STEPS = 1500
+TASKS: Mapping[str, Callable[[], RunSpec]] = {"shapes": recipes.shapes, "two-hues": hues, "random-codes": codes}
+CONDITIONS: Mapping[str, str] = {"alone": "plain", "with labels bound and queries that look": "bind-loss+look-loss"}
+"""Where the other two things are missing, and where they are asked for."""
+
+
+class Amplify(Study):
+    """Doses on tasks whose items are vectors with factors, each beside a control of the same size."""
+
+    name = "amplify"
+    question = "Does a plateau end earlier the more its hidden factors stand out in the items themselves?"
+    parts = tuple(TASKS)
+
+    def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
+        """All doses of a setting beside each other; scale ``paper`` trains four times as long."""
+        steps = STEPS * (4 if scale == "paper" else 1)
+        return [
+            Planned(f"{task}, {condition}", cell, _spec(task, steps, strategy, gain, control).with_seed(seed))
+            for task in self.chosen(only)
+            for condition, strategy in CONDITIONS.items()
+            for seed in seeds
+            for cell, gain, control in _cells()
+        ]
+
+    def judge(self, rows: Sequence[Row]) -> list[Table]:
+        """Escapes and few-shot scores by dose, and the rank correlation of dose and escape."""
+        lines, verdicts = [], []
+        for setting, cells in by_cell(rows).items():
+            for cell in (cell for cell, *_ in _cells() if cell in cells):
+                found = cells[cell]
+                scores = [row.few_shot.value for row in found if row.few_shot]
+                told = f"{sum(scores) / len(scores):.2f}" if scores else "-"
+                lines.append([setting, cell, told, escapes(found)])
+            for name, wanted in (("doses", False), ("controls", True)):
+                doses = [
+                    (gain, row.time.low)
+                    for cell, gain, control in _cells()
+                    if control is wanted or cell == PLAIN
+                    for row in cells.get(cell, ())
+                ]
+                verdicts.append([setting, name, _trend(doses)])
+        note = "Runs that never escaped count as their last step. Below 0: the larger the dose, the earlier the escape."
+        return [
+            Table("Escapes by dose", ["setting", "dose", "few-shot score on the plateau", "median step"], lines),
+            Table("Rank correlation of dose and escape", ["setting", "", "found"], verdicts, note),
+        ]
+
+
+def _cells() -> list[tuple[str, float, bool]]:
+    """Cell, gain, and whether it is a control."""
+    doses = [(f"x {gain:g}", gain, False) for gain in GAINS]
+    controls = [(f"x {gain:g}, control", gain, True) for gain in GAINS[-2:]]
+    return [(PLAIN, 1.0, False), *doses, *controls]
+
+
+def _spec(task: str, steps: int, strategy: str, gain: float, control: bool) -> RunSpec:
+    plain = TASKS[task]()
+    assert isinstance(plain.task, FactorTask)
+    shape = plain.task.shape
+    hidden = tuple(shape.factors[index].name for index in shape.asked)
+    source = plain.task.source
+    if gain != 1:
+        source = Amplified(source=source, factors_amplified=hidden, gain=gain, control=control)
+    train = plain.train.model_copy(update={"steps": steps, "probe_every": 100})
+    changes = {"recipe": f"amplify-{task}", "task": plain.task.model_copy(update={"source": source}), "train": train}
+    return plain.model_copy(update=changes).with_strategy(strategy)
+
+
+def _trend(pairs: Sequence[tuple[float, float]]) -> str:
+    if len({dose for dose, _ in pairs}) < 2 or len({time for _, time in pairs}) < 2:
+        return "-"
+    found = stats.spearmanr([dose for dose, _ in pairs], [time for _, time in pairs])
+    return f"{found.statistic:.2f} (p {found.pvalue:.2g}, {len(pairs)} runs)"

@@ -1,0 +1,43 @@
+"""Doses and responses on rows that were made up, and planned as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from study_rows import row
+from unplateau.items.amplified import Amplified
+from unplateau.studies import STUDIES
+from unplateau.studies.base import Row, Score
+
+STUDY = STUDIES["amplify"]
+CELLS = {"plain": 1.0, "x 2": 2.0, "x 4": 4.0, "x 8": 8.0, "x 16": 16.0}
+
+
+def rows(escape: Callable[[float], int | None]) -> list[Row]:
+    return [
+        row("shapes, alone", cell, seed, escape=escape(gain), few_shot=Score(0.5, 0.25))
+        for cell, gain in CELLS.items()
+        for seed in range(3)
+    ]
+
+
+def trend(made: list[Row]) -> str:
+    return STUDY.judge(made)[1].lines[0][2].split(" ")[0]
+
+
+def test_the_response_to_a_dose_is_a_rank_correlation() -> None:
+    assert trend(rows(lambda gain: int(1000 / gain))) == "-1.00"
+    assert trend(rows(lambda gain: int(50 * gain))) == "1.00"
+    assert trend(rows(lambda gain: None)) == "-"  # all alike: nothing to correlate
+    assert STUDY.judge(rows(lambda gain: 100))[0].lines[0] == ["shapes, alone", "plain", "0.50", "100 (3/3)"]
+
+
+def test_doses_are_planned_with_their_controls() -> None:
+    planned = STUDY.plan([100, 101], only=["random-codes"])
+    assert len({one.spec.digest() for one in planned}) == len(planned) == 2 * 2 * 7
+    for one in planned:
+        source = one.spec.task.source  # type: ignore[attr-defined]
+        assert isinstance(source, Amplified) is (one.cell != "plain")
+        if isinstance(source, Amplified):
+            assert source.factors_amplified == ("a", "b", "c")
+            assert source.control is one.cell.endswith("control")

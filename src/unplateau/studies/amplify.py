@@ -9,7 +9,7 @@ from scipy import stats
 
 from unplateau import recipes
 from unplateau.items.amplified import Amplified
-from unplateau.studies.base import PLAIN, Planned, Row, Scale, Study, Table, by_cell, escapes
+from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, escapes
 from unplateau.studies.crossing import codes, hues
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
@@ -30,7 +30,7 @@ class Amplify(Study):
 
     def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
         """All doses of a setting beside each other; scale ``paper`` trains four times as long."""
-        steps = STEPS * (4 if scale == "paper" else 1)
+        steps = LONGER[scale] * STEPS
         return [
             Planned(f"{task}, {condition}", cell, _spec(task, steps, strategy, gain, control).with_seed(seed))
             for task in self.chosen(only)

@@ -26,6 +26,8 @@ from unplateau.train.spec import RunSpec
 
 Scale = Literal["cpu", "paper"]
 PLAIN = "plain"
+LONGER: Mapping[Scale, int] = {"cpu": 1, "paper": 4}
+"""How many times as long a run is trained, where a scale says nothing else."""
 EARLY = 0.5
 """A cell ends the plateau early if its median escape comes by this share of that of plain training."""
 

@@ -12,7 +12,7 @@ from unplateau.strategies.curricula import WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import PLAIN, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
+from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
 from unplateau.train.spec import RunSpec
 
 
@@ -67,12 +67,13 @@ CASES: Mapping[str, Case] = {
 }
 WITHOUT_FACTORS = ("weights loss", "context loss", "component loss", "warm-up")
 """Not on tasks of which a prompt hides no factor, or always the same."""
-TASKS: Mapping[str, tuple[Callable[[], RunSpec], int]] = {
-    "demo": (recipes.demo, 1000),
-    "shapes": (recipes.shapes, 1000),
-    "recall": (recipes.recall, 1000),
-    "clusters": (recipes.clusters, 1000),
+TASKS: Mapping[str, Callable[[], RunSpec]] = {
+    "demo": recipes.demo,
+    "shapes": recipes.shapes,
+    "recall": recipes.recall,
+    "clusters": recipes.clusters,
 }
+STEPS = 1000
 
 
 class Controls(Study):
@@ -84,9 +85,8 @@ class Controls(Study):
 
     def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
         """All cells of a task beside each other; scale ``paper`` trains four times as long."""
-        longer = 4 if scale == "paper" else 1
         return [
-            Planned(f"{task}, {init}", name, _spec(task, init, case, longer, seed))
+            Planned(f"{task}, {init}", name, _spec(task, init, case, LONGER[scale]).with_seed(seed))
             for init in ("scaled", "gpt2")
             for task in self.chosen(only)
             for seed in seeds
@@ -126,10 +126,9 @@ def _verdict(name: str, early: frozenset[str]) -> tuple[str, str]:
     return predicted, HELD if (name in early) is case.early else REFUTED
 
 
-def _spec(task: str, init: str, case: Case, longer: int, seed: int) -> RunSpec:
-    make, steps = TASKS[task]
-    plain = make()
+def _spec(task: str, init: str, case: Case, longer: int) -> RunSpec:
+    plain = TASKS[task]()
     model = plain.model.model_copy(update={"init": init})
-    train = plain.train.model_copy(update={"steps": longer * steps, "frozen": case.frozen})
+    train = plain.train.model_copy(update={"steps": longer * STEPS, "frozen": case.frozen})
     spec = plain.model_copy(update={"recipe": f"{task}-{init}", "model": model, "train": train})
-    return spec.with_strategy(Strategy(*case.parts)).with_seed(seed)
+    return spec.with_strategy(Strategy(*case.parts))

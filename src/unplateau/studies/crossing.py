@@ -18,7 +18,19 @@ from unplateau.items.codes import RandomCodes
 from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import EARLY, PLAIN, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
+from unplateau.studies.base import (
+    EARLY,
+    LONGER,
+    PLAIN,
+    Planned,
+    Row,
+    Scale,
+    Study,
+    Table,
+    by_cell,
+    early_cells,
+    escapes,
+)
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
@@ -43,18 +55,19 @@ def codes() -> RunSpec:
     return RunSpec(recipe="random-codes", task=FactorTask(source=RandomCodes(), n_pairs=16))
 
 
-TASKS: Mapping[str, tuple[Callable[[], RunSpec], int]] = {
-    "shapes": (recipes.shapes, 1000),
-    "two-hues": (hues, 1000),
-    "random-codes": (codes, 1000),
-    "words": (recipes.words, 1000),
-    "word-selection": (recipes.word_selection, 1000),
-    "recall": (recipes.recall, 1000),
-    "clusters": (recipes.clusters, 1000),
-    "regression": (recipes.regression, 1000),
-    "parity": (recipes.parity, 1000),
+TASKS: Mapping[str, Callable[[], RunSpec]] = {
+    "shapes": recipes.shapes,
+    "two-hues": hues,
+    "random-codes": codes,
+    "words": recipes.words,
+    "word-selection": recipes.word_selection,
+    "recall": recipes.recall,
+    "clusters": recipes.clusters,
+    "regression": recipes.regression,
+    "parity": recipes.parity,
 }
-"""The tasks of docs/results.md, and for how many steps each cell is trained."""
+"""Those of docs/results.md."""
+STEPS = 1000
 
 
 class Crossing(Study):
@@ -73,9 +86,7 @@ class Crossing(Study):
         """All cells of a setting beside each other; scale ``paper`` trains four times as long."""
         return [
             Planned(
-                f"{task}, {size}",
-                cell_name(cell),
-                _spec(task, init, n_layers, cell, 4 if scale == "paper" else 1, seed),
+                f"{task}, {size}", cell_name(cell), _spec(task, init, n_layers, cell, LONGER[scale]).with_seed(seed)
             )
             for size, (init, n_layers) in self.sizes.items()
             for task in self.chosen(only)
@@ -94,14 +105,13 @@ def cell_name(cell: Sequence[str]) -> str:
     return "+".join(cell) or PLAIN
 
 
-def _spec(task: str, init: str, n_layers: int | None, cell: Sequence[str], longer: int, seed: int) -> RunSpec:
-    make, steps = TASKS[task]
-    plain = make()
+def _spec(task: str, init: str, n_layers: int | None, cell: Sequence[str], longer: int) -> RunSpec:
+    plain = TASKS[task]()
     layers = plain.model.n_layers if n_layers is None else n_layers
     model = plain.model.model_copy(update={"init": init, "n_layers": layers})
-    train = plain.train.model_copy(update={"steps": longer * steps, "probe_every": 100})
+    train = plain.train.model_copy(update={"steps": longer * STEPS, "probe_every": 100})
     spec = plain.model_copy(update={"recipe": f"{task}-{init}-{layers}", "model": model, "train": train})
-    return spec.with_strategy(Strategy(*(THINGS[thing] for thing in cell))).with_seed(seed)
+    return spec.with_strategy(Strategy(*(THINGS[thing] for thing in cell)))
 
 
 @dataclass(frozen=True)

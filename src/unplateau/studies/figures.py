@@ -18,7 +18,7 @@ from unplateau.strategies.base import Part
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import PLAIN, Planned, Row, Scale, Study, Table, by_cell, escape_of, escapes
+from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, escape_of, escapes
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec, TrainConfig
 
@@ -100,7 +100,7 @@ def _losses(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
 
 def _selection(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
     plain = recipes.word_selection()
-    longer = {"steps": plain.train.steps * (1 if scale == "cpu" else 4), "probe_every": 20}
+    longer = {"steps": LONGER[scale] * plain.train.steps, "probe_every": 20}
     plain = plain.model_copy(update={"train": plain.train.model_copy(update=longer)})
     yield from _planned(plain.recipe, PLAIN, plain, seeds)
     yield from _planned(plain.recipe, "mixed", plain, seeds, Mixed())

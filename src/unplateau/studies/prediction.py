@@ -128,7 +128,7 @@ def _published(plain: Sequence[Row]) -> Table:
     for row in plain:
         runs.setdefault(row.setting, {})[row.seed] = row
     for setting, members in sorted(runs.items()):
-        spec = TASKS[setting.split(",")[0]][0]()
+        spec = TASKS[setting.split(",")[0]]()
         tokens = spec.train.batch_size * spec.task.shape.layout.n_positions
         predicted = 10**5.7 / math.sqrt(tokens)
         lines.append([setting, f"{predicted:,.0f}", escape_of(list(members.values())).shown()])

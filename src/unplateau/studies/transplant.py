@@ -7,7 +7,7 @@ escape again. docs/cards/transplant.md says beforehand what each account predict
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from unplateau.studies.base import Planned, Row, Scale, Study, Table, by_cell
+from unplateau.studies.base import LONGER, Planned, Row, Scale, Study, Table, by_cell
 from unplateau.studies.crossing import CELLS, TASKS, cell_name, escapes_of, verdicts_of
 from unplateau.train.spec import Graft, RunSpec
 
@@ -34,7 +34,7 @@ class Transplant(Study):
 
     def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
         """Donors first, then all cells of a task; scale ``paper`` goes on four times as long."""
-        longer, chosen, wanted = 4 if scale == "paper" else 1, self.chosen(only), list(seeds)
+        longer, chosen, wanted = LONGER[scale], self.chosen(only), list(seeds)
         donors = [Planned(DONORS, task, spec) for task in chosen for seed in wanted for spec in _donors(task, seed)]
         return donors + [one for task in chosen for seed in wanted for one in _cells(task, seed, longer)]
 
@@ -52,7 +52,7 @@ class Transplant(Study):
 
 
 def _plain(task: str, seed: int, steps: int) -> RunSpec:
-    plain = TASKS[task][0]()
+    plain = TASKS[task]()
     train = plain.train.model_copy(update={"steps": steps, "probe_every": 100})
     return plain.model_copy(update={"recipe": f"transplant-{task}", "train": train, "seed": seed})
 

@@ -27,7 +27,7 @@ from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch, Items, Prompts
 from unplateau.testing import check_task
-from unplateau.testing.calibration import check_bayes
+from unplateau.testing.calibration import check_bayes, check_no_context
 
 CODES = FactorTask(source=RandomCodes(), n_pairs=8)
 SELECTION = WordSelection()
@@ -274,6 +274,38 @@ def test_exact_predictors_pass_whatever_the_seed(name: str, seed: int) -> None:
     check_task(TASKS[name], n_prompts=512, seed=seed)
 
 
+def only_marginals(self: FactorTask, batch: Batch) -> torch.Tensor:
+    """How frequent labels are among items of all values."""
+    found = FactorTask.no_context_predictions(self, self.sample(0, batch_size=4096, split="test", seed=1))
+    return found.mean((0, 1)).expand(*batch.targets.shape, -1)
+
+
+def marginals_first(self: FactorTask, batch: Batch) -> torch.Tensor:
+    """Exact from the second query on."""
+    first = only_marginals(self, batch)[:, :1]
+    return torch.cat((first, FactorTask.bayes_predictions(self, batch)[:, 1:]), 1)
+
+
+@pytest.mark.parametrize("n_mappings", [1, 5])
+def test_label_marginals_are_not_the_best_from_an_item_whose_mappings_are_known(n_mappings: int) -> None:
+    task = CODES.model_copy(update={"n_mappings": n_mappings})
+    with pytest.raises(LawError, match="before any pair"):
+        check_task(spoiled(task, no_context_predictions=only_marginals), n_prompts=1024)
+    both = spoiled(task, no_context_predictions=only_marginals, bayes_predictions=marginals_first)
+    with pytest.raises(LawError, match="no-context predictor claims"):
+        check_task(both, n_prompts=4096)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if not task.shape.layout.cue])
+def test_an_item_alone_tells_at_each_query_what_it_tells_at_the_first(name: str) -> None:
+    task = TASKS[name]
+    batch = task.sample(0, batch_size=16, split="test")
+    n_pairs, means = batch.targets.shape[1], slice(1 if task.shape.labels_are_numbers else None)
+    prompts = [only_pairs(batch, [k, *range(k), *range(k + 1, n_pairs)]) for k in range(n_pairs)]
+    first = torch.stack([task.bayes_predictions(prompt)[:, 0] for prompt in prompts], 1)
+    torch.testing.assert_close(task.no_context_predictions(batch)[..., means], first[..., means])
+
+
 class Rare(Task):
     """One label in five hundred is another, and nothing tells which: there is nothing to be learnt."""
 
@@ -309,6 +341,7 @@ def test_rare_labels_are_no_reason_to_refuse_a_task(seed: int) -> None:
     batch = Rare().sample(0, batch_size=300, seed=seed)
     predictions = Rare().bayes_predictions(batch)
     check_bayes(Rare(), batch, predictions)
+    check_no_context(Rare(), batch, predictions)
 
 
 def test_look_up_oracle_reaches_the_bayes_accuracy() -> None:

@@ -56,22 +56,34 @@ class _Claim:
         return (errors * apart).sum(2, keepdim=True), square - mean.square()
 
 
+def check_no_context(task: Task, batch: Batch, predictions: Tensor) -> None:
+    """Raises LawError if a table over the values of items would predict better than these (B, K, C) predictions.
+
+    Of each prompt one query is asked, since those of a prompt go together.
+    """
+    claim = _claim(task, batch, predictions)
+    rows = torch.arange(len(batch))
+    asked = rows % claim.labels.shape[1]
+    one = _Claim(*(values[rows, asked][:, None] for values in (claim.labels, claim.predictions, claim.known)))
+    _check_items(task, one, "no-context")
+
+
 def check_bayes(task: Task, batch: Batch, predictions: Tensor) -> None:
     """Raises LawError if items or pairs before tell more of labels than these (B, K, C) predictions."""
     claim = _claim(task, batch, predictions)
-    _check_items(task, replace(claim, known=_with_cues(claim.known, batch)))
+    _check_items(task, replace(claim, known=_with_cues(claim.known, batch)), "Bayes")
     for rival in [_regression(claim, batch)] if claim.of_numbers else _votes(claim):
         used = "the Bayes predictor makes the most of the pairs before"
         demand(_by_chance(*claim.towards(rival), torch.zeros((), dtype=torch.int64)), task, used)
 
 
-def _check_items(task: Task, claim: _Claim) -> None:
+def _check_items(task: Task, claim: _Claim, name: str) -> None:
     errors, variances = claim.errors()
     labels, known = torch.arange(errors.shape[2]), claim.known
     whole = known.flatten(0, 1).unique(dim=0, return_inverse=True)[1].view(known.shape[:2])
     for values in (*known.unbind(2), whole):
         fits = _by_chance(errors, variances, values[..., None] * len(labels) + labels)
-        demand(fits, task, "labels are as frequent among items of each value as the Bayes predictor claims")
+        demand(fits, task, f"labels are as frequent among items of each value as the {name} predictor claims")
 
 
 def _by_chance(errors: Tensor, variances: Tensor, groups: Tensor) -> bool:

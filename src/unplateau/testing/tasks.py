@@ -14,7 +14,7 @@ from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch, Prompts, concatenate
-from unplateau.testing.calibration import check_bayes
+from unplateau.testing.calibration import check_bayes, check_no_context
 
 Mapped = Callable[[Batch], tuple[Tensor, Tensor]]
 
@@ -121,6 +121,7 @@ def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
     lead = losses - plain
     ordered = float(lead.mean()) <= 6 * float(lead.std()) / n_prompts**0.5 + 1e-9
     demand(ordered, task, "the Bayes loss is at most the no-context loss")
+    check_no_context(task, batch, no_context)
     check_bayes(task, batch, bayes)
 
 
@@ -138,6 +139,10 @@ def _check_sight(task: Task, batch: Batch, no_context: Tensor, bayes: Tensor) ->
     others = task.bayes_predictions(_relabelled(batch, torch.where(late, changed, batch.targets), hidden))
     same = _alike(others[:, : first + 1], bayes[:, : first + 1])
     demand(same, task, "the Bayes predictor reads no label but those of the pairs before, nor what is hidden")
+    if not task.shape.layout.cue:
+        means = slice(1 if task.shape.labels_are_numbers else None)
+        same = _alike(no_context[:, 0, means], bayes[:, 0, means])
+        demand(same, task, "before any pair the Bayes prediction is that from the item alone")
 
 
 def _relabelled(batch: Batch, targets: Tensor, hidden_factor: Tensor) -> Batch:

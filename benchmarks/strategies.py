@@ -215,9 +215,9 @@ Made by `python benchmarks/strategies.py` from benchmarks/results/strategies.csv
 nothing was tuned on. Escape and completion are median steps (Kaplan and Meier) with the number of runs that got
 there; `>`: too few did. FLOPs and seconds are those of plain training to its escape divided by those of the
 strategy: median over seeds, and range. Progress is 0 for the best prediction without context and 1 for the Bayes-
-optimal one: after the steps that all strategies have, and at the end on items that training never saw, where the
-task has such. Plain training has the best of three learning rates on two development seeds, every strategy the
-recipe's; those without annotation have one setting for all tasks.
+optimal one: after the steps that all strategies have, and at the end on test items, which training never saw but in
+recall, words and word selection. Plain training has the best of three learning rates on two development seeds, every
+strategy the recipe's; those without annotation have one setting for all tasks.
 """
 
 
@@ -230,7 +230,7 @@ def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
         "",
         f"{others} steps, plain training {plain[0]['steps']} with {rate:g} times the learning rate of the recipe.",
         "",
-        "| strategy | escape | completion | FLOPs to escape, x less | seconds, x less | progress | held out |",
+        "| strategy | escape | completion | FLOPs to escape, x less | seconds, x less | progress | test items |",
         "|---|---|---|---|---|---|---|",
     ]
     for way in dict.fromkeys(["plain", *FREE, *TOLD]):

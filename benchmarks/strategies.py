@@ -11,11 +11,12 @@ the strategies in turn, so that other work on the machine does not count (result
 
 import argparse
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import torch
 from overheads import seconds, stepper
@@ -23,7 +24,9 @@ from overheads import seconds, stepper
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
 from unplateau.analysis.survival import Bounded, median_time, pooled
+from unplateau.history import History
 from unplateau.plateau.progress import WINDOW
+from unplateau.store import RunRecord
 from unplateau.sweep.process import RunFailure
 
 DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)
@@ -115,7 +118,7 @@ def keep(entry: Entry, way: str, seeds: Sequence[int], rate: float, out: Path, w
             raise SystemExit(f"{entry.name}, {way}: {run}")
     rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
     for record in runs:
-        row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(record))}
+        row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(current(record, entry)))}
         rows[row["task"], row["way"], row["seed"], row["rate"]] = row
     RAW.parent.mkdir(exist_ok=True)
     with RAW.open("w", newline="") as file:
@@ -123,6 +126,18 @@ def keep(entry: Entry, way: str, seeds: Sequence[int], rate: float, out: Path, w
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
     print(f"{entry.name}, {way}, learning rate x {rate:g}: {len(runs)} runs", flush=True)
+
+
+def current(record: RunRecord, entry: Entry) -> RunRecord:
+    """The run with progress between the floors of today, which may not be those that it was recorded with."""
+    floors = up.floors(entry.plain.task)
+
+    def between(row: Mapping[str, Any], test: str = "") -> Mapping[str, Any]:
+        loss, accuracy = (row.get(f"{test}{name}") for name in ("loss", "accuracy"))
+        return row if loss is None else {**row, f"{test}progress": floors.progress_of(loss=loss, accuracy=accuracy)}
+
+    history = History(between(between(row), "test_") for row in record.history)
+    return replace(record, history=history, done=record.done and between(record.done, "test_"))
 
 
 FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "progress", "held_out")

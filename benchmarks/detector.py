@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import curve_fit
+from scipy.signal import lfilter
 
-from unplateau.plateau.detect import Plateau, find_plateaus
+from unplateau.plateau.detect import Plateau, Smoothed, find_plateaus
 
 Floats = NDArray[np.float64]
 DROP = 2.2
@@ -38,6 +39,9 @@ class Synthetic:
     steps: Floats
     values: Floats
     ends: tuple[float, ...]
+
+
+Finder = Callable[[Synthetic], Sequence[Plateau | Smoothed]]
 
 
 def drop(kind: str, x: Floats, start: float, width: float) -> Floats:
@@ -117,6 +121,15 @@ def no_plateau(seed: int, kind: str, *, smooth: bool = False) -> Synthetic:
     return Synthetic(steps, values + rng.uniform(0.03, 0.2) * noise(rng, x.size, smooth), ())
 
 
+def smoothed(curve: Synthetic, seed: int) -> Synthetic:
+    """The same, signal and noise, as an exponential moving average that remembers 1.5 rows to a twentieth of all."""
+    rng = np.random.default_rng([seed, 4])
+    memory = np.exp(rng.uniform(np.log(1.5), np.log(min(99, curve.steps.size / 20))))
+    weight = memory / (1 + memory)
+    values, _ = lfilter([1 - weight], [1, -weight], curve.values, zi=weight * curve.values[:1])
+    return replace(curve, values=values)
+
+
 def unfinished(seed: int) -> Synthetic:
     """Flat from beginning to end."""
     return no_plateau(seed, "noise")
@@ -132,7 +145,12 @@ def ended(curve: Synthetic) -> list[Plateau]:
     return [plateau for plateau in find_plateaus(curve.steps, curve.values) if plateau.ended]
 
 
-def errors(curve: Synthetic, found: list[Plateau]) -> list[float]:
+def undone(curve: Synthetic) -> list[Plateau | Smoothed]:
+    """The same, with the smoothing undone where it was noticed."""
+    return [plateau.if_smoothed or plateau for plateau in ended(curve)]
+
+
+def errors(curve: Synthetic, found: Sequence[Plateau | Smoothed]) -> list[float]:
     """Distance in rows of every end from the truth; infinite if their number is wrong."""
     if len(found) != len(curve.ends):
         return [np.inf] * len(curve.ends)
@@ -140,18 +158,18 @@ def errors(curve: Synthetic, found: list[Plateau]) -> list[float]:
     return [abs(float(row - truth)) for row, truth in zip(rows, curve.ends, strict=True)]
 
 
-def covered(curve: Synthetic, found: list[Plateau]) -> list[bool]:
+def covered(curve: Synthetic, found: Sequence[Plateau | Smoothed]) -> list[bool]:
     """Does the interval hold the truth?"""
     truths = np.interp(curve.ends, np.arange(curve.steps.size), curve.steps)
     return [each.interval[0] <= truth <= each.interval[1] for each, truth in zip(found, truths, strict=False)]
 
 
-def accuracy(name: str, make: Callable[[int], Synthetic], seeds: range) -> None:
+def accuracy(name: str, make: Callable[[int], Synthetic], seeds: range, find: Finder = ended) -> None:
     """One line of the table of ends."""
     rows, shares, inside, missed = [], [], [], 0
     for seed in seeds:
         curve = make(seed)
-        found = ended(curve)
+        found = find(curve)
         missed += len(found) != len(curve.ends)
         off = errors(curve, found)
         rows += off
@@ -169,6 +187,12 @@ def false_alarms(name: str, make: Callable[[int], Synthetic], seeds: range) -> N
     """One line of the table of curves without an ended plateau."""
     alarms = sum(bool(ended(make(seed))) for seed in seeds)
     print(f"{name:34s} {alarms:6d} of {len(seeds)}", flush=True)
+
+
+def noticed(name: str, make: Callable[[int], Synthetic], seeds: range) -> None:
+    """How many curves are said to look as if they were smoothed exponentially."""
+    said = sum(any(plateau.if_smoothed for plateau in ended(make(seed))) for seed in seeds)
+    print(f"{name:34s} {said:6d} of {len(seeds)}", flush=True)
 
 
 def speed(rows: int, repeats: int = 15) -> None:
@@ -209,11 +233,24 @@ def main() -> None:
     accuracy("ramp, smoothed noise", partial(one_plateau, kind="ramp", smooth=True), seeds)
     accuracy("ramp, first descent before it", partial(one_plateau, kind="ramp", initial=True), seeds)
     accuracy("two plateaus", two_plateaus, seeds)
+    for end, make in (
+        ("sharp", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed)),
+        ("rounded", lambda seed: smoothed(one_plateau(seed, "sigmoid", log=False), seed)),
+    ):
+        accuracy(f"{end}, smoothed exponentially", make, seeds)
+        accuracy(f"{end}, the same undone", make, seeds, undone)
+    print("\nsaid to look smoothed exponentially")
+    noticed("sharp, smoothed exponentially", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed), seeds)
+    noticed("sharp", lambda seed: one_plateau(seed, DROPS[seed % 3]), seeds)
+    noticed("sharp, smoothed noise", lambda seed: one_plateau(seed, DROPS[seed % 3], smooth=True), seeds)
     print("\nfalse alarms")
     false_alarms("all four, in turn", lambda seed: no_plateau(seed, OTHERS[seed % 4]), seeds)
     for kind in OTHERS:
         false_alarms(kind, partial(no_plateau, kind=kind), seeds)
         false_alarms(f"{kind}, smoothed noise", partial(no_plateau, kind=kind, smooth=True), seeds)
+    false_alarms(
+        "all four, smoothed exponentially", lambda seed: smoothed(no_plateau(seed, OTHERS[seed % 4]), seed), seeds
+    )
     flat = sum([each.ended for each in find_plateaus(c.steps, c.values)] == [False] for c in map(unfinished, seeds))
     print(f"\nflat and unfinished, found as such: {flat} of {len(seeds)}")
     for n_rows in (200, 5000):

@@ -21,10 +21,10 @@ class ProbeScore:
     ``layer`` 0 is the embedding. ``factor`` is a factor's name, ``"hidden factor"`` for the context component,
     ``"item"`` for binding and ``"label"`` for looks. ``component`` and ``cut`` say what was probed, ``kind`` how:
 
-    ``linear``: held-out accuracy of a linear probe; ``chance`` is that of always naming the commonest class of the test
-    set, the control is the same probe trained on shuffled labels. ``few-shot``, ``share``, ``binding``, ``look``: see
-    ``unplateau.probe.few_shot``, ``.binding`` and ``.looking``; a share and a look are no accuracies and stand in the
-    same place.
+    ``linear``: accuracy of a linear probe on items, or prompts, that it was not fitted to (the model may have trained
+    on them); ``chance`` is that of always naming the commonest class there, the control is the same probe on shuffled
+    labels. ``few-shot``, ``share``, ``binding``, ``look``: see ``unplateau.probe.few_shot``, ``.binding`` and
+    ``.looking``; a share and a look are no accuracies and stand in the same place.
 
     ``n_test``: test examples, of ``n_items`` distinct items. ``error``: standard error of the accuracy, over distinct
     items or prompts. None where they are not known.
@@ -47,14 +47,15 @@ class ProbeScore:
 class Scores:
     """One look at a model: a list has a value for each layer, the embedding first. None: not looked at, or not there.
 
-    First, held-out accuracies of linear probes under ``cut``. ``weights_score``: from the weights component to the
-    factors of an item, mean over those that a prompt may ask for; ``weights_by_factor`` has every factor by itself.
-    ``hidden_score``: the same from the full hidden state. ``context_score``: from the context component to what the
-    prompt hides. ``*_control``: the same probe on shuffled labels; ``*_chance``: always naming the commonest class.
-    ``hidden_score`` has the chance level and, up to noise, the control of ``weights_score``.
+    First, accuracies of linear probes under ``cut``, on items or prompts that they were not fitted to.
+    ``weights_score``: from the weights component to the factors of an item, mean over those that a prompt may hide and
+    no others; ``weights_by_factor`` has every factor by itself. ``hidden_score``: the same from the full hidden state.
+    ``context_score``: from the context component to what the prompt hides. ``*_control``: the same probe on shuffled
+    labels; ``*_chance``: always naming the commonest class. ``hidden_score`` has the chance level and, up to noise, the
+    control of ``weights_score``.
 
     Then the three things that in-context learning waits for. ``few_shot_score`` and ``factor_share``: whether items
-    stand out, mean over the factors that a prompt may ask for. ``binding_score``: whether labels are bound to their
+    stand out, mean over the factors that a prompt may hide. ``binding_score``: whether labels are bound to their
     items. ``look_score``: whether queries look at the right labels; at the embedding, which does not look, by chance.
     """
 

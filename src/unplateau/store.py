@@ -57,6 +57,11 @@ class RunRecord:
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
         return Floors(**given)
 
+    @property
+    def tested_on(self) -> Literal["held-out", "test"]:
+        """``held-out``: items that training never shows. ``test``: items that it shows in other prompts."""
+        return "held-out" if self.task.get("holds_out_items", True) else "test"
+
 
 def load_run(path: str | Path) -> RunRecord:
     """The run in this directory, finished or not. Raises RunDirectoryError if it is none or cannot be read."""

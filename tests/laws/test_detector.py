@@ -4,6 +4,7 @@ The curves are those of ``benchmarks/detector.py``, which measures the same on h
 """
 
 import runpy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unplateau.plateau import detect
 from unplateau.plateau.detect import find_plateaus
 from unplateau.plateau.progress import completion_step, escape_step
+from unplateau.plateau.smoothing import undone
 
 CURVES = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "detector.py"), run_name="curves")
 KINKED = ("ramp", "exponential", "step")
@@ -57,6 +60,42 @@ def test_a_flat_curve_has_not_ended() -> None:
     for seed in range(200, 212):
         curve = CURVES["unfinished"](seed)
         assert [each.ended for each in find_plateaus(curve.steps, curve.values)] == [False]
+
+
+def test_an_exponential_average_is_noticed_and_its_delay_undone() -> None:
+    curves = [
+        CURVES["smoothed"](CURVES["one_plateau"](seed, "ramp", rows=800, log=False), seed) for seed in range(200, 212)
+    ]
+    found = [(curve, CURVES["undone"](curve)) for curve in curves]
+    assert sum(hasattr(one[0], "weight") for _, one in found) >= 11
+    off = [CURVES["errors"](curve, one)[0] / curve.steps.size for curve, one in found]
+    assert np.median(off) <= 0.002
+    assert max(off) <= 0.02
+    assert np.mean([CURVES["covered"](curve, one)[0] for curve, one in found]) >= 0.9
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_curve_that_was_not_smoothed_is_not_said_to_look_so(smooth: bool) -> None:
+    for seed in range(200, 212):
+        curve = CURVES["one_plateau"](seed, KINKED[seed % 3], smooth=smooth, rows=400)
+        assert all(each.if_smoothed is None for each in find_plateaus(curve.steps, curve.values))
+
+
+def test_smoothing_that_is_noticed_changes_no_other_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    curve = CURVES["smoothed"](CURVES["one_plateau"](200, "ramp", log=False), 200)
+    found = find_plateaus(curve.steps, curve.values)
+    assert any(each.if_smoothed for each in found)
+    monkeypatch.setattr(detect, "smoothing_weights", lambda errors: None)
+    assert find_plateaus(curve.steps, curve.values) == [replace(each, if_smoothed=None) for each in found]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=50), st.floats(0, 0.99))
+def test_undoing_gives_back_what_was_smoothed(values: list[float], weight: float) -> None:
+    smooth = [values[0]]
+    for value in values[1:]:
+        smooth.append(weight * smooth[-1] + (1 - weight) * value)
+    np.testing.assert_allclose(undone(np.array(smooth), weight), values, atol=1e-10)
 
 
 scales = st.floats(-6, 6).map(lambda power: 10.0**power)

@@ -1,6 +1,8 @@
 """Every task we ship keeps the laws of tasks; a task that breaks one is caught by name."""
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -12,7 +14,8 @@ from unplateau.items.digits import Digits
 from unplateau.items.shapes3d import Shapes3D
 from unplateau.items.texts import LabelledText
 from unplateau.items.words import Words
-from unplateau.layout import Split
+from unplateau.layout import Layout, Split, TaskShape, Vectors
+from unplateau.rng import fold
 from unplateau.tasks.base import Task
 from unplateau.tasks.clusters import Clusters
 from unplateau.tasks.factors import FactorTask
@@ -22,8 +25,9 @@ from unplateau.tasks.parity import SparseParity
 from unplateau.tasks.recall import AssociativeRecall
 from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
-from unplateau.tensors import Batch
+from unplateau.tensors import Batch, Items, Prompts
 from unplateau.testing import check_task
+from unplateau.testing.calibration import check_bayes, check_no_context
 
 CODES = FactorTask(source=RandomCodes(), n_pairs=8)
 SELECTION = WordSelection()
@@ -157,6 +161,187 @@ class Learning(LinearRegression):
 def test_broken_task_of_numbers_is_caught(broken: type[LinearRegression], law: str) -> None:
     with pytest.raises(LawError, match=law):
         check_task(broken(), n_prompts=1024)
+
+
+def spoiled(task: Task, **methods: Callable[..., torch.Tensor]) -> Task:
+    """The same task with other methods."""
+    kind = type(f"Spoiled{type(task).__name__}", (type(task),), {"__module__": __name__, **methods})
+    return kind(**{name: getattr(task, name) for name in type(task).model_fields})
+
+
+def only_pairs(batch: Batch, pairs: list[int]) -> Batch:
+    """The batch whose prompts have these pairs, in this order."""
+    n_pairs, inputs = batch.targets.shape[1], batch.inputs
+    assert isinstance(inputs, Prompts)
+
+    def chosen(of_items: torch.Tensor) -> torch.Tensor:  # (B, M, ...): one item may have several rows
+        rows = torch.arange(of_items.shape[1]).view(n_pairs, -1)[pairs]
+        return of_items[:, rows.flatten()]
+
+    layout = replace(inputs.layout, n_pairs=len(pairs))
+    inputs = replace(inputs, items=inputs.items[:, pairs], labels=inputs.labels[:, pairs], layout=layout)
+    return replace(
+        batch,
+        inputs=inputs,
+        targets=batch.targets[:, pairs],
+        factors=chosen(batch.factors),
+        item_index=chosen(batch.item_index),
+    )
+
+
+def reading_some(task: Task, kept: Callable[[int], Iterable[int]]) -> Task:
+    """It predicts exactly from these of the pairs before each query: calibrated, and not the best there is."""
+
+    def predict(self: Task, batch: Batch) -> torch.Tensor:
+        prompts = [only_pairs(batch, [*kept(k), k]) for k in range(batch.targets.shape[1])]
+        return torch.stack([type(task).bayes_predictions(self, one)[:, -1] for one in prompts], 1)
+
+    return spoiled(task, bayes_predictions=predict)
+
+
+PARTS: dict[str, Callable[[int], Iterable[int]]] = {
+    "none": lambda k: (),
+    "all but the last": lambda k: range(k - 1),
+    "all but the first": lambda k: range(1, k),
+    "every other": lambda k: range(1, k, 2),
+}
+LEARNABLE = [
+    "codes, fresh mappings",
+    "codes, five mappings",
+    "images",
+    "mixture",
+    "recall",
+    "clusters, some bursty",
+    "parity",
+    "regression, noisy",
+    "regression, sparse, noisy",
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", LEARNABLE)
+def test_predictor_that_reads_only_some_of_the_pairs_before_is_caught(name: str, part: str) -> None:
+    with pytest.raises(LawError, match="makes the most of the pairs before"):
+        check_task(reading_some(TASKS[name], PARTS[part]), n_prompts=1024)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_predictor_that_ignores_the_context_is_caught_wherever_context_tells_something(name: str) -> None:
+    task = TASKS[name]
+    found = floors(task, n_prompts=1024)
+    ignoring = spoiled(task, bayes_predictions=lambda self, batch: self.no_context_predictions(batch))
+    if fmean(found.no_context_loss) - fmean(found.bayes_loss) < 1e-3:
+        batch = task.sample(0, batch_size=1024, split="test")
+        check_bayes(task, batch, task.no_context_predictions(batch))
+    else:
+        with pytest.raises(LawError):
+            check_task(ignoring, n_prompts=1024)
+
+
+def test_a_cue_that_is_not_read_is_noticed() -> None:
+    task = SELECTION.fixed()
+    blind = spoiled(task, bayes_predictions=lambda self, batch: SELECTION.bayes_predictions(batch))
+    with pytest.raises(LawError, match="Bayes predictor claims"):
+        check_task(blind, n_prompts=1024)
+
+
+def own_label(task: Task, batch: Batch) -> torch.Tensor:
+    return torch.nn.functional.one_hot(batch.targets, task.shape.n_labels).double()
+
+
+def hidden_factor(task: Task, batch: Batch) -> torch.Tensor:
+    """D_fix without the question which factor it is."""
+    told = [task.model_copy(update={"hidden": (name,)}).bayes_predictions(batch) for name in task.shape.choices]  # type: ignore[attr-defined]
+    return torch.stack(told)[batch.hidden_factor, torch.arange(len(batch))]
+
+
+@pytest.mark.parametrize("task", [CODES, SELECTION, RECALL, PARITY], ids=lambda task: task.written_as())
+def test_predictor_that_reads_its_own_label_is_caught(task: Task) -> None:
+    with pytest.raises(LawError, match="reads no label but those of the pairs before"):
+        check_task(spoiled(task, bayes_predictions=own_label), n_prompts=256)
+
+
+def test_predictor_that_reads_what_is_hidden_is_caught() -> None:
+    task = CODES.fixed()
+    peeping = spoiled(task, bayes_predictions=lambda self, batch: hidden_factor(task, batch))
+    with pytest.raises(LawError, match="nor what is hidden"):
+        check_task(peeping, n_prompts=256)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("name", ["codes, five mappings", "clusters, some bursty", "regression, sparse, noisy"])
+def test_exact_predictors_pass_whatever_the_seed(name: str, seed: int) -> None:
+    check_task(TASKS[name], n_prompts=512, seed=seed)
+
+
+def only_marginals(self: FactorTask, batch: Batch) -> torch.Tensor:
+    """How frequent labels are among items of all values."""
+    found = FactorTask.no_context_predictions(self, self.sample(0, batch_size=4096, split="test", seed=1))
+    return found.mean((0, 1)).expand(*batch.targets.shape, -1)
+
+
+def marginals_first(self: FactorTask, batch: Batch) -> torch.Tensor:
+    """Exact from the second query on."""
+    first = only_marginals(self, batch)[:, :1]
+    return torch.cat((first, FactorTask.bayes_predictions(self, batch)[:, 1:]), 1)
+
+
+@pytest.mark.parametrize("n_mappings", [1, 5])
+def test_label_marginals_are_not_the_best_from_an_item_whose_mappings_are_known(n_mappings: int) -> None:
+    task = CODES.model_copy(update={"n_mappings": n_mappings})
+    with pytest.raises(LawError, match="before any pair"):
+        check_task(spoiled(task, no_context_predictions=only_marginals), n_prompts=1024)
+    both = spoiled(task, no_context_predictions=only_marginals, bayes_predictions=marginals_first)
+    with pytest.raises(LawError, match="no-context predictor claims"):
+        check_task(both, n_prompts=4096)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if not task.shape.layout.cue])
+def test_an_item_alone_tells_at_each_query_what_it_tells_at_the_first(name: str) -> None:
+    task = TASKS[name]
+    batch = task.sample(0, batch_size=16, split="test")
+    n_pairs, means = batch.targets.shape[1], slice(1 if task.shape.labels_are_numbers else None)
+    prompts = [only_pairs(batch, [k, *range(k), *range(k + 1, n_pairs)]) for k in range(n_pairs)]
+    first = torch.stack([task.bayes_predictions(prompt)[:, 0] for prompt in prompts], 1)
+    torch.testing.assert_close(task.no_context_predictions(batch)[..., means], first[..., means])
+
+
+class Rare(Task):
+    """One label in five hundred is another, and nothing tells which: there is nothing to be learnt."""
+
+    @property
+    def shape(self) -> TaskShape:
+        return TaskShape(Layout(6), Vectors(2), 2, (), (), ())
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        generator, size = fold(seed, f"prompts/{split}", step), (batch_size, 6)
+        items = torch.randn(*size, 2, generator=generator)
+        labels = (torch.rand(size, generator=generator) < 0.002).long()
+        nothing, factors = torch.zeros(batch_size, dtype=torch.int64), torch.zeros(*size, 0, dtype=torch.int64)
+        return Batch(Prompts(items, labels, Layout(6)), labels, factors, nothing, torch.full(size, -1))
+
+    def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
+        raise NotImplementedError
+
+    def fixed(self, variant: int = 0) -> Task:
+        return self
+
+    def shuffled(self) -> Task:
+        return self
+
+    def no_context_predictions(self, batch: Batch) -> torch.Tensor:
+        return torch.tensor([0.998, 0.002], dtype=torch.float64).expand(*batch.targets.shape, 2)
+
+    def bayes_predictions(self, batch: Batch) -> torch.Tensor:
+        return self.no_context_predictions(batch)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rare_labels_are_no_reason_to_refuse_a_task(seed: int) -> None:
+    batch = Rare().sample(0, batch_size=300, seed=seed)
+    predictions = Rare().bayes_predictions(batch)
+    check_bayes(Rare(), batch, predictions)
+    check_no_context(Rare(), batch, predictions)
 
 
 def test_look_up_oracle_reaches_the_bayes_accuracy() -> None:

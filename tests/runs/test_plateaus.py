@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,26 @@ def test_words(cli: Any, tmp_path: Path, rows: list[tuple[Any, Any]]) -> None:
     said = cli("plateaus", write_csv(tmp_path / "log.csv", rows), "--value", "loss", "--ceiling", "0.18").stdout
     assert said.startswith("plateau from 0 to ")
     assert said.count("\n") == 1
+
+
+def test_a_smoothed_log_says_what_it_would_without(cli: Any, tmp_path: Path) -> None:
+    noise = random.Random(0)
+    smoothed, rows = math.log(4), []
+    for step in range(0, 6000, 10):
+        smoothed = 0.9 * smoothed + 0.1 * (curve(step / 4) + noise.gauss(0, 0.1))
+        rows.append((step, smoothed))
+    log, options = write_csv(tmp_path / "log.csv", rows), ("--value", "loss", "--ceiling", "0.18")
+    (plateau,) = json.loads(cli("plateaus", log, *options, "--json").stdout)
+    assert list(plateau) == ["start", "end", "level", "ended", "interval", "if_smoothed"]
+    raw = plateau["if_smoothed"]
+    assert list(raw) == ["weight", "end", "interval"]
+    assert abs(raw["weight"] - 0.9) < 0.05
+    assert raw["interval"][0] <= 2400 <= raw["interval"][1]
+    assert raw["end"] < plateau["end"]
+    assert (
+        f"; if this log was smoothed (by {raw['weight']:.2f}), to {raw['end']:g} ("
+        in cli("plateaus", log, *options).stdout
+    )
 
 
 def test_no_plateau_is_no_error(cli: Any, tmp_path: Path) -> None:

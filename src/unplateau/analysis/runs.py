@@ -39,11 +39,12 @@ class RunSummary:
     """One run in numbers.
 
     ``steps``: last logged step. ``escape_step``, ``completion_step``: None if censored, i.e. not reached by ``steps``.
-    ``final_progress``, ``final_accuracy``: of held-out prompts if the run is finished (``final_on`` says), else means
-    of its last 100 steps; accuracies are None where labels are numbers. ``weights_score``: of layers 0 .. L at the last
-    probing; ``plateau_weights_score``: at the last probing before the escape, or the last one if it never escaped; both
-    empty without such scores, and under ``cut``. ``costs``: in total and, where reached, to escape and to completion.
-    ``lost``: each time that it got there and was thrown back, (reached, lost) in steps.
+    ``final_progress``, ``final_accuracy``: of test prompts if the run is finished, else means of its last 100 steps
+    (``final_on`` says which, and whether training held out the items of test prompts); accuracies are None where labels
+    are numbers. ``weights_score``: of layers 0 .. L at the last probing; ``plateau_weights_score``: at the last probing
+    before the escape, or the last one if it never escaped; both empty without such scores, and under ``cut``.
+    ``costs``: in total and, where reached, to escape and to completion. ``lost``: each time that it got there and was
+    thrown back, (reached, lost) in steps.
     """
 
     record: RunRecord = field(repr=False, compare=False)
@@ -57,7 +58,7 @@ class RunSummary:
     completion_step: int | None
     final_progress: float | None
     final_accuracy: float | None
-    final_on: Literal["held-out", "training"]
+    final_on: Literal["held-out", "test", "training"]
     bayes_accuracy: float | None
     weights_score: tuple[float, ...]
     plateau_weights_score: tuple[float, ...]
@@ -144,7 +145,7 @@ def summarise_run(record: RunRecord) -> RunSummary:
         completion_step=reached["completion"],
         final_progress=_final(record, "progress"),
         final_accuracy=_final(record, "accuracy"),
-        final_on="held-out" if record.done is not None else "training",
+        final_on=record.tested_on if record.done is not None else "training",
         bayes_accuracy=None if record.floors.bayes_accuracy is None else fmean(record.floors.bayes_accuracy),
         weights_score=tuple(record.history.last("weights_score", ())),
         plateau_weights_score=_score_before(record, reached["escape"]),

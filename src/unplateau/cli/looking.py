@@ -41,10 +41,12 @@ def probe(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Probes every layer of a trained model: held-out accuracy of a linear read-out, with chance and control.
+    """Probes every layer of a trained model: accuracy of a linear read-out, with chance and control.
 
     The weights component is the hidden state that the same weights compute with no access to other positions; the cut
-    says what "no access" means. The context component is the rest. Layer 0 is the embedding.
+    says what "no access" means. The context component is the rest. Layer 0 is the embedding. No read-out is tested on
+    items that it was fitted to; the model itself may have trained on them, where each has an embedding of its own.
+    Every factor is listed; the mean is over those that a prompt may hide, as in reports.
 
     Below, the three things that in-context learning waits for: whether items stand out (an item's value is told by the
     nearest class mean among the other items of its prompt), whether labels are bound to their items, and whether
@@ -60,7 +62,7 @@ def probe(
         cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (none);
             default: the own one of a run, self for a language model
         n_train: examples (positions) that probes are fitted on
-        n_test: held-out examples
+        n_test: examples that they are tested on, of other items
         method: linear discriminant analysis, or multinomial logistic regression, which takes some thirty times as long
         seed: decides which prompts are drawn
         json: print JSON instead of a table
@@ -90,14 +92,17 @@ def probe(
         print_json({**_facts(*measured), "scores": listed} if measured else listed)
         return
     if scores:
-        print(f"{component} component of {model}, cut {cut}: held-out accuracy of a {method} probe")
+        others = "prompts" if component == "context" else "items"
+        seen = "" if task is not None or spec.task.holds_out_items else "; the model has trained on all items"
         error = max((score.error for score in scores if score.error is not None), default=None)
         within = "" if error is None else f", standard errors up to {number(error)}"
+        print(f"{component} component of {model}, cut {cut}")
+        print(f"accuracy of a {method} probe on {others} that it was not fitted to{seen}")
         print(
-            f"in brackets: control with shuffled labels; {scores[0].n_test} test examples "
-            f"of {scores[0].n_items} {'prompts' if component == 'context' else 'items'}{within}"
+            f"in brackets: control with shuffled labels; {scores[0].n_test} test examples of {scores[0].n_items} "
+            f"{others}{within}"
         )
-        print_scores(scores)
+        print_scores(scores, [sampler.shape.factors[factor].name for factor in sampler.shape.asked])
     if three:
         start = "\n" if scores else ""
         print(f"{start}three things that in-context learning waits for: {model}, cut {cut}; in brackets: controls")
@@ -206,20 +211,25 @@ def print_three_things(scores: list[ProbeScore]) -> None:
     print_table(["", *(f"layer {layer}" for layer in layers), "chance"], rows)
 
 
-def print_scores(scores: list[ProbeScore]) -> None:
-    """A row for each layer, a column for each factor, chance in the last row."""
+def print_scores(scores: list[ProbeScore], asked: Sequence[str]) -> None:
+    """A row for each layer, a column for each factor, then the mean of those in ``asked``; chance in the last row."""
     by_layer = [list(of_layer) for _, of_layer in groupby(scores, key=lambda score: score.layer)]
+    hidden = [score.factor for score in by_layer[0] if score.factor in asked]
     rows = []
     for of_layer in by_layer:
         cells = [_with_control(score.accuracy, score.control_accuracy) for score in of_layer]
-        rows.append([f"layer {of_layer[0].layer}", *cells, _mean([score.accuracy for score in of_layer])])
-    chances = [score.chance for score in by_layer[0]]
-    rows.append(["chance", *map(number, chances), _mean(chances)])
-    print_table(["", *(score.factor for score in by_layer[0]), "mean"], rows)
+        of_hidden = [score.accuracy for score in of_layer if score.factor in hidden]
+        rows.append([f"layer {of_layer[0].layer}", *cells, *_mean(of_hidden)])
+    of_hidden = [score.chance for score in by_layer[0] if score.factor in hidden]
+    rows.append(["chance", *(number(score.chance) for score in by_layer[0]), *_mean(of_hidden)])
+    if hidden:
+        print(f"mean: over the factors that a prompt may hide ({', '.join(hidden)})")
+    print_table(["", *(score.factor for score in by_layer[0]), *(["mean"] if hidden else [])], rows)
 
 
-def _mean(values: Sequence[float]) -> str:
-    return number(sum(values) / len(values))
+def _mean(values: Sequence[float]) -> list[str]:
+    """One cell; none of no values."""
+    return [number(sum(values) / len(values))] if values else []
 
 
 def _with_control(score: float, control: float) -> str:
@@ -252,7 +262,7 @@ def trajectory(
         wording: how the model is asked
         cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (nothing)
         layer: the layer to probe; all of them by default
-        n_test: held-out examples (positions) of a probe, and as many that it is fitted on
+        n_test: examples (positions) that a probe is tested on, and as many of other items that it is fitted on
         out: file of rows, one per revision
         device: cpu, cuda, cuda:1 ...
         json: print JSON instead of a table

@@ -33,7 +33,8 @@ def plateaus(
     """Finds the learning plateaus of a curve: flat parts after which learning goes on, or that it stops in.
 
     Prints one line for each, or "no plateau found". With --json a list of start, end, level, ended (false: the log
-    stops on it) and interval (low, high) of the end; an open high end is null.
+    stops on it) and interval (low, high) of the end; an open high end is null. A log that looks as if it was smoothed
+    exponentially, which delays every end, also has if_smoothed: weight (of the past), end and interval without that.
 
     Args:
         file: a CSV file with a header, or a file of JSON lines

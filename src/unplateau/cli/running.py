@@ -249,6 +249,6 @@ def _how_it_ended(record: RunRecord) -> str:
     done = record.done or {}
     measure = "accuracy" if "test_accuracy" in done else "loss"  # numbers have no accuracy
     return (
-        f"{record.path}: {done['step']} steps, held-out {measure} {done[f'test_{measure}']:.2f}, "
+        f"{record.path}: {done['step']} steps, {record.tested_on} {measure} {done[f'test_{measure}']:.2f}, "
         f"progress {done['test_progress']:.2f}, {duration(done['seconds'])} of training"
     )

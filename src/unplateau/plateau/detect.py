@@ -5,6 +5,7 @@ It works on the steps and values of any training log, and answers in the log's o
 
 import math
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from unplateau.plateau.knees import Knee, against_convex, doubts, knees, lasts, 
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
 from unplateau.plateau.progress import COMPLETION, FEWEST_POINTS, Floats, checked
+from unplateau.plateau.smoothing import is_undone, smoothing_weights, undone
 
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
 """An ended plateau has at least this many rows, and this share of all."""
@@ -33,13 +35,27 @@ BELOW_FLOOR = 0.25
 
 
 @dataclass(frozen=True)
+class Smoothed:
+    """Where a plateau ended if the curve is an exponential moving average, which delays its end.
+
+    ``weight``: of the past in the average; TensorBoard and W&B call it smoothing. ``end`` and ``interval`` are those of
+    the curve with the average undone, the interval for all weights that are likely.
+    """
+
+    weight: float
+    end: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Plateau:
     """A flat part of a learning curve.
 
     ``start``, ``end``: in steps. ``level``: mean of the values on it (the highest and lowest tenth left out).
     ``ended``: False when the curve stops inside it; ``end`` is then the last step. ``interval``: steps (low, high)
     between which the end lies with at least 95 % confidence; (last step, inf) when it has not ended, as a
-    right-censored run is "> N".
+    right-censored run is "> N". ``if_smoothed``: where it ended if the curve was smoothed; None unless its errors look
+    as if it was.
     """
 
     start: float
@@ -47,17 +63,28 @@ class Plateau:
     level: float
     ended: bool
     interval: tuple[float, float]
+    if_smoothed: Smoothed | None = None
 
     def __str__(self) -> str:
         where, level = f"plateau from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
         if not self.ended:
             return f"{where} {level}: not over where the curve stops"
         low, high = self.interval
-        return f"{where} (95 % interval of the end: {low:g} to {high:g}) {level}"
+        found = f"{where} (95 % interval of the end: {low:g} to {high:g}) {level}"
+        if (raw := self.if_smoothed) is None:
+            return found
+        low, high = raw.interval
+        return f"{found}; if this log was smoothed (by {raw.weight:.2f}), to {raw.end:g} ({low:g} to {high:g})"
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON data, in which there is no infinity: an open end of the interval is None."""
-        return asdict(self) | {"interval": [bound if math.isfinite(bound) else None for bound in self.interval]}
+        """As JSON data, in which there is no infinity: an open end of the interval is None.
+
+        There is ``if_smoothed`` only where the plateau has it.
+        """
+        found = asdict(self) | {"interval": [bound if math.isfinite(bound) else None for bound in self.interval]}
+        if self.if_smoothed is None:
+            del found["if_smoothed"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -130,6 +157,36 @@ def find_plateaus(
         return []
     curve = prepare(s, v, direction)
     found = fitted(curve)
+    plateaus = _plateaus(curve, found, floor, ceiling)
+    weights = smoothing_weights(found.errors)
+    if weights is None or not any(each.ended for each in plateaus):
+        return plateaus
+    values = curve.sign * (curve.middle + curve.spread * curve.y)
+    raw = [prepare(curve.steps, undone(values, weight), direction) for weight in weights]
+    best = fitted(raw[1])
+    if not is_undone(best.errors, weights[1]):
+        return plateaus
+    fits = (fitted(raw[0]), best, fitted(raw[2]))
+    likely = [_plateaus(each, fit, floor, ceiling) for each, fit in zip(raw, fits, strict=True)]
+    return _if_smoothed(plateaus, weights[1], likely)
+
+
+def _if_smoothed(plateaus: list[Plateau], weight: float, raw: list[list[Plateau]]) -> list[Plateau]:
+    """``plateaus`` with what the curve says if smoothing is undone by the likely weights: low, best, high.
+
+    The interval is that of all three. Nothing is said where they do not find as many plateaus that have ended.
+    """
+    ends = [[each for each in found if each.ended] for found in (plateaus, *raw)]
+    if len({len(each) for each in ends}) > 1:
+        return plateaus
+    said = []
+    for likely in zip(*ends[1:], strict=True):
+        lows, highs = zip(*(each.interval for each in likely), strict=True)
+        said.append(Smoothed(weight, likely[1].end, (min(lows), max(highs))))
+    return [replace(each, if_smoothed=other) for each, other in zip_longest(plateaus, said)]
+
+
+def _plateaus(curve: Prepared, found: Fitted, floor: float | None, ceiling: float | None) -> list[Plateau]:
     found = replace(found, fit=rounded_off(found.points, found.fit))
     high, low = (None if each is None else curve.level_of(each) for each in (floor, ceiling))
     scale = _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))

@@ -35,6 +35,11 @@ class Fitted:
     sd: float
     long_run: float
 
+    @property
+    def errors(self) -> Floats:
+        """(N,): the rows less the fit."""
+        return self.points.y - self.fit(self.points.x)
+
 
 def fitted(curve: Prepared) -> Fitted:
     """The continuous piecewise-linear fit, its number of pieces and its clock (steps or rows) chosen by BIC."""

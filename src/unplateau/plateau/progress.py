@@ -33,10 +33,10 @@ class Floors:
 
     Where labels are numbers, losses are mean squared errors in units of their variance, and there are no accuracies.
 
-    ``no_context``: best prediction from the label marginals alone, the height of the plateau.
-    ``bayes``: best prediction from the pairs before and the true factor values. Averages over ``n_prompts`` prompts of
-    exact predictions; ``bayes_loss_error`` is the standard error of the mean Bayes loss. ``progress`` names the measure
-    that progress is read from.
+    ``no_context``: best prediction from the query's item alone, the height of the plateau. ``bayes``: best prediction
+    from the pairs before as well. Both know the true factor values. Averages over ``n_prompts`` prompts of exact
+    predictions; ``bayes_loss_error`` is the standard error of the mean Bayes loss. ``progress`` names the measure that
+    progress is read from.
     """
 
     no_context_loss: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Held-out accuracy of linear probes on arrays, with standard error, chance level and shuffled-label control.
+"""Accuracy of linear probes on arrays that they were not fitted to, with standard error, chance and control.
 
 Knows nothing of models and tasks, so that it can be checked against any other implementation.
 """

@@ -42,15 +42,16 @@ def probe_components(
     method: Method = "discriminant",
     penalty: float | None = None,
 ) -> list[ProbeScore]:
-    """Held-out accuracies of linear probes, for every layer in ``layers`` (all of 0 .. L by default) and factor.
+    """Accuracies of linear probes on items that they were not fitted to, for every layer and factor.
 
-    ``weights``: from the weights component at the item positions to every factor of the item there. ``hidden``: the
-    same from the full hidden state. ``context``: from the context component to the index of the hidden factor, at the
-    item positions of the second half of the prompt, where there has been something to infer it from. ``n_train`` and
-    ``n_test`` count examples, that is positions. ``method`` and ``penalty``: see
+    ``layers``: all of 0 .. L by default. ``weights``: from the weights component at the item positions to every factor
+    of the item there. ``hidden``: the same from the full hidden state. ``context``: from the context component to the
+    index of the hidden factor, at the item positions of the second half of the prompt, where there has been something
+    to infer it from. ``n_train`` and ``n_test`` count examples, that is positions. ``method`` and ``penalty``: see
     :func:`~unplateau.probe.linear.probe_accuracies`. Test examples come from the test items and train examples from
-    other items, so no item and no prompt is in both. Pure in its arguments. Raises SpecError for what does not exist,
-    such as a factor of an item, or several things that a prompt may hide, in a task without.
+    other items, so no item and no prompt is in both; where a task holds out no items the model has trained on all. Pure
+    in its arguments. Raises SpecError for what does not exist, such as a factor of an item, or several things that a
+    prompt may hide, in a task without.
     """
     chosen = _chosen_layers(model, component, layers)
     names, sizes = _targets(task.shape, component)
@@ -84,7 +85,7 @@ def measure(
 
     Those of :func:`probe_components`, and those of the three things that in-context learning waits for.
 
-    ``train`` should hold train items and ``test`` held-out items (``task.sample(..., split=...)``). Scores that a task
+    ``train`` should hold train items and ``test`` test items (``task.sample(..., split=...)``). Scores that a task
     of this shape does not have are None. Leaves the model as it is and takes no random numbers but those of ``seed``.
     """
     names, sizes = _targets(shape, "weights")

@@ -35,7 +35,7 @@ Halves = Sequence[tuple[Components, Batch]]
 def probe_three_things(
     model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = PROMPTS, seed: int = 0
 ) -> list[ProbeScore]:
-    """All three of every layer, on so many held-out prompts; maps and heads are chosen on as many others.
+    """All three of every layer, on so many test prompts; maps and heads are chosen on as many others.
 
     What a task or a model does not have is left out. Pure in its arguments. Raises DivergedError for states that are
     not finite.
@@ -66,7 +66,7 @@ def items_stand_out(
 ) -> list[ProbeScore]:
     """Few-shot accuracy (``few-shot``) and share of the variance (``share``) of every layer and these factors.
 
-    From the weights components of held-out items. A factor that says which item it is is told among items that may be
+    From the weights components of test items. A factor that says which item it is is told among items that may be
     equal; all others among items that are not. Factors of which no two items of a prompt share a value are left out.
     """
     components, batch = test

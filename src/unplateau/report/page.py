@@ -69,7 +69,7 @@ def page(groups: Groups) -> str:
             for kind, panels in all_panels(groups).items()
         },
         prompts=shown_prompts(groups),
-        held_out=all(run.record.task.get("holds_out_items", True) for run in runs),
+        held_out=all(run.record.tested_on == "held-out" for run in runs),
         facts=facts(groups),
         provenance=provenance(groups),
         specs=[

@@ -89,10 +89,11 @@ class Task(Kind):
         """Control: the same task, but labels follow the factors of another item, drawn once for each item."""
 
     @abstractmethod
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C) probabilities of the best prediction that does not use the pairs before: the plateau.
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) probabilities: the best prediction from the query's item alone and no other position: the plateau.
 
-        For labels that are numbers (B, K, 2): mean and variance.
+        An item is known by its true factor values, as in ``bayes_predictions``. For labels that are numbers (B, K, 2):
+        mean and variance.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from unplateau.items.base import split_indices
 from unplateau.layout import Factor, Layout, Split, TaskShape, Vectors
 from unplateau.rng import fold
 from unplateau.tasks.base import Shown, Task
-from unplateau.tasks.factors import distinct, label_marginals, label_table
+from unplateau.tasks.factors import distinct, label_chances, label_table
 from unplateau.tasks.posterior import FreshMappings, Hypothesis, KnownMappings, bayes_predictions
 from unplateau.tensors import Batch, Items, Prompts
 
@@ -102,10 +102,9 @@ class Clusters(Task):
         classes = pool[torch.randint(len(pool), (n_items,), generator=generator)]
         return Items(self._noisy(classes, generator), classes[:, None])
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C): how frequent labels are under all mappings and the classes of the split."""
-        found = label_marginals(self._table(), self._pool(split), self.classes_per_prompt)
-        return found.expand(*batch.targets.shape, -1)
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: the labels that the item's class has in all mappings."""
+        return label_chances(self._table(), batch.factors[..., 0], self.classes_per_prompt)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact, given the true classes: the posterior over mappings and, where fresh, kinds of prompt."""

@@ -99,20 +99,17 @@ class FactorTask(Task):
         index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
         return Items(self.source.inputs(index), self._label_factors()[index])
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C) exact label marginals over the items of a split, the hidden factors and the mappings."""
-        factors = self._label_factors()[self.source.split(split)]
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: all mappings of all factors vote for their labels; of fresh ones an item tells nothing."""
         shape, tables = self.shape, self._mapping_tables()
-        marginals = torch.zeros(shape.n_labels, dtype=torch.float64)
+        votes = torch.zeros(*batch.targets.shape, shape.n_labels, dtype=torch.float64)
         for slot, factor in enumerate(shape.asked):
-            size = shape.factor_sizes[factor]
             if tables is None:
-                marginals[:size] += 1 / size
+                size = shape.factor_sizes[factor]
+                votes[..., :size] += 1 / size
             else:
-                frequency = torch.bincount(factors[:, factor], minlength=size).double() / len(factors)
-                table = tables[slot]  # (m, n_f)
-                marginals.index_add_(0, table.flatten(), frequency.repeat(len(table)) / len(table))
-        return (marginals / len(shape.asked)).expand(*batch.targets.shape, -1)
+                votes += label_chances(tables[slot], batch.factors[..., factor], shape.n_labels)
+        return votes / len(shape.asked)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before."""
@@ -192,9 +189,11 @@ def label_table(n_mappings: int | None, n_values: int, n_labels: int, seed: int)
     return torch.randint(n_labels, (n_mappings, n_values), generator=fold(seed, "mappings"))
 
 
-def label_marginals(table: Tensor | None, pool: Tensor, n_labels: int) -> Tensor:
-    """(C,) float64: how frequent labels are over the values in ``pool``, in a table or (None) in fresh mappings."""
+def label_chances(table: Tensor | None, values: Tensor, n_labels: int) -> Tensor:
+    """(..., C) float64: share of the mappings (m, n) that give each label to these values; None: fresh, all alike."""
     if table is None:
-        return torch.full((n_labels,), 1 / n_labels, dtype=torch.float64)
-    frequencies = torch.bincount(table[:, pool].flatten(), minlength=n_labels).double()
-    return frequencies / frequencies.sum()
+        return torch.full((*values.shape, n_labels), 1 / n_labels, dtype=torch.float64)
+    n_mappings, n_values = table.shape
+    cells = torch.arange(n_values) * n_labels + table
+    counts = torch.bincount(cells.flatten(), minlength=n_values * n_labels).view(n_values, n_labels)
+    return counts[values].double() / n_mappings

@@ -38,6 +38,6 @@ def floors(task: Task, *, split: Split = "test", n_prompts: int = 4096) -> Floor
 def _exact(task: Task, step: int, size: int, split: Split) -> Tensor:
     """(4, B, K): expected losses and then accuracies of both predictors on one batch; (2, B, K) without accuracies."""
     batch = task.sample(step, batch_size=size, split=split, seed=SEED)
-    both = (task.no_context_predictions(batch, split), task.bayes_predictions(batch))
+    both = (task.no_context_predictions(batch), task.bayes_predictions(batch))
     losses, accuracies = zip(*(expected(each, numbers=task.shape.labels_are_numbers) for each in both), strict=True)
     return torch.stack([value for value in (*losses, *accuracies) if value is not None])

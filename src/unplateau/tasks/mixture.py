@@ -87,10 +87,10 @@ class Mixture(Task):
         """Whether any task does."""
         return any(task.repeats_items for task in self.tasks)
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+    def no_context_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C): the predictions of the tasks, weighted by their shares."""
-        predictions = [task.no_context_predictions(batch, split) for task in self.tasks]
-        return torch.stack([share * one for share, one in zip(self.shares, predictions, strict=True)]).sum(0)
+        predictions = torch.stack([task.no_context_predictions(batch) for task in self.tasks], -1)  # (B, K, C, M)
+        return self._weighted(predictions, torch.tensor(self.shares, dtype=torch.float64))
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C): each task predicts, weighted by its share times its probability of cue and labels so far."""
@@ -98,9 +98,13 @@ class Mixture(Task):
         weights = (
             self._log_weights(batch, self._likelihoods(batch)).softmax(2).nan_to_num(0)
         )  # nan: no task allows them
+        return self._weighted(predictions, weights)
+
+    def _weighted(self, predictions: Tensor, weights: Tensor) -> Tensor:
+        """(B, K, C): these predictions (B, K, C, M) under these weights of the tasks, (M,) or (B, K, M)."""
         if self.shape.labels_are_numbers:
             return torch.stack(mixture_moments(weights, *predictions.unbind(2)), 2)
-        return (predictions * weights[:, :, None]).sum(3)
+        return (predictions * weights[..., None, :]).sum(3)
 
     def label_log_likelihood(self, batch: Batch) -> Tensor:
         """(B, K): that of the tasks, weighted likewise."""

@@ -1,7 +1,7 @@
 """Sparse parity: the label is the product of a few of the item's signs, and the prompt hides of which.
 
-No sign by itself says anything of the label, and no pair of signs anything of another pair's product, so there is no
-easier part to learn first (as in arXiv 2410.05448 and, for single tasks, Barak et al. 2022, arXiv 2207.08799).
+No sign by itself says anything of the label, and no pair of signs anything of another pair's product (as in arXiv
+2410.05448 and, for single tasks, Barak et al. 2022, arXiv 2207.08799). The number of minus signs says a little.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ class SparseParity(Task):
         index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
         return Items(_signs(index, self.n_signs), self._factors(index))
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C): how frequent labels are over the items of the split and the subsets that may be hidden."""
-        positive = _share_of_positive(self, split)
-        return torch.tensor([1 - positive, positive], dtype=torch.float64).expand(*batch.targets.shape, -1)
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: all subsets that may be hidden vote, each with one voice."""
+        says = self._says(batch.factors)  # (B, K, S)
+        positive = says.sum(2).double() / says.shape[2]
+        return torch.stack((1 - positive, positive), 2)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: the subsets that agree with all pairs before vote, each with one voice."""
@@ -162,14 +163,6 @@ def _signs(index: Tensor, n_signs: int) -> Tensor:
 def _product(digits: Tensor) -> Tensor:
     """(...) int64: 1 where the product of the signs (..., k), given as digits 0 and 1, is positive."""
     return 1 - (1 - digits).sum(-1) % 2
-
-
-@lru_cache(maxsize=32)
-def _share_of_positive(task: SparseParity, split: Split) -> float:
-    """Of the labels of all items of a split under all subsets that may be hidden; one subset at a time."""
-    factors = task._factors(task._pool(split))
-    shares = [_product(factors[:, subset]).double().mean() for subset in task._subsets()[task._possible()]]
-    return float(torch.stack(shares).mean())
 
 
 @lru_cache(maxsize=32)

@@ -17,7 +17,7 @@ from unplateau.items.base import split_indices
 from unplateau.layout import Factor, Layout, Split, TaskShape, Tokens
 from unplateau.rng import fold
 from unplateau.tasks.base import Shown, Task
-from unplateau.tasks.factors import distinct, label_marginals, label_table
+from unplateau.tasks.factors import distinct, label_chances, label_table
 from unplateau.tasks.posterior import KnownMappings, bayes_predictions
 from unplateau.tensors import Batch, Items, Prompts
 
@@ -86,10 +86,9 @@ class AssociativeRecall(Task):
         keys = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
         return Items(keys[:, None, None] + 1, keys[:, None])
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, C): how frequent labels are under all mappings and the keys of the split."""
-        found = label_marginals(self._table(), self._pool(split), self.n_labels)
-        return found.expand(*batch.targets.shape, -1)
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, C) exact: the labels that this key has in all mappings."""
+        return label_chances(self._table(), batch.factors[..., 0], self.n_labels)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: the label that this key had before, else uniform; or the posterior over a known table."""

@@ -98,12 +98,20 @@ class LinearRegression(Task):
         items = torch.randn(n_items, self.dimension, generator=fold(seed, f"items/{split}", step))
         return Items(items, torch.zeros(n_items, 0, dtype=torch.int64))
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
-        """(B, K, 2): mean 0 and the variance of labels, which is 1 for fresh weights."""
-        del split
+    def no_context_predictions(self, batch: Batch) -> Tensor:
+        """(B, K, 2): mean 0 and variance 1 for fresh weights; mean and variance of w.x over the vectors of a table.
+
+        Where labels are those of other items, mean 0 and the variance of all labels.
+        """
         table = self._table()
-        variance = 1.0 if table is None else float(table.square().sum(1).mean()) + self._noise
-        return torch.tensor([0.0, variance], dtype=torch.float64).expand(*batch.targets.shape, 2)
+        if table is None or self.shuffle_factors:
+            variance = 1.0 if table is None else float(table.square().sum(1).mean()) + self._noise
+            return torch.tensor([0.0, variance], dtype=torch.float64).expand(*batch.targets.shape, 2)
+        assert isinstance(batch.inputs, Prompts)
+        items, mean = batch.inputs.items.double(), table.mean(0)
+        apart = table - mean
+        variances = ((items @ (apart.T @ apart / len(table))) * items).sum(2)
+        return torch.stack((items @ mean, variances + self._noise), 2)
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, 2) exact: mean and variance of the posterior predictive distribution."""

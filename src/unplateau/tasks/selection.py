@@ -105,9 +105,8 @@ class WordSelection(Task):
         index = pool[torch.randint(len(pool), (n_items,), generator=fold(seed, f"items/{split}", step))]
         return Items(index[:, None, None] + 1, self._topics()[index, None])
 
-    def no_context_predictions(self, batch: Batch, split: Split = "test") -> Tensor:
+    def no_context_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C): any word of the list alike, which ignores cue and answers."""
-        del split
         lists = batch.item_index.view(*batch.targets.shape, self.n_words)
         return self._spread(torch.full(lists.shape, 1 / self.n_words, dtype=torch.float64), lists)
 

@@ -12,8 +12,9 @@ from unplateau.config import Kind, parse, parts_of
 from unplateau.errors import demand
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
-from unplateau.tasks.loss import achieved
+from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch, Prompts, concatenate
+from unplateau.testing.calibration import check_bayes, check_no_context
 
 Mapped = Callable[[Batch], tuple[Tensor, Tensor]]
 
@@ -98,12 +99,14 @@ def _cues_of_choices(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
-    """The floors must agree with what the exact predictors achieve on fresh labels, within sampling error."""
-    found = floors(task, n_prompts=n_prompts)
+    """Predictors read what they may and make the most of it, and the floors are what they achieve on fresh labels."""
     batch = task.sample(0, batch_size=n_prompts, split="test", seed=seed)
+    no_context, bayes = task.no_context_predictions(batch), task.bayes_predictions(batch)
+    _check_sight(task, batch, no_context, bayes)
+    found = floors(task, n_prompts=n_prompts)
     for name, predictions, *stated in (
-        ("no-context", task.no_context_predictions(batch), found.no_context_loss, found.no_context_accuracy),
-        ("Bayes", task.bayes_predictions(batch), found.bayes_loss, found.bayes_accuracy),
+        ("no-context", no_context, found.no_context_loss, found.no_context_accuracy),
+        ("Bayes", bayes, found.bayes_loss, found.bayes_accuracy),
     ):
         found_now = achieved(predictions, batch.targets)
         for measure, values, claim in zip(("loss", "accuracy"), found_now, stated, strict=True):
@@ -114,5 +117,40 @@ def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
             error = 6 * float(per_prompt.std()) / n_prompts**0.5 + 6 * found.bayes_loss_error + 1e-9  # rounding
             close = abs(float(per_prompt.mean()) - fmean(claim)) <= error
             demand(close, task, f"the {name} {measure} equals its Monte-Carlo truth")
-    ordered = fmean(found.bayes_loss) <= fmean(found.no_context_loss) + 1e-9
+    losses, plain = (expected(one, numbers=task.shape.labels_are_numbers)[0].mean(1) for one in (bayes, no_context))
+    lead = losses - plain
+    ordered = float(lead.mean()) <= 6 * float(lead.std()) / n_prompts**0.5 + 1e-9
     demand(ordered, task, "the Bayes loss is at most the no-context loss")
+    check_no_context(task, batch, no_context)
+    check_bayes(task, batch, bayes)
+
+
+def _check_sight(task: Task, batch: Batch, no_context: Tensor, bayes: Tensor) -> None:
+    """Neither predictor may see what it predicts, or what the prompt hides."""
+    hidden, first = batch.hidden_factor.roll(1), batch.targets.shape[1] // 2
+    others = task.no_context_predictions(_relabelled(batch, batch.targets.roll(1, 0), hidden))
+    demand(_alike(others, no_context), task, "the no-context predictor reads no label")
+    if batch.targets.is_floating_point():
+        changed = batch.targets + 1
+    else:
+        chances, second = no_context.scatter(2, batch.targets[..., None], -1).max(2)
+        changed = torch.where(chances > 0, second, batch.targets)  # to a label that this item may have
+    late = torch.arange(batch.targets.shape[1]) >= first
+    others = task.bayes_predictions(_relabelled(batch, torch.where(late, changed, batch.targets), hidden))
+    same = _alike(others[:, : first + 1], bayes[:, : first + 1])
+    demand(same, task, "the Bayes predictor reads no label but those of the pairs before, nor what is hidden")
+    if not task.shape.layout.cue:
+        means = slice(1 if task.shape.labels_are_numbers else None)
+        same = _alike(no_context[:, 0, means], bayes[:, 0, means])
+        demand(same, task, "before any pair the Bayes prediction is that from the item alone")
+
+
+def _relabelled(batch: Batch, targets: Tensor, hidden_factor: Tensor) -> Batch:
+    inputs = batch.inputs
+    if isinstance(inputs, Prompts):
+        inputs = replace(inputs, labels=targets)
+    return replace(batch, inputs=inputs, targets=targets, hidden_factor=hidden_factor)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-6, atol=1e-9)

@@ -8,7 +8,7 @@ from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau.analysis.compare import summarise
 from unplateau.analysis.runs import records, summarise_run
 from unplateau.errors import RunDirectoryError, SpecError
-from unplateau.store import COSTS, METRICS
+from unplateau.store import COSTS, METRICS, TASK, load_run
 
 PROMISED = {
     *("strategy", "seed", "steps", "escape_step", "completion_step", "final_progress", "final_accuracy"),
@@ -77,6 +77,14 @@ def test_an_unfinished_run_is_censored_where_it_stopped(tmp_path):
     assert run.escape_step is None
     assert run.final_on == "training"
     assert run.final_accuracy == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("held_out", "name"), [(True, "held-out"), (False, "test")])
+def test_figures_on_items_that_training_shows_are_not_called_held_out(tmp_path, held_out, name):
+    path = make_run(tmp_path, MadeRun(falls=500)).path
+    task = json.loads((path / TASK).read_text())
+    (path / TASK).write_text(json.dumps(task | {"holds_out_items": held_out}))
+    assert summarise_run(load_run(path)).final_on == name
 
 
 def test_a_run_without_probes_or_costs(tmp_path):

@@ -14,10 +14,17 @@ from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditional
 
 from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
 from unplateau.cli.arguments import parse
-from unplateau.cli.looking import probe, trajectory
+from unplateau.cli.looking import print_scores, probe, trajectory
 from unplateau.cli.main import explain, main
 from unplateau.data import archive_path, package_named
+from unplateau.items.base import ItemSource
+from unplateau.items.codes import RandomCodes
 from unplateau.items.words import Words
+from unplateau.models.transformer import ModelConfig
+from unplateau.scores import ProbeScore, Scores
+from unplateau.tasks.factors import FactorTask
+from unplateau.train.loop import train
+from unplateau.train.spec import RunSpec, TrainConfig
 
 TASK = {"kind": "FactorTask", "n_pairs": 4, "source": {"kind": "Words", "attributes": ["initial", "length"]}}
 WORDS = Words().texts()
@@ -68,6 +75,38 @@ def test_probe_as_json(place: Path, capsys: Any) -> None:
     assert found["split_items"] == []
     assert {score["component"] for score in found["scores"]} == {"context"}
     assert 0 <= found["icl"]["accuracy"] <= 1
+
+
+def test_the_mean_of_a_layer_is_the_score_of_reports(capsys: Any) -> None:
+    accuracy = {"hue": 0.9, "scale": 0.5, "shape": 0.3}
+    cells = [
+        ProbeScore(layer, factor, value / (layer + 1), value / 2, 0.2, 64, "weights", "self")
+        for layer in range(3)
+        for factor, value in accuracy.items()
+    ]
+    for asked in (["scale", "shape"], ["hue"], [*accuracy]):
+        print_scores(cells, asked)
+        said, head, *rows = [line for line in capsys.readouterr().out.splitlines() if line.strip(" -─━")]
+        assert said == f"mean: over the factors that a prompt may hide ({', '.join(asked)})"
+        assert head.split() == [*accuracy, "mean"]
+        scores = Scores.of(cells, asked)
+        means = [float(row.split()[-1]) for row in rows if row.startswith(("layer", "chance"))]
+        assert means == pytest.approx([*(scores.weights_score or ()), scores.weights_chance], abs=0.005)
+
+
+@pytest.mark.parametrize(("source", "held_out"), [(Words(), False), (RandomCodes(sizes=(4, 4, 4)), True)])
+def test_probe_says_what_it_was_not_fitted_to(tmp_path: Path, capsys: Any, source: ItemSource, held_out: bool) -> None:
+    task = FactorTask(source=source, hidden=source.factor_names[1:], n_pairs=4)
+    config = TrainConfig(steps=2, batch_size=4, probe_every=0, final_prompts=16, probe_prompts=16)
+    record = train(
+        RunSpec(task=task, model=ModelConfig(n_layers=1, width=16), train=config), out=tmp_path, device="cpu"
+    )
+    run(probe, f"{record.path} --n-train 64 --n-test 64")
+    shown = capsys.readouterr().out
+    assert "accuracy of a ridge probe on items that it was not fitted to" in shown
+    assert ("the model has trained on all items" in shown) is not held_out
+    assert f"mean: over the factors that a prompt may hide ({', '.join(source.factor_names[1:])})" in shown
+    assert all(name in shown for name in source.factor_names)
 
 
 def test_the_three_things_alone(place: Path, capsys: Any) -> None:

@@ -183,6 +183,8 @@ def test_a_prompt_of_words_shows_words_rule_and_guesses(tmp_path):
     guesses = record.history.last("guesses")
     assert f">{SELECTION.task.shown(shown).labels[guesses[0][0]]}<span" in page
     assert "The items are held out" not in page
+    assert "the model has trained on all items" in page
+    assert "held-out" not in page.lower()
 
 
 def test_a_page_on_numbers_has_no_empty_panels(tmp_path, capsys):

@@ -179,8 +179,22 @@ def test_a_mixture_tells_its_tasks_apart_by_the_labels() -> None:
     torch.testing.assert_close(mixture.bayes_predictions(batch)[:, 2:], parts[0].bayes_predictions(batch)[:, 2:])
     batch = parts[1].sample(0, batch_size=200)
     torch.testing.assert_close(mixture.bayes_predictions(batch)[:, 2:], parts[1].bayes_predictions(batch)[:, 2:])
-    own = parts[0]._table().square().sum().item()  # type: ignore[union-attr]
-    assert floors(mixture).no_context_loss[0] == pytest.approx((1 + own) / 2)
+    known = parts[0].no_context_predictions(batch)[..., 0]  # w.x, with probability 1 / 2 each
+    found = mixture.no_context_predictions(batch)
+    torch.testing.assert_close(found[..., 0], known / 2)
+    torch.testing.assert_close(found[..., 1], 1 / 2 + known.square() / 4)
+
+
+def test_an_item_alone_tells_the_mean_and_the_spread_over_the_vectors_of_a_table() -> None:
+    for data in ({"n_mappings": 1}, {"n_mappings": 4}, {"n_mappings": 20_000, "sparsity": 2}):
+        task = LinearRegression.model_validate({"noise": 0.5, **data})
+        batch = task.sample(0, batch_size=3)
+        table, (items, _) = task._table(), arrays(batch)
+        assert table is not None
+        products = items @ table.numpy().T  # (B, K, m)
+        found = task.no_context_predictions(batch).numpy()
+        np.testing.assert_allclose(found[..., 0], products.mean(2), atol=1e-9)
+        np.testing.assert_allclose(found[..., 1], products.var(2) + 0.2, atol=1e-9)
 
 
 @pytest.mark.parametrize(

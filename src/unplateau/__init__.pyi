@@ -2,6 +2,7 @@ from . import recipes as recipes
 from .analysis.compare import compare as compare
 from .analysis.compare import summarise as summarise
 from .decompose import decompose as decompose
+from .items.amplified import Amplified as Amplified
 from .items.codes import RandomCodes as RandomCodes
 from .items.digits import Digits as Digits
 from .items.shapes3d import Shapes3D as Shapes3D

@@ -31,7 +31,7 @@ def test_a_study_is_trained_judged_and_judged_again_from_its_rows(cli: Any, tmp_
     rows = [json.loads(line) for line in (tmp_path / "out" / "controls.jsonl").read_text().splitlines()]
     assert {row["setting"] for row in rows} == {"recall, scaled", "recall, gpt2"}
     assert {row["steps"] for row in rows} == {2}
-    assert len(rows) == 2 * 9
+    assert len(rows) == 2 * 10
     assert "0 of 0 predictions held." in told
     again = cli("reproduce", "controls", "--results", str(tmp_path / "out" / "controls.jsonl")).stdout
     assert again.strip() in told

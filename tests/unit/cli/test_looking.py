@@ -103,7 +103,7 @@ def test_probe_says_what_it_was_not_fitted_to(tmp_path: Path, capsys: Any, sourc
     )
     run(probe, f"{record.path} --n-train 64 --n-test 64")
     shown = capsys.readouterr().out
-    assert "accuracy of a ridge probe on items that it was not fitted to" in shown
+    assert "accuracy of a discriminant probe on items that it was not fitted to" in shown
     assert ("the model has trained on all items" in shown) is not held_out
     assert f"mean: over the factors that a prompt may hide ({', '.join(source.factor_names[1:])})" in shown
     assert all(name in shown for name in source.factor_names)

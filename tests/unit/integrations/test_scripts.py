@@ -19,7 +19,8 @@ PAIRS = {
     "regression_codebase": "in_context_regression",
     "few_shot_transformer": "own_transformer",
 }
-WITHOUT_AND_WITH = {"in_context_regression": ("plain", "unplateau"), "own_transformer": ("plain", "unplateau")}
+FREE = ("in_context_regression", "own_transformer", "lightning_fit")
+WITHOUT_AND_WITH = dict.fromkeys(FREE, ("plain", "unplateau")) | {"plain_loop": ("plain", "component-loss")}
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's scripts and their libraries
 each = pytest.mark.parametrize(("script", "example"), PAIRS.items(), ids=PAIRS.values())
 

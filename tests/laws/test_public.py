@@ -43,6 +43,7 @@ def shapes_file(folder: Path) -> up.Shapes3DFile:
 MADE: dict[type[Kind], Callable[[Path], Kind]] = {
     up.Shapes3D: lambda _: up.Shapes3D.small(),
     up.Shapes3DFile: shapes_file,
+    up.Amplified: lambda _: up.Amplified(source=CODES.source, factors_amplified=("a",)),
     up.FactorTask: lambda _: CODES,
     up.Mixture: lambda _: up.Mixture(tasks=(CODES.fixed(), CODES), shares=(0.5, 0.5)),
 }

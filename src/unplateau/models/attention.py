@@ -33,6 +33,11 @@ class SelfAttention(nn.Module):
             return self.project(self._causal(x))
         raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
 
+    def read(self, x: Tensor, weights: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D): what is read where every head attends as ``weights`` (B, H, T, T) say."""
+        value = self._heads(self.query_key_value(x))[2]
+        return self.project((weights @ value).transpose(1, 2).reshape(x.shape))
+
     def weights(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, T): how much each position attends to which, under ``causal``."""
         width, length = x.shape[-1], x.shape[1]

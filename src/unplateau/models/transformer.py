@@ -73,7 +73,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, attention: Attention) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.attention(self.attention_norm(x), attention)
+        return self.after_attention(x + self.attention(self.attention_norm(x), attention))
+
+    def after_attention(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D): the MLP."""
         return x + self.contract(nn.functional.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
 
 
@@ -103,7 +106,10 @@ class Transformer(nn.Module):
 
     def forward(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""
-        states = self.hidden_states(self.embed(inputs), attention)
+        return self.output(self.hidden_states(self.embed(inputs), attention), inputs)
+
+    def output(self, states: list[Tensor], inputs: Inputs) -> Output:
+        """What is made of the states (B, T, D) of all layers."""
         final = self.normalise(inputs.at_queries(states[-1]))
         if self.shape.labels_are_tokens:
             logits = nn.functional.linear(final, self.item_embedding.weight[1 : self.shape.n_labels + 1])

@@ -195,14 +195,17 @@ def step_times() -> dict[tuple[str, str], float]:
 
 
 def best_rate(rows: Sequence[dict[str, str]], task: str) -> float:
-    """Of plain training on the development seeds: the one with the earliest median escape, then most progress."""
+    """Of plain training on the development seeds: the earliest median escape, then most progress at the end.
+
+    The lowest of those that are equally good, to two digits of progress.
+    """
 
     def merit(rate: float) -> tuple[float, float]:
         found = [row for row in plain if float(row["rate"]) == rate]
-        return reached(found, "escape").low, -median(float(row["progress"]) for row in found)
+        return reached(found, "escape").low, -round(median(float(row["held_out"]) for row in found), 2)
 
     plain = [row for row in rows if (row["task"], row["way"]) == (task, "plain") and int(row["seed"]) in DEVELOPMENT]
-    return min({float(row["rate"]) for row in plain}, key=merit)
+    return min(sorted({float(row["rate"]) for row in plain}), key=merit)
 
 
 def reached(rows: Sequence[dict[str, str]], milestone: str) -> Bounded:

@@ -27,6 +27,7 @@ from unplateau.analysis.survival import Bounded, median_time, pooled
 from unplateau.history import History
 from unplateau.plateau.progress import WINDOW
 from unplateau.store import RunRecord
+from unplateau.studies.crossing import codes, hues
 from unplateau.sweep.process import RunFailure
 
 DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)
@@ -40,15 +41,6 @@ RAW, TIMES, PAGE = (
 )
 FREE = {"match": "match-loss", "bind": "bind-loss", "look": "look-loss", "unplateau": "unplateau"}
 TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
-
-
-def _shapes(hidden: tuple[str, ...]) -> up.RunSpec:
-    plain = up.recipes.shapes()
-    return plain.model_copy(update={"task": plain.task.model_copy(update={"hidden": hidden})})
-
-
-def _codes() -> up.RunSpec:
-    return up.RunSpec(recipe="codes", task=up.FactorTask(source=up.RandomCodes(), n_pairs=16))
 
 
 @dataclass(frozen=True)
@@ -87,9 +79,9 @@ class Entry:
 
 
 TASKS = (
-    Entry("shapes", _shapes(("scale", "shape")), 1500, 4000),
-    Entry("two hues", _shapes(("floor_hue", "wall_hue")), 1000, 2500),
-    Entry("random codes", _codes(), 1500, 2500),
+    Entry("shapes", up.recipes.shapes(), 1500, 4000),
+    Entry("two hues", hues(), 1000, 2500),
+    Entry("random codes", codes(), 1500, 2500),
     Entry("words", up.recipes.words(), 1200, 1200),
     Entry("word selection", up.recipes.word_selection(), 1200, 1200),
     Entry("recall", up.recipes.recall(), 1000, 2500),

@@ -141,11 +141,8 @@ def diagnose(
     if n_prompts < FEWEST_PROMPTS:
         raise SpecError(f"--n-prompts: must be at least {FEWEST_PROMPTS} (got {n_prompts})")
     if ":" in model:
-        both = made_at(model, tuple)
-        if (
-            both is None
-            or [hasattr(one, name) for one, name in zip(both, ("n_layers", "sample"), strict=False)] != [True] * 2
-        ):
+        both = made_at(model, tuple) or ()
+        if len(both) != 2 or not (hasattr(both[0], "n_layers") and hasattr(both[1], "sample")):
             raise SpecError(f"'{model}' must be a function without arguments that returns (model, task)")
         trained, task = both
     else:

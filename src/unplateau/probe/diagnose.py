@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unplateau.decompose import Readable
 from unplateau.layout import Cut, TaskShape
 from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
-from unplateau.probe.three_things import probe_three_things
+from unplateau.probe.three_things import at_home, probe_three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler, Task
@@ -222,11 +222,10 @@ def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
 def _progress(model: Readable, task: Task, n_prompts: int, seed: int) -> tuple[float | None, dict[str, float]]:
     """Of all prompts, and of those that hide each of several things; None for a model that shows no predictions."""
     shape, parts, hidden = task.shape, [], []
-    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     for step in range(-(-n_prompts // AT_ONCE)):
         batch = task.sample(step, batch_size=AT_ONCE, split="test", seed=fold_seed(seed, "diagnose"))
         with torch.no_grad():
-            logits = model((batch if parameter is None else batch.to(parameter.device)).inputs).logits.cpu()
+            logits = model(at_home(model, batch).inputs).logits.cpu()
         if logits.shape[-1] != (1 if shape.labels_are_numbers else shape.n_labels):
             return None, {}
         parts.append(_heights(task, batch, logits))

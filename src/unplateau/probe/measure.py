@@ -11,13 +11,13 @@ from itertools import accumulate
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unplateau.decompose import Readable, decompose
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import Accuracies, Examples, Method, probe_accuracies
-from unplateau.probe.three_things import known_error, three_things
+from unplateau.probe.three_things import at_home, known_error, three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler
@@ -218,5 +218,4 @@ def _targets(shape: TaskShape, component: Component) -> tuple[tuple[str, ...], t
 
 
 def _decompose(model: Readable, batch: Batch, cut: Cut) -> Components:
-    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return decompose(model, batch.inputs if parameter is None else batch.to(parameter.device).inputs, cut=cut)
+    return decompose(model, at_home(model, batch).inputs, cut=cut)

@@ -40,13 +40,18 @@ def probe_three_things(
     What a task or a model does not have is left out. Pure in its arguments. Raises DivergedError for states that are
     not finite.
     """
-    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     halves = []
     for split in SPLITS:
         batch = task.sample(0, batch_size=n_prompts, split=split, seed=fold_seed(seed, "three things"))
-        batch = batch if parameter is None else batch.to(parameter.device)
+        batch = at_home(model, batch)
         halves.append((decompose(model, batch.inputs, cut=cut), batch))
     return three_things(model, halves, task.shape, range(len(task.shape.factors)), seed=seed)
+
+
+def at_home(model: Readable, batch: Batch) -> Batch:
+    """The batch where the model's weights are."""
+    parameter: Tensor | None = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return batch if parameter is None else batch.to(parameter.device)
 
 
 def three_things(

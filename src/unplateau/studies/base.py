@@ -88,17 +88,17 @@ class Row:
         """From a finished run, with the look that is nearest to a step; None for the middle of the plateau."""
         run, looks = summarise_run(record), _looks(record)
         wanted = (run.escape_step or run.steps) / 2 if at is None else at
-        return cls._of(planned, run, min(looks, key=lambda step: abs(step - wanted)) if looks else None)
+        return cls._of(planned, run, looks, min(looks, key=lambda step: abs(step - wanted)) if looks else None)
 
     @classmethod
     def of_looks(cls, planned: Planned, record: RunRecord) -> list["Row"]:
         """From a finished run, one for each look before its escape but that before the first step."""
-        run = summarise_run(record)
-        return [cls._of(planned, run, step) for step in _looks(record) if 0 < step < run.time_of("escape").low]
+        run, looks = summarise_run(record), _looks(record)
+        return [cls._of(planned, run, looks, step) for step in looks if 0 < step < run.time_of("escape").low]
 
     @classmethod
-    def _of(cls, planned: Planned, run: RunSummary, at: int | None) -> "Row":
-        record, scores = run.record, None if at is None else _looks(run.record)[at]
+    def _of(cls, planned: Planned, run: RunSummary, looks: Mapping[int, Scores], at: int | None) -> "Row":
+        record, scores = run.record, None if at is None else looks[at]
         return cls(
             setting=planned.setting,
             cell=planned.cell,

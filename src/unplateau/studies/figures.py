@@ -94,8 +94,9 @@ def _mixtures(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
 
 def _losses(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
     plain = _base(scale)
-    for cell, *parts in ((PLAIN,), ("weights loss", WeightsLoss()), ("component loss", ComponentLoss())):
-        yield from _planned(plain.recipe, str(cell), plain, seeds, *(part for part in parts if isinstance(part, Part)))
+    yield from _planned(plain.recipe, PLAIN, plain, seeds)
+    yield from _planned(plain.recipe, "weights loss", plain, seeds, WeightsLoss())
+    yield from _planned(plain.recipe, "component loss", plain, seeds, ComponentLoss())
 
 
 def _selection(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:

@@ -84,7 +84,9 @@ def write_wandb(
     """Writes one W&B run below ``folder`` and returns the run's own folder.
 
     ``run`` and ``plateaus`` as for :func:`~unplateau.integrations.boards.write_tensorboard`. ``config``: settings
-    to show; of a run of our own its spec. Plateaus are in the summary as text. Raises MissingExtraError without wandb.
+    to show; of a run of our own its spec. Plateaus are in the summary as text. W&B's own process may still be writing
+    the file when this returns; ``wandb.teardown()`` waits for it, as the end of the program does. Raises
+    MissingExtraError without wandb.
     """
     try:
         import wandb  # noqa: PLC0415

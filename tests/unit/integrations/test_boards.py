@@ -77,10 +77,11 @@ def _quiet_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 @pytest.mark.usefixtures("_quiet_wandb")
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_keeps_every_number_offline(tmp_path: Path) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     path = write_wandb(ROWS, tmp_path / "board", name="trial", config={"lr": 0.1}, plateaus=PLATEAUS)
     assert path.is_relative_to(tmp_path / "board")
     assert path.name.startswith("offline-run")
+    wandb.teardown()  # its process closes the file after `finish` has returned
     found, texts = read_wandb(path)
     assert found == WANTED
     assert any("not over where the curve stops" in text for text in texts)

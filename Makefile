@@ -57,8 +57,10 @@ format: setup  ## rewrite the code in the house format
 docs: setup $(EXTRAS)  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-figures: setup  ## redraw the pictures of the documentation
+figures: setup  ## redraw the pictures and tables of the documentation from benchmarks/results
 	$(BIN)/python docs/figures.py
+	$(BIN)/python benchmarks/strategies.py --table
+	$(BIN)/python benchmarks/cards.py
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv build dist docs/_build .*_cache .hypothesis src/*.egg-info

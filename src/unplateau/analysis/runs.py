@@ -96,6 +96,9 @@ class RunSummary:
             "plateau_weights_score": list(self.plateau_weights_score),
             "lost": {name: [list(pair) for pair in self.lost[name]] for name in MILESTONES},
             "plateaus": [plateau.as_dict() for plateau in self.plateaus],
+            "spec": self.record.env["run"]["digest"],
+            "commit": self.record.env["versions"]["commit"],
+            "machine": self.record.env["machine"]["cpu"],
             "path": str(self.record.path),
         }
 

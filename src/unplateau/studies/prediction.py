@@ -43,6 +43,10 @@ PREDICTORS: Mapping[str, Predictor] = {
 }
 
 
+LONG, LONGEST = "shapes", 20_000
+"""A task on which plain training, at the rate that suits it best, is followed for so many steps, once."""
+
+
 class Prediction(Study):
     """The runs of the crossing, looked at every hundred steps."""
 
@@ -52,8 +56,9 @@ class Prediction(Study):
     folder = Crossing.name
 
     def plan(self, seeds: Iterable[int], *, scale: Scale = "cpu", only: Sequence[str] = ()) -> list[Planned]:
-        """As the crossing, whose finished runs are taken as they are."""
-        return Crossing().plan(seeds, scale=scale, only=only)
+        """As the crossing, whose finished runs are taken as they are, and one long run."""
+        planned = Crossing().plan(seeds, scale=scale, only=only)
+        return [*planned, _long(min(seeds))] if LONG in self.chosen(only) else planned
 
     def rows(self, planned: Planned, record: RunRecord) -> list[Row]:
         """One for each look before the escape."""
@@ -67,6 +72,13 @@ class Prediction(Study):
             _orders(plain, "The same of plain training alone: two seeds"),
             _published(plain),
         ]
+
+
+def _long(seed: int) -> Planned:
+    plain = TASKS[LONG]()
+    train = plain.train.model_copy(update={"steps": LONGEST, "lr": plain.train.lr / 2})
+    spec = plain.model_copy(update={"recipe": f"{LONG}-long", "train": train})
+    return Planned(f"{LONG}, {LONGEST:,} steps", PLAIN, spec.with_seed(seed))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ def test_runs_of_other_settings_and_steps_are_not_compared() -> None:
     assert next(line for line in tables[0].lines if line[0] == "look score")[1] == "-"
 
 
-def test_it_takes_the_runs_of_the_crossing() -> None:
+def test_it_takes_the_runs_of_the_crossing_and_one_long_run() -> None:
     assert STUDY.folder == "crossing"
     assert STUDY.plan([100], only=["parity"]) == STUDIES["crossing"].plan([100], only=["parity"])
+    *same, long = STUDY.plan([100, 101], only=["shapes", "parity"])
+    assert same == STUDIES["crossing"].plan([100, 101], only=["shapes", "parity"])
+    assert (long.setting, long.cell) == ("shapes, 20,000 steps", "plain")
+    assert (long.spec.train.steps, long.spec.seed) == (20_000, 100)

@@ -1,0 +1,158 @@
+"""Numbers in prose are those of the result files: each sentence is written anew from them, and must stand in its page.
+
+``{shapes/match there}``: of the runs of MatchLoss on shapes in docs/results.md, how many escaped; ``{demo/plain
+last}``: the latest escape of plain training in the demo. What may be asked for are the properties of :class:`Found`.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import cards
+import pytest
+import strategies
+
+ROOT = Path(__file__).parents[2]
+COUNTS = ("none", "one", "two", "three", "four", "five")
+FIELD = re.compile(r"\{([\w ]+)/([\w =\[\]-]+) (\w+)\}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the runs of one strategy have shown: ``escapes`` are the steps of those that did, in order."""
+
+    runs: int
+    steps: int
+    escapes: tuple[int, ...]
+    middle: str
+    at_the_end: tuple[float, ...]
+    flops: float
+
+    @property
+    def there(self) -> str:
+        """How many escaped."""
+        return COUNTS[len(self.escapes)]
+
+    @property
+    def escape(self) -> str:
+        """The median step."""
+        return self.middle
+
+    @property
+    def first(self) -> str:
+        """The earliest escape."""
+        return f"{self.escapes[0]:,}"
+
+    @property
+    def last(self) -> str:
+        """The latest escape."""
+        return f"{self.escapes[-1]:,}"
+
+    @property
+    def trained(self) -> str:
+        """How many steps the runs had."""
+        return f"{self.steps:,}"
+
+    @property
+    def progress(self) -> str:
+        """After the steps that all strategies have, or at the end: the median."""
+        return f"{median(self.at_the_end):.2f}"
+
+
+@cache
+def found(task: str, way: str) -> Found:
+    """A line of docs/results.md, or of the demo."""
+    if task == "demo":
+        runs = cards.kept(task)[way]
+        steps = [run["escape_step"] for run in runs]
+        middle, progress = cards.reached(runs, "escape").shown(), [run["final_progress"] for run in runs]
+        trained, flops = runs[0]["steps"], runs[0]["train_flops"]
+    else:
+        raw = [row for row in strategies.read_raw() if (row["task"], row["way"]) == (task, way)]
+        rate = strategies.best_rate(strategies.read_raw(), task) if way == "plain" else 1.0
+        rows = [row for row in raw if float(row["rate"]) == rate and int(row["seed"]) in strategies.REPORTED]
+        steps = [int(row["escape"]) if row["escape"] else None for row in rows]
+        middle, progress = strategies.reached(rows, "escape").shown(), [float(row["progress"]) for row in rows]
+        trained, flops = int(rows[0]["steps"]), float(rows[0]["flops"])
+    reached = sorted(step for step in steps if step is not None)
+    return Found(len(steps), trained, tuple(reached), middle, tuple(progress), flops / trained)
+
+
+def filled(sentence: str) -> str:
+    """The sentence with its numbers."""
+    return FIELD.sub(lambda field: getattr(found(field[1], field[2]), field[3]), sentence)
+
+
+README, THREE = "README.md", "docs/concepts/three_things.md"
+
+
+def card(name: str) -> str:
+    """Its page."""
+    return f"docs/cards/{name}.md"
+
+
+SENTENCES = [
+    (README, "at step {shapes/unplateau first} or {shapes/unplateau last} on every seed"),
+    (README, "on {shapes/plain there} within {shapes/plain trained}"),
+    (README, "associative recall at {recall/unplateau escape} (median) against {recall/plain escape}"),
+    (README, "on noisy clusters at {clusters/unplateau escape} against {clusters/plain escape}"),
+    (README, "told nothing, do so at step {demo/unplateau first} and {demo/unplateau last}"),
+    (THREE, "with size or shape it is flat for all of {shapes/plain trained}"),
+    (THREE, "(alone on {shapes/match there} of five; bound labels on {shapes/bind there}, queries that look on"),
+    (THREE, "queries that look on {shapes/look there})"),
+    (THREE, "bound labels (alone on {recall/bind there} of five, the other two on {recall/match there})"),
+    (THREE, "queries that look (alone on {clusters/look there} of five, the other two on {clusters/bind there})"),
+    (THREE, "(all three on {regression/unplateau there} of five; bound labels or queries that look alone on"),
+    (THREE, "queries that look alone on {regression/look there}, items that stand out on {regression/match there})"),
+    (THREE, "bound labels (alone on {parity/bind there} of five, the other two on {parity/look there})"),
+    (THREE, "bound labels, on {random codes/bind there} of five at {random codes/bind escape}"),
+    (THREE, "items that stand out at {random codes/match escape}; queries that look on {random codes/look there}"),
+    (THREE, "(plain training on {random codes/plain there} of five, at {random codes/plain escape})"),
+    (THREE, "items that stand out, at {words/match escape} where plain training takes {words/plain escape}"),
+    (THREE, "all three {words/unplateau escape}. Losses that are told the factors: {words/weights loss escape}"),
+    (THREE, "that look, at {word selection/look escape} where plain training takes {word selection/plain escape}"),
+    (THREE, "bound labels on {word selection/bind there} by {word selection/bind trained}"),
+    (card("bind-loss"), "{recall/bind there} of five in associative recall (escape at {recall/bind escape}, plain"),
+    (card("bind-loss"), "{parity/bind there} of five in sparse parity ({parity/bind escape}, plain training on"),
+    (card("bind-loss"), "{two hues/bind there} of five with the hues of images"),
+    (
+        card("look-loss"),
+        "(escape at {clusters/look escape}, plain training at {clusters/plain escape} on {clusters/plain there}",
+    ),
+    (card("clusters"), "at {clusters/plain escape} (median, {clusters/plain there} seeds of five within"),
+    (card("clusters"), "`unplateau` at {clusters/unplateau escape} on all"),
+    (
+        card("recall"),
+        "plain training leaves its plateau at {recall/plain escape}, `unplateau` at {recall/unplateau escape}",
+    ),
+    (card("regression"), "{regression/unplateau first} to {regression/unplateau last} on all"),
+    (card("regression"), "progress is {regression/plain progress} and {regression/unplateau progress} in the median"),
+    (card("parity"), "`unplateau` at {parity/unplateau first} to {parity/unplateau last} on all"),
+    (card("parity"), "`BindLoss` alone at {parity/bind first} to {parity/bind last}"),
+    (card("weights-loss"), "escape at step {demo/weights-loss last} and {demo/weights-loss first}, plain training at"),
+    (
+        card("mixed"),
+        "escape at step {demo/mixed first} on both, plain training at {demo/plain last} and {demo/plain first}",
+    ),
+    (
+        card("warm-up"),
+        "escape at {demo/warm-up[steps=150] last} and {demo/warm-up[steps=150] first}, plain training at",
+    ),
+    (card("component-loss"), "`shapes`: escape at step {shapes/component loss escape}"),
+]
+
+
+@pytest.mark.parametrize(("page", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
+def test_numbers_in_prose_are_those_of_the_results(page: str, sentence: str) -> None:
+    prose = " ".join((ROOT / page).read_text("utf-8").split())
+    assert filled(sentence) in prose
+
+
+def test_what_the_three_losses_cost_a_step() -> None:
+    extra = [
+        100 * (found(entry.name, "unplateau").flops / found(entry.name, "plain").flops - 1)
+        for entry in strategies.TASKS
+    ]
+    assert f"They cost {min(extra):.0f} to {max(extra):.0f} % more FLOPs a step" in (ROOT / README).read_text("utf-8")

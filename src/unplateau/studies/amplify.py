@@ -15,7 +15,7 @@ from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
 GAINS = (2.0, 4.0, 8.0, 16.0)
-STEPS = 1500
+STEPS = 1000
 TASKS: Mapping[str, Callable[[], RunSpec]] = {"shapes": recipes.shapes, "two-hues": hues, "random-codes": codes}
 CONDITIONS: Mapping[str, str] = {"alone": "plain", "with labels bound and queries that look": "bind-loss+look-loss"}
 """Where the other two things are missing, and where they are asked for."""

@@ -68,6 +68,7 @@ TASKS: Mapping[str, Callable[[], RunSpec]] = {
 }
 """Those of docs/results.md."""
 STEPS = 1000
+"""Of plain training; other cells have a share of ``EARLY``: by then it is known whether they end the plateau early."""
 
 
 class Crossing(Study):
@@ -109,7 +110,8 @@ def _spec(task: str, init: str, n_layers: int | None, cell: Sequence[str], longe
     plain = TASKS[task]()
     layers = plain.model.n_layers if n_layers is None else n_layers
     model = plain.model.model_copy(update={"init": init, "n_layers": layers})
-    train = plain.train.model_copy(update={"steps": longer * STEPS, "probe_every": 100})
+    steps = longer * STEPS if not cell else round(EARLY * longer * STEPS)
+    train = plain.train.model_copy(update={"steps": steps, "probe_every": 100})
     spec = plain.model_copy(update={"recipe": f"{task}-{init}-{layers}", "model": model, "train": train})
     return spec.with_strategy(Strategy(*(THINGS[thing] for thing in cell)))
 

@@ -113,7 +113,7 @@ def keep(entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: 
         rows[row["task"], row["way"], row["seed"], row["rate"]] = row
     RAW.parent.mkdir(exist_ok=True)
     with RAW.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(file, (*FIELDS, *TRACED), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
     print(f"{entry.name}: {len(runs)} runs", flush=True)
@@ -132,6 +132,8 @@ def current(record: RunRecord, entry: Entry) -> RunRecord:
 
 
 FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "progress", "held_out")
+TRACED = ("spec", "commit", "machine")
+"""From which run a row is."""
 
 
 def measured(run: RunSummary) -> dict[str, str]:
@@ -150,6 +152,7 @@ def measured(run: RunSummary) -> dict[str, str]:
         "flops": f"{run.costs.train_flops:.4g}",
         "progress": f"{fmean(late):.3f}",
         "held_out": f"{run.final_progress:.3f}",
+        **{name: run.as_dict()[name] for name in TRACED},
     }
     return {name: "" if value is None else str(value) for name, value in values.items()}
 

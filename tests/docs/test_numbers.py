@@ -115,7 +115,10 @@ SENTENCES = [
     (THREE, "that look, at {word selection/look escape} where plain training takes {word selection/plain escape}"),
     (THREE, "bound labels on {word selection/bind there} by {word selection/bind trained}"),
     (card("bind-loss"), "{recall/bind there} of five in associative recall (escape at {recall/bind escape}, plain"),
-    (card("bind-loss"), "{parity/bind there} of five in sparse parity ({parity/bind escape}, plain training on"),
+    (
+        card("bind-loss"),
+        "{parity/bind there} of five in sparse parity ({parity/bind escape}, plain training at {parity/plain escape})",
+    ),
     (card("bind-loss"), "{two hues/bind there} of five with the hues of images"),
     (
         card("look-loss"),
@@ -129,6 +132,7 @@ SENTENCES = [
     ),
     (card("regression"), "{regression/unplateau first} to {regression/unplateau last} on all"),
     (card("regression"), "progress is {regression/plain progress} and {regression/unplateau progress} in the median"),
+    (card("parity"), "leaves its plateau at {parity/plain escape} (median, {parity/plain there} of five)"),
     (card("parity"), "`unplateau` at {parity/unplateau first} to {parity/unplateau last} on all"),
     (card("parity"), "`BindLoss` alone at {parity/bind first} to {parity/bind last}"),
     (card("weights-loss"), "escape at step {demo/weights-loss last} and {demo/weights-loss first}, plain training at"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import DataError
-from unplateau.tables import read_curve
+from unplateau.logs import read_curve
 
 ROWS = [(10 * k, 2.5 - 0.1 * k) for k in range(12)]
 

@@ -1,0 +1,215 @@
+"""Tables of cells: with a header or without, between commas, semicolons, tabs, bars or spaces, after comments."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from unplateau.errors import DataError
+from unplateau.logs.cells import EMPTY, Comma, comma_in, is_number
+from unplateau.logs.log import Cells, Log, Row
+from unplateau.logs.source import Source
+
+SEEN = 300
+"""Rows that decide whether a text is a table."""
+AGREEING = 0.9
+"""Share of them that must fit the header."""
+_RULE = re.compile(r"[\s|:+=-]*-[\s|:+=-]*")
+
+Line = tuple[int, list[str]]
+"""Where a row ends, and its cells."""
+
+
+class Between(NamedTuple):
+    """What stands between two cells: its name, and how lines become rows."""
+
+    words: str
+    split: Callable[[Sequence[str]], list[Line]]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The rows of a text for one separator, and the comment above the first, which may name the columns."""
+
+    rows: list[Line]
+    comment: list[str]
+    between: Between
+
+
+def table_with_header(source: Source) -> Log | None:
+    """A table whose first row, or the comment above it, names the columns; None if the text is no such table."""
+    for body in _bodies(source):
+        (_, first), *rest = body.rows
+        if _names_columns(first, rest):
+            return _table(source, body, first, rest)
+        if len(body.comment) == len(first) and _fits(len(first), body.rows) and _has_numbers(body.rows):
+            return _table(source, body, body.comment, body.rows)
+    return None
+
+
+def numbers_alone(source: Source) -> Log | None:
+    """A table without a header in which everything is a number; columns are called by their place."""
+    return _headerless(source, words=False)
+
+
+def table_without_header(source: Source) -> Log | None:
+    """A table without a header that has numbers besides words."""
+    return _headerless(source, words=True)
+
+
+def is_table_of_words(source: Source) -> bool:
+    """Has it several columns, none of which has numbers?"""
+    return any(
+        len(body.rows[0][1]) > 1 and _fits(len(body.rows[0][1]), body.rows, exact=True) for body in _bodies(source)
+    )
+
+
+def _headerless(source: Source, *, words: bool) -> Log | None:
+    for body in _bodies(source):
+        width = len(body.rows[0][1])
+        numeric = [_numeric(body.rows, place) for place in range(width)]
+        enough = any(numeric) if words else all(numeric)
+        if enough and (width > 1 or not words) and _fits(width, body.rows, exact=True):
+            return _table(source, body, [f"column {place}" for place in range(1, width + 1)], body.rows)
+    return None
+
+
+def _bodies(source: Source) -> list[Body]:
+    """The text as rows, for each separator that is in it; of one column, if there is none."""
+    lines = source.text.split("\n")
+    comment = ""
+    kept: list[str] = []
+    for line in lines:
+        is_comment = line.lstrip().startswith("#")
+        if is_comment and not any(one.strip() for one in kept):
+            comment = line.lstrip(" #\t")
+        kept.append("" if is_comment or _RULE.fullmatch(line) else line.rstrip("\r"))
+    found = []
+    for between in SEPARATORS:
+        try:
+            rows = between.split(kept)
+        except csv.Error:
+            rows = [(number, line.split(",")) for number, line in enumerate(kept, 1) if line.strip()]
+            if between.words == "commas" and len(rows) > 1 and len(rows[0][1]) > 1:
+                found.append(Body(rows, [], between))
+            continue
+        names = [cells for _, cells in between.split([comment])] if comment else []
+        if rows:
+            found.append(Body(rows, names[0] if names else _words(comment), between))
+    return found
+
+
+def _words(comment: str) -> list[str]:
+    return re.split(r"[,\s]+", comment.strip())
+
+
+def _by(delimiter: str) -> Callable[[Sequence[str]], list[Line]]:
+    def split(lines: Sequence[str]) -> list[Line]:
+        if not any(delimiter in line for line in islice(lines, SEEN)):
+            return []
+        reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
+        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(c.strip() for c in row)]
+
+    return split
+
+
+def _by_bars(lines: Sequence[str]) -> list[Line]:
+    stripped = [line.strip().removeprefix("|").removesuffix("|") for line in lines]
+    return _by("|")(stripped)
+
+
+def _by_spaces(pattern: str) -> Callable[[Sequence[str]], list[Line]]:
+    def split(lines: Sequence[str]) -> list[Line]:
+        return [(at, re.split(pattern, line.strip())) for at, line in enumerate(lines, start=1) if line.strip()]
+
+    return split
+
+
+SEPARATORS = (
+    Between("tabs", _by("\t")),
+    Between("semicolons", _by(";")),
+    Between("commas", _by(",")),
+    Between("bars", _by_bars),
+    Between("spaces", _by_spaces(r"\s{2,}|\t")),
+    Between("spaces", _by_spaces(r"\s+")),
+)
+
+
+def _names_columns(header: Sequence[str], rows: Sequence[Line]) -> bool:
+    """Words where the rows below have numbers, and as many cells."""
+    if not all(any(letter.isalpha() for letter in name) or not name for name in header) or not any(header):
+        return False
+    if not rows:
+        return len(header) > 1 and not any(" " in name.strip() and ":" in name for name in header)
+    if len(header) == 1 and any(" " in cells[0] for _, cells in rows[:SEEN]):
+        return False
+    return _fits(len(header), rows) and any(
+        name and _numeric(rows, place) and not is_number(name) for place, name in enumerate(header)
+    )
+
+
+def _fits(width: int, rows: Sequence[Line], *, exact: bool = False) -> bool:
+    """Have (nearly) all rows this many cells? Those that lack some at the end do, unless ``exact``."""
+    seen = [len(cells) for _, cells in rows[:SEEN]]
+    good = sum(n == width or (width > n > 1 and not exact) for n in seen)
+    return good >= AGREEING * len(seen) or (len(seen) < 10 and good >= len(seen) - 1 > 0)
+
+
+def _has_numbers(rows: Sequence[Line]) -> bool:
+    return any(_numeric(rows, place) for place in range(len(rows[0][1])))
+
+
+def _numeric(rows: Sequence[Line], place: int) -> bool:
+    """At least half of what stands there is a number, and something does."""
+    cells = [row[place] for _, row in rows[:SEEN] if place < len(row) and row[place].lower() not in EMPTY]
+    return bool(cells) and sum(map(is_number, cells)) * 2 >= len(cells)
+
+
+def _table(source: Source, body: Body, header: Sequence[str], lines: Sequence[Line]) -> Log:
+    names = [name or f"column {place}" for place, name in enumerate(header, start=1)]
+    counts = Counter(names)
+    repeated = {
+        name: " and ".join(str(place) for place, one in enumerate(names, start=1) if one == name)
+        for name, n in counts.items()
+        if n > 1
+    }
+    rows: list[Row] = []
+    notes, n_headers = list(source.notes), 0
+    for at, cells in lines:
+        if cells == list(header):
+            n_headers += 1
+            continue
+        if len(cells) > len(names) and any(cells[len(names) :]):
+            raise DataError(_too_long(source.name, at, cells, names, body))
+        rows.append((at, _cells(names, cells)))
+    if n_headers:
+        notes.append(f"{n_headers} repeated headers left out")
+    if not source.text.endswith("\n") and len(rows) > 1 and len(lines[-1][1]) < len(names):
+        rows.pop()
+        notes.append("the last line is cut off: left out")
+    if not rows:
+        raise DataError(f"{source.name}: a table without rows; its columns are {', '.join(names)}")
+    form = f"a table between {body.between.words}"
+    return Log(source.name, form, rows, tuple(notes), comma=_comma(body, lines), repeated=repeated)
+
+
+def _cells(names: Sequence[str], cells: Sequence[str]) -> Cells:
+    found: Cells = {}
+    for name, cell in zip(names, cells, strict=False):
+        found.setdefault(name, cell)
+    return found
+
+
+def _comma(body: Body, lines: Sequence[Line]) -> Comma:
+    with_comma = (cell for _, cells in lines for cell in cells if "," in cell)
+    return comma_in(with_comma, likely="decimal" if body.between.words == "semicolons" else "thousands")
+
+
+def _too_long(name: str, at: int, cells: Sequence[str], names: Sequence[str], body: Body) -> str:
+    said = f"{name}: line {at} has {len(cells)} cells, and there are {len(names)} columns"
+    whole = all(re.fullmatch(r"-?\d+", cell) for cell in cells if cell)
+    hint = "; are commas decimal points there? Write them as points, or put semicolons between the cells"
+    return said + (hint if body.between.words == "commas" and whole else "")

@@ -188,7 +188,7 @@ def _plot(found: Sequence[_Found], path: Path) -> None:
                 one.name,
                 one.curve.step or "row",
                 one.curve.value,
-                [(event.step, event.words) for event in events],
+                [(event.step, event.label) for event in events],
                 one.said,
             )
         )

@@ -1,8 +1,9 @@
 """Numbers as people and programs write them: ``2.3``, ``1,000``, ``12.3 %``, ``0,35``, ``3k``, ``tensor(2.3)``, gaps."""
 
+import math
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Comma = Literal["thousands", "decimal"]
 """What a comma between digits means."""
@@ -17,6 +18,7 @@ UNITS = (
 )
 """Units that may stand behind a number, with a space or without."""
 
+_NO_NUMBER = "{!r} is no number"
 _WRAPPED = re.compile(
     r"(?:\w+\.)*(?:tensor|array|float\d*|float_|int\d*|Array)\(\s*\[?\s*([^,()\[\]]+?)\s*\]?\s*(?:,.*)?\)"
 )
@@ -44,17 +46,17 @@ class Number(NamedTuple):
 
 def number(cell: Any, comma: Comma = "thousands") -> Number | None:
     """The number in a cell; None for a gap (NaN too). Raises ValueError for anything else."""
-    if cell is None or isinstance(cell, bool | list | dict):
-        if cell is None:
-            return None
-        raise ValueError
+    if cell is None:
+        return None
+    if isinstance(cell, bool | list | dict):
+        raise ValueError(_NO_NUMBER.format(cell))
     try:
         plain = float(cell)
     except OverflowError:
-        raise ValueError from None
+        raise ValueError(_NO_NUMBER.format(cell)) from None
     except ValueError:
         return _written(cell.strip().strip("\"'").strip(), comma)
-    return None if plain != plain else Number(plain)  # noqa: PLR0124 (NaN)
+    return None if math.isnan(plain) else Number(plain)
 
 
 def _written(text: str, comma: Comma) -> Number | None:
@@ -64,15 +66,11 @@ def _written(text: str, comma: Comma) -> Number | None:
         return number(wrapped[1], comma)
     parts = _PARTS.fullmatch(text)
     if parts is None:
-        raise ValueError
+        raise ValueError(_NO_NUMBER.format(text))
     size, how = _size(parts["body"], comma)
     unit = parts["unit"] or ""
     if unit in MULTIPLES:
-        size, unit, how = (
-            size * MULTIPLES[unit],
-            "",
-            how or f"'{unit}' read as {MULTIPLES[unit]:.0e}".replace("e+0", "e"),
-        )
+        size, unit, how = size * MULTIPLES[unit], "", how or f"'{unit}' read as {MULTIPLES[unit]:.0e}".replace("+0", "")
     return Number(-size if parts["sign"] in ("-", "\u2212") else size, unit, how)
 
 
@@ -85,7 +83,7 @@ def _size(body: str, comma: Comma) -> tuple[float, str]:
         return float(body.replace(",", "")), "commas read as separators of thousands"
     if _SPACED.fullmatch(body):
         return float(re.sub(r"[ '\u00a0\u202f]", "", body).replace(",", ".")), "spaces read as separators of thousands"
-    raise ValueError
+    raise ValueError(_NO_NUMBER.format(body))
 
 
 def comma_in(cells: Iterable[str], *, likely: Comma) -> Comma:
@@ -98,11 +96,12 @@ def comma_in(cells: Iterable[str], *, likely: Comma) -> Comma:
 
 
 def is_number(cell: Any) -> bool:
-    """Is it a number, however it is written? A gap is none."""
+    """Is it a number, whatever commas mean? A gap is none."""
+    return any(_reads(cell, comma) for comma in get_args(Comma))
+
+
+def _reads(cell: Any, comma: Comma) -> bool:
     try:
-        return number(cell) is not None or number(cell, "decimal") is not None
+        return number(cell, comma) is not None
     except ValueError:
-        try:
-            return number(cell, "decimal") is not None
-        except ValueError:
-            return False
+        return False

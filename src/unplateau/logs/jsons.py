@@ -11,6 +11,8 @@ from unplateau.logs.source import Source
 
 SINCE_1970 = 1e8
 """Seconds; larger numbers are times."""
+_OBJECT = re.compile(r"\s*(?:\[\s*[\[{]|\[\s*-?[\d.]+\s*,|\{\s*\"[^\"\n]*\"\s*:)")
+"""How JSON begins, and nothing else."""
 _WHOLE_NUMBER = re.compile(r"\d+")
 
 
@@ -26,7 +28,9 @@ def whole_json(source: Source) -> Log | None:
         value = _loads(source.text)
     except _Repeated as error:
         raise DataError(f"{source.name}: an object has two members called '{error}'") from None
-    except ValueError:
+    except ValueError as error:
+        if _OBJECT.match(source.text) and not _is_object(source.text.lstrip().split("\n", 1)[0]):
+            raise DataError(f"{source.name}: looks like JSON and cannot be read as such ({error})") from error
         return None
     found = _rows_in(value)
     if found is None:

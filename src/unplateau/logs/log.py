@@ -23,7 +23,7 @@ class Range(NamedTuple):
     words: int = 0
 
     def __str__(self) -> str:
-        return f"{self.low:.4g} to {self.high:.4g}" if self.n else "no numbers"
+        return f"{self.low:.6g} to {self.high:.6g}" if self.n else "no numbers"
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,12 @@ def read_source(path: Path) -> Source:
         raise DataError(f"{name}: cannot be read ({error.strerror})") from error
     data, notes = _unpacked(name, data)
     text, said = _decoded(name, data)
-    text = _ESCAPES.sub("", text).removeprefix("\ufeff")
+    text = _ESCAPES.sub("", text).removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text if "\n" in text else text.replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{name}: is empty")
+    if text.lstrip()[:9].lower().startswith(("<!doctype", "<html", "<?xml", "<svg")):
+        raise DataError(f"{name}: looks like a page of HTML or XML, not a log")
     return Source(name, text, (*notes, *said))
 
 

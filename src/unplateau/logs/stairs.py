@@ -37,12 +37,13 @@ DENSE = 0.25
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened between two steps: ``after`` the one and by the other, ``step``."""
+    """Something that happened between two steps: ``after`` the one and by the other, ``step``. ``label`` is short."""
 
     what: What
     after: float
     step: float
     words: str
+    label: str
 
     def touches(self, low: float, high: float) -> bool:
         """Did it happen between these steps?"""
@@ -78,7 +79,7 @@ def new_epochs(steps: Sequence[float], epochs: Sequence[float]) -> list[Event]:
         if math.floor(next_e) > math.floor(e) and later > s:
             whole = math.floor(next_e)
             at = s + (whole - e) / (next_e - e) * (later - s) if counted else later
-            found.append(Event("epoch", min(s, at) if not counted else at, at, f"epoch {whole:g} begins"))
+            found.append(Event("epoch", at if counted else s, at, f"epoch {whole:g} begins", f"epoch {whole:g}"))
     return found
 
 
@@ -91,12 +92,12 @@ def new_rates(steps: Sequence[float], rates: Sequence[float]) -> list[Event]:
         around = np.concatenate([change[max(at - 3, 0) : at], change[at + 1 : at + 4]])
         if size > CHANGE * max(abs(r[at]), abs(r[at + 1])) and size > SUDDEN * around.max(initial=0.0) and around.size:
             words = f"the learning rate changes from {r[at]:.3g} to {r[at + 1]:.3g}"
-            found.append(Event("learning rate", float(steps[at]), float(steps[at + 1]), words))
+            found.append(Event("learning rate", float(steps[at]), float(steps[at + 1]), words, f"rate {r[at + 1]:.3g}"))
     top = int(np.argmax(r)) if r.size else 0
     rises = bool(np.all(np.diff(r[: top + 1]) > 0)) and top >= FEWEST_BESIDE and top < r.size - 1
     if rises and not any(event.step == steps[top] for event in found):
         words = f"the warm-up of the learning rate ends at {r[top]:.3g}"
-        found.append(Event("learning rate", float(steps[top - 1]), float(steps[top + 1]), words))
+        found.append(Event("learning rate", float(steps[top - 1]), float(steps[top + 1]), words, "warm-up ends"))
     return found
 
 
@@ -105,7 +106,7 @@ def resumed(starts: Sequence[float], steps: Sequence[float]) -> list[Event]:
     found = []
     for start in starts:
         before = max((step for step in steps if step < start), default=start)
-        found.append(Event("resume", before, start, f"the run was resumed at {start:g}"))
+        found.append(Event("resume", before, start, f"the run was resumed at {start:g}", "resumed"))
     return found
 
 

@@ -82,11 +82,14 @@ def _is_resume(run: Stretch, part: Sequence[Point]) -> bool:
 
 
 def _resume(run: Stretch, part: Sequence[Point]) -> None:
+    """Takes the rows in; what they repeat goes. Rows that repeat nothing were only out of order."""
     low, high = part[0].step, part[-1].step
     kept = [point for point in run.points if not low <= point.step <= high]
-    run.n_overlapped += len(run.points) - len(kept)
+    n_repeated = len(run.points) - len(kept)
     run.points = kept + list(part)
-    run.resumes.append(low)
+    run.n_overlapped += n_repeated
+    if n_repeated:
+        run.resumes.append(low)
 
 
 def repeated(points: Sequence[Point]) -> int:

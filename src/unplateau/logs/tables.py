@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from unplateau.errors import DataError
 from unplateau.logs.cells import EMPTY, Comma, comma_in, is_number
 from unplateau.logs.log import Cells, Log, Row
 from unplateau.logs.source import Source
+from unplateau.tables import long_cells
 
 SEEN = 300
 """Rows that decide whether a text is a table."""
@@ -45,6 +46,8 @@ def table_with_header(source: Source) -> Log | None:
         (_, first), *rest = body.rows
         if _names_columns(first, rest):
             return _table(source, body, first, rest)
+        if body.between.words == "commas" and _overflows(first, rest):
+            raise DataError(_too_long(source.name, *rest[0], first, body))
         if len(body.comment) == len(first) and _fits(len(first), body.rows) and _has_numbers(body.rows):
             return _table(source, body, body.comment, body.rows)
     return None
@@ -62,9 +65,8 @@ def table_without_header(source: Source) -> Log | None:
 
 def is_table_of_words(source: Source) -> bool:
     """Has it several columns, none of which has numbers?"""
-    return any(
-        len(body.rows[0][1]) > 1 and _fits(len(body.rows[0][1]), body.rows, exact=True) for body in _bodies(source)
-    )
+    widths = [[len(cells) for _, cells in body.rows] for body in _bodies(source) if body.between.words != "spaces"]
+    return any(len(each) > 1 and min(each) == max(each) > 1 for each in widths)
 
 
 def _headerless(source: Source, *, words: bool) -> Log | None:
@@ -77,29 +79,19 @@ def _headerless(source: Source, *, words: bool) -> Log | None:
     return None
 
 
-def _bodies(source: Source) -> list[Body]:
-    """The text as rows, for each separator that is in it; of one column, if there is none."""
-    lines = source.text.split("\n")
+def _bodies(source: Source) -> Iterator[Body]:
+    """The text as rows, for each separator that is in it, and for none."""
     comment = ""
     kept: list[str] = []
-    for line in lines:
+    for line in source.text.split("\n"):
         is_comment = line.lstrip().startswith("#")
-        if is_comment and not any(one.strip() for one in kept):
+        if is_comment and not any(kept):
             comment = line.lstrip(" #\t")
-        kept.append("" if is_comment or _RULE.fullmatch(line) else line.rstrip("\r"))
-    found = []
+        kept.append("" if is_comment or _RULE.fullmatch(line) else line.replace("\r", " "))
     for between in SEPARATORS:
-        try:
-            rows = between.split(kept)
-        except csv.Error:
-            rows = [(number, line.split(",")) for number, line in enumerate(kept, 1) if line.strip()]
-            if between.words == "commas" and len(rows) > 1 and len(rows[0][1]) > 1:
-                found.append(Body(rows, [], between))
-            continue
-        names = [cells for _, cells in between.split([comment])] if comment else []
-        if rows:
-            found.append(Body(rows, names[0] if names else _words(comment), between))
-    return found
+        if rows := between.split(kept):
+            names = [cells for _, cells in between.split([comment])] if comment else []
+            yield Body(rows, names[0] if names else _words(comment), between)
 
 
 def _words(comment: str) -> list[str]:
@@ -111,7 +103,8 @@ def _by(delimiter: str) -> Callable[[Sequence[str]], list[Line]]:
         if not any(delimiter in line for line in islice(lines, SEEN)):
             return []
         reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
-        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(c.strip() for c in row)]
+        with long_cells():
+            return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
 
     return split
 
@@ -156,6 +149,13 @@ def _fits(width: int, rows: Sequence[Line], *, exact: bool = False) -> bool:
     seen = [len(cells) for _, cells in rows[:SEEN]]
     good = sum(n == width or (width > n > 1 and not exact) for n in seen)
     return good >= AGREEING * len(seen) or (len(seen) < 10 and good >= len(seen) - 1 > 0)
+
+
+def _overflows(header: Sequence[str], rows: Sequence[Line]) -> bool:
+    """Are there several names, and more whole numbers than names in every row?"""
+    seen = [cells for _, cells in rows[:SEEN]]
+    words = len(header) > 1 and all(header) and not any(map(is_number, header))
+    return bool(words and seen) and all(len(cells) > len(header) and all(map(is_number, cells)) for cells in seen)
 
 
 def _has_numbers(rows: Sequence[Line]) -> bool:

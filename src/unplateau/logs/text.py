@@ -52,7 +52,7 @@ class Pair(NamedTuple):
 
 def text_log(source: Source) -> Log | None:
     """Lines of names and numbers; None if fewer than half of the lines, and fewer than 8, have any."""
-    text = source.text.replace("\r\n", "\n").replace("\r", "\n")
+    text = source.text.replace("\r", "\n")
     comma: Comma = "decimal" if _decimal_commas(text) else "thousands"
     rows, n_without = _rows(text, comma)
     if not rows or (len(rows) < 8 and len(rows) < n_without):
@@ -65,14 +65,7 @@ def text_log(source: Source) -> Log | None:
 
 def what_it_looks_like(source: Source) -> DataError:
     """For a text that is no log."""
-    at, line = next((at, line) for at, line in enumerate(source.text.split("\n"), start=1) if line.strip())
-    if line.lstrip().lower().startswith(("<!doctype", "<html", "<?xml", "<svg")):
-        return DataError(f"{source.name}: looks like a page of HTML or XML, not a log")
-    if line.lstrip()[0] in "[{":
-        try:
-            json.loads(source.text)
-        except ValueError as error:
-            return DataError(f"{source.name}: looks like JSON and cannot be read as such ({error})")
+    at = next(at for at, line in enumerate(source.text.split("\n"), start=1) if line.strip())
     if is_table_of_words(source):
         return DataError(f"{source.name}: looks like a table of words; none of its columns has numbers")
     wanted = "no name/value pairs (such as 'loss: 2.3' or 'loss=2.3')"

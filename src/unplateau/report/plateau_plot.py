@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ SIZE, LINE_OF_LEGEND = (8.0, 3.8), 0.22
 """Inches of one panel, and of each line below it."""
 MOST_POINTS = 800
 """Points of a line; of more, neighbours are drawn as their mean with a band from the lowest to the highest."""
+BAND = 0.025
+"""Half the height of a plateau's box where there are several curves, as a share of the panel's height."""
 GROWING = 0.12
 """Where half of the rows lie in this share of the steps, or less, steps are drawn on a logarithmic scale."""
 
@@ -42,7 +45,7 @@ class PlottedCurve:
     x_label: str = "step"
     y_label: str = "value"
     marks: Sequence[tuple[float, str]] = ()
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def plot_plateaus(
@@ -114,15 +117,14 @@ def _draw(ax: Axes, curves: Sequence[PlottedCurve]) -> None:
         ax.set_xscale("symlog", linthresh=least) if any(curve.steps[0] <= 0 for curve in curves) else ax.set_xscale(
             "log"
         )
-    for number, curve in enumerate(curves):
-        colour = PALETTE[number % len(PALETTE)]
+    low, high = _limits(curves)
+    for curve, colour in zip(curves, cycle(PALETTE), strict=False):
         _draw_line(ax, curve, colour)
         for plateau in curve.plateaus:
-            _draw_plateau(ax, plateau, colour if several else INK, shade=0.10 if several else 0.16, colour=colour)
-    low, high = _limits(curves)
+            shade = (low, high) if not several else _band(plateau.level, high - low)
+            _draw_plateau(ax, plateau, colour, colour if several else INK, shade)
     ax.set(ylim=(low, high), xlabel=printable(curves[0].x_label), ylabel=printable(curves[0].y_label))
-    for curve in curves:
-        _draw_marks(ax, curve, high)
+    _draw_marks(ax, [mark for curve in curves for mark in curve.marks], high)
     if not growing:
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}" if abs(value) < 1e6 else f"{value:.3g}")
@@ -148,15 +150,20 @@ def _draw_line(ax: Axes, curve: PlottedCurve, colour: str) -> None:
     ax.plot(x, y, color=colour, linewidth=1.2, label=f"curve {curve.name}")
 
 
-def _draw_plateau(ax: Axes, plateau: Plateau, ink: str, *, shade: float, colour: str) -> None:
-    """A shaded band, a line at its level, and a bar for the interval of its end; an arrow where it has not ended."""
-    ax.axvspan(plateau.start, plateau.end, color=colour, alpha=shade, linewidth=0, zorder=0)
+def _band(level: float, height: float) -> tuple[float, float]:
+    """What is shaded of a plateau where there are several curves."""
+    return level - BAND * height, level + BAND * height
+
+
+def _draw_plateau(ax: Axes, plateau: Plateau, colour: str, ink: str, shade: tuple[float, float]) -> None:
+    """A shaded box, a line at its level, and a bar for the interval of its end; an arrow where it has not ended."""
+    ax.fill_between([plateau.start, plateau.end], *shade, color=colour, alpha=0.18, linewidth=0, zorder=0)
     ax.plot(
         [plateau.start, plateau.end], [plateau.level] * 2, color=ink, linewidth=1.6, zorder=4, linestyle=(0, (4, 2))
     )
     if plateau.ended:
         low, high = plateau.interval
-        error = [[plateau.end - low], [high - plateau.end]]
+        error = [[max(plateau.end - low, 0.0)], [max(high - plateau.end, 0.0)]]
         bar: dict[str, Any] = {
             "ecolor": ink,
             "elinewidth": 1.8,
@@ -170,18 +177,16 @@ def _draw_plateau(ax: Axes, plateau: Plateau, ink: str, *, shade: float, colour:
         ax.plot([plateau.end], [plateau.level], marker=">", markersize=7, color=ink, zorder=5, clip_on=False)
 
 
-def _draw_marks(ax: Axes, curve: PlottedCurve, top: float) -> None:
-    for step, words in curve.marks:
+def _draw_marks(ax: Axes, marks: Sequence[tuple[float, str]], top: float) -> None:
+    """Dotted lines with their words at the top; at one step each word once."""
+    by_step: dict[float, dict[str, None]] = {}
+    for step, words in marks:
+        by_step.setdefault(step, {})[words] = None
+    for step, words in by_step.items():
         ax.axvline(step, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)), zorder=1)
-        said: dict[str, Any] = {
-            "rotation": 90,
-            "ha": "right",
-            "va": "top",
-            "fontsize": 8.5,
-            "color": MUTED,
-            "parse_math": False,
-        }
-        ax.annotate(words, (step, top), xytext=(-2, -3), textcoords="offset points", **said)
+        said: dict[str, Any] = {"rotation": 90, "ha": "left", "va": "top", "fontsize": 8.5, "color": MUTED}
+        at = (step, top)
+        ax.annotate(", ".join(words), at, xytext=(2, -3), textcoords="offset points", parse_math=False, **said)
 
 
 def _grows(steps: Floats) -> bool:

@@ -1,4 +1,4 @@
-"""One curve as many programs log it. Each writer takes its steps and losses; what a reader should choose is beside it."""
+"""One curve as many programs log it. Writers take steps and losses; what a reader should choose stands beside them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ CURVE: Pairs = [(10 * k, round(4 - 0.25 * k + 0.01 * (k % 3), 4)) for k in range
 
 
 class Format(NamedTuple):
-    """A program's way of writing a curve; ``step`` None: the number of the row; ``steps`` if they are not the curve's."""
+    """A program's way of writing a curve; ``step`` None: the row; ``steps`` if they are not the curve's."""
 
     write: Callable[[Pairs], str]
     value: str = "loss"
@@ -180,16 +180,17 @@ FORMATS = {
     "llm.c": Format(
         each(
             lambda s, v: (
-                f"step {s:4d}/19560 | loss {v:.6f} (+0.00z)| norm 15.3 (-0.2z)| lr 8.57e-07 | 3056.4 ms | 42.6% bf16 MFU | 171537 tok/s"
+                f"step {s:4d}/19560 | loss {v:.6f} (+0.00z)| norm 15.3 (-0.2z)| lr 8.57e-07 |"
+                " 3056.4 ms | 42.6% bf16 MFU | 171537 tok/s"
             )
         )
     ),
     "Megatron": Format(
         each(
             lambda s, v: (
-                f" [2024-01-02 03:04:05] iteration {s:8d}/   95367 | consumed samples: {4096 * s:12d} | elapsed time per iteration"
-                f" (ms): 769.9 | learning rate: 3.787E-06 | global batch size:  2048 | lm loss: {v:.6E} | loss scale: 4096.0 |"
-                " grad norm: 15906.210 | number of skipped iterations:   0 |"
+                f" [2024-01-02 03:04:05] iteration {s:8d}/   95367 | consumed samples: {4096 * s:12d} |"
+                " elapsed time per iteration (ms): 769.9 | learning rate: 3.787E-06 | global batch size:  2048 |"
+                f" lm loss: {v:.6E} | loss scale: 4096.0 | grad norm: 15906.210 | number of skipped iterations:   0 |"
             )
         ),
         "lm loss",
@@ -198,8 +199,8 @@ FORMATS = {
     "fairseq": Format(
         each(
             lambda s, v: (
-                f"2023-06-13 17:31:08 | INFO | train_inner | epoch 143: {s // 5 + 1:6d} / 282 loss={v}, nll_loss=1.236, ppl=8.86,"
-                f" wps=72384.3, num_updates={s}, lr=0.000157917, gnorm=0.489"
+                f"2023-06-13 17:31:08 | INFO | train_inner | epoch 143: {s // 5 + 1:6d} / 282 loss={v},"
+                f" nll_loss=1.236, ppl=8.86, wps=72384.3, num_updates={s}, lr=0.000157917, gnorm=0.489"
             ),
             "2023-06-13 17:30:21 | INFO | fairseq.trainer | begin training epoch 143",
         ),
@@ -208,7 +209,8 @@ FORMATS = {
     "fairseq in JSON": Format(
         each(
             lambda s, v: (
-                f'2021-03-08 12:31:36 | INFO | train_inner | {{"epoch": 1, "loss": "{v}", "num_updates": "{s}", "lr": "2e-05"}}'
+                f'2021-03-08 12:31:36 | INFO | train_inner | {{"epoch": 1, "loss": "{v}",'
+                f' "num_updates": "{s}", "lr": "2e-05"}}'
             )
         ),
         step="num_updates",
@@ -216,8 +218,8 @@ FORMATS = {
     "torchtitan": Format(
         each(
             lambda s, v: (
-                f"[rank0]:[titan] 2025-10-30 14:32:59,163 - root - INFO - \x1b[31mstep: {s:2d}  \x1b[32mloss: {v:8.4f}  grad_norm:  2.4"
-                "  memory:  2.49GiB(3.14%)  tps: 189,694  tflops: 102.99  mfu: 10.41%\x1b[39m"
+                f"[rank0]:[titan] 2025-10-30 14:32:59,163 - root - INFO - \x1b[31mstep: {s:2d}  \x1b[32m"
+                f"loss: {v:8.4f}  grad_norm:  2.4  memory:  2.49GiB(3.14%)  tps: 189,694  tflops: 102.99\x1b[39m"
             )
         )
     ),

@@ -1,4 +1,4 @@
-"""Numbers as people and programs write them: ``2.3``, ``1,000``, ``12.3 %``, ``0,35``, ``3k``, ``tensor(2.3)``, gaps."""
+"""Numbers as people and programs write them (``1,000``, ``12.3 %``, ``0,35``, ``3k``, ``tensor(2.3)``), and gaps."""
 
 import math
 import re

@@ -1,179 +1,33 @@
-"""Which columns: the value, the step, the epoch, the learning rate and the direction, by their names where not given."""
+"""Which columns are the value, the step, the epoch and the learning rate: by their names where they are not given."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
 
 from unplateau.errors import DataError, suggest
 from unplateau.logs.log import Log
+from unplateau.logs.names import EXTREMES, is_no_curve, rank_of, words_of
 from unplateau.logs.text import COUNT
 from unplateau.plateau.progress import FEWEST_POINTS
+
+
+def _in_order(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
 
 ROW = "row"
 """What ``--step`` says for the number of the row."""
 MOST_SHOWN = 12
 """Columns that are listed; more are counted."""
 
-_LOSSES = {"loss", "losses"}
-_TRAINING = {"train", "training", "tr", "trn", "inner"}
-_TESTING = {"eval", "evaluation", "val", "valid", "validation", "validate", "dev", "test", "held", "out", "cv", "lm"}
-_ANYWAY = {
-    "step",
-    "epoch",
-    "avg",
-    "average",
-    "mean",
-    "total",
-    "batch",
-    "running",
-    "history",
-    "logs",
-    "metrics",
-    "the",
-    "cur",
-}
-_FALLING = _LOSSES | {
-    *("error", "err", "perplexity", "ppl", "nll", "rmse", "mse", "mae", "wer", "cer", "bpb", "bpc", "bpt", "entropy"),
-    *("ce", "xent", "crossentropy", "kl", "fid", "nats", "surprisal"),
-}
-_RISING = {
-    *(
-        "acc",
-        "accuracy",
-        "acc1",
-        "acc5",
-        "top1",
-        "top5",
-        "reward",
-        "rew",
-        "return",
-        "returns",
-        "score",
-        "f1",
-        "auc",
-        "auroc",
-    ),
-    *(
-        "bleu",
-        "rouge",
-        "map",
-        "precision",
-        "recall",
-        "r2",
-        "success",
-        "progress",
-        "win",
-        "winrate",
-        "iou",
-        "miou",
-        "dice",
-    ),
-    *("psnr", "ssim", "em", "correct", "mcc", "kappa", "elo", "likelihood", "logprob"),
-}
-_REWARDS = {"reward", "rew", "return", "returns", "r"}
-_ACCURACIES = {"acc", "accuracy", "acc1", "top1"}
-_OTHER = {
-    *(
-        "time",
-        "wall",
-        "elapsed",
-        "eta",
-        "timestamp",
-        "seconds",
-        "sec",
-        "ms",
-        "duration",
-        "lr",
-        "rate",
-        "memory",
-        "mem",
-        "gpu",
-    ),
-    *(
-        "cpu",
-        "tokens",
-        "samples",
-        "throughput",
-        "tps",
-        "mfu",
-        "fps",
-        "flops",
-        "tflops",
-        "grad",
-        "norm",
-        "gnorm",
-        "seed",
-        "epoch",
-    ),
-    *(
-        "step",
-        "steps",
-        "iter",
-        "iters",
-        "iteration",
-        "iterations",
-        "scale",
-        "runtime",
-        "second",
-        "count",
-        "index",
-        "size",
-        "wd",
-    ),
-    *("updates", "timesteps", "wps", "ups", "momentum", "std", "stderr", "weight"),
-}
-"""Words of columns that nobody looks for a plateau in."""
-_STEPS = (
-    *("step", "globalstep", "trainstep", "trainglobalstep", "trainerglobalstep", "steps", "iteration", "iter", "iters"),
-    *(
-        "iterations",
-        "it",
-        "itr",
-        "update",
-        "updates",
-        "numupdates",
-        "nupdates",
-        "timestep",
-        "timesteps",
-        "totaltimesteps",
-    ),
-    *(
-        "timetotaltimesteps",
-        "timestepstotal",
-        "batch",
-        "batchidx",
-        "batchnum",
-        "nbatch",
-        "minibatch",
-        "tokens",
-        "consumedtokens",
-    ),
-    *("samples", "consumedsamples", "seentokens", "ntokens", "count", "epoch", "epochs", "ep", "trainepoch", "episode"),
-    *("episodes", "trainingiteration", "t", "s", "n", "index", "x"),
+_STEPS = _in_order(
+    "step globalstep trainstep trainglobalstep trainerglobalstep steps iteration iter iters iterations it "
+    "itr update updates numupdates nupdates timestep timesteps totaltimesteps timetotaltimesteps "
+    "timestepstotal batch batchidx batchnum nbatch minibatch tokens consumedtokens samples "
+    "consumedsamples seentokens ntokens count epoch epochs ep trainepoch episode episodes "
+    "trainingiteration t s n index x"
 )
 """Names of step columns without case and punctuation, the likeliest first."""
 _EPOCHS = ("epoch", "epochs", "trainepoch", "currentepoch", "ep", "epochnum", "époque", "epoca", "época")
 _RATES = ("lr", "learningrate", "trainlr", "trainlearningrate", "currentlr", "baselr", "optimlr", "optimizerlr")
-_EXTREMES = re.compile(r"__(?:MIN|MAX)$")
-"""What W&B adds to the names of columns that it exports besides the values."""
-
-Direction = Literal["min", "max"]
-
-
-class Chosen(NamedTuple):
-    """The columns of one curve; ``step`` is None for the number of the row. ``guessed`` says what nobody had named."""
-
-    value: str
-    step: str | None
-    epoch: str | None
-    rate: str | None
-    guessed: str
-
-
-def words_of(name: str) -> list[str]:
-    """The words of a column's name in small letters: ``train/valLoss`` has three."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _EXTREMES.sub("", name).split(" - ")[-1])
-    return re.findall(r"[^\W_]+", spaced.lower())
 
 
 def values(log: Log, asked: Sequence[str]) -> list[str]:
@@ -202,18 +56,18 @@ def _known(log: Log, name: str, option: str) -> str:
 
 def _likeliest(log: Log) -> str:
     numeric = _curves(log)
-    repeated = [name for name in log.repeated if _rank(name) is not None]
-    ranks = {name: rank for name in numeric if (rank := _rank(name)) is not None}
+    repeated = [name for name in log.repeated if rank_of(name) is not None]
+    ranks = {name: rank for name in numeric if (rank := rank_of(name)) is not None}
     if ranks:
         best = min(ranks.values())
-        if taken := [name for name in repeated if (_rank(name) or 0) <= best]:
+        if taken := [name for name in repeated if (rank_of(name) or 0) <= best]:
             _known(log, taken[0], "--value")
         found = [name for name, rank in ranks.items() if rank == best]
         most = max(found, key=lambda name: log.columns[name].n)
         rest = [log.columns[name].n for name in found if name != most]
         if not rest or log.columns[most].n >= 2 * max(rest):
             return most
-    others = [name for name in numeric if not set(words_of(name)) & _OTHER]
+    others = [name for name in numeric if not is_no_curve(name)]
     if not ranks and len(others) == 1:
         return others[0]
     if not ranks and len(numeric) == 2 and numeric == ["column 1", "column 2"]:
@@ -239,7 +93,7 @@ def _curves(log: Log) -> list[str]:
     return [
         name
         for name, column in log.columns.items()
-        if column.n >= FEWEST_POINTS and column.n > column.words and not _EXTREMES.search(name)
+        if column.n >= FEWEST_POINTS and column.n > column.words and not EXTREMES.search(name)
     ]
 
 
@@ -253,26 +107,6 @@ def listed(log: Log, names: Iterable[str]) -> str:
 def _quoted(names: Sequence[str]) -> str:
     shown = [f"'{name}'" for name in names[:MOST_SHOWN]]
     return ", ".join([*shown, *([f"and {len(names) - MOST_SHOWN} more"] if len(names) > MOST_SHOWN else [])])
-
-
-def _rank(name: str) -> int | None:
-    """How likely this is the curve that is meant: 0 first, None if its name says nothing."""
-    words = set(words_of(name))
-    bare = words - _ANYWAY
-    if words & _LOSSES and not words & {"scale", "weight", "time", "lr"}:
-        rest = bare - _LOSSES
-        return 0 if not rest else 1 if rest <= _TRAINING else 2 if rest <= _TESTING | _TRAINING else 3
-    if words & _OTHER - _ANYWAY:
-        return None
-    return next((at for at, kind in enumerate((_FALLING, _ACCURACIES, _REWARDS), start=4) if words & kind), None)
-
-
-def direction_of(name: str) -> Direction | None:
-    """Whether learning lowers or raises a curve of this name; None if the name does not say."""
-    words = set(words_of(name)) | {"".join(words_of(name))}
-    if words & _FALLING:
-        return "min"
-    return "max" if words & _RISING or words_of(name) == ["r"] else None
 
 
 def step_for(log: Log, value: str, asked: str | None, is_good: Callable[[str], bool]) -> tuple[str | None, bool]:
@@ -298,11 +132,6 @@ def step_for(log: Log, value: str, asked: str | None, is_good: Callable[[str], b
 def step_columns(log: Log, value: str = "") -> list[str]:
     """Columns that are named like steps, the likeliest first; of W&B's those of the run that the value belongs to."""
     return _named(log, _STEPS, value)
-
-
-def counts_steps(name: str) -> bool:
-    """Is it named like a step, whatever it is a step of (``validate step``)?"""
-    return bool({"step", "iter", "iteration", "epoch", "batch", "update"} & set(words_of(name)[-1:]))
 
 
 def _is_beside(log: Log, name: str, value: str) -> bool:
@@ -336,7 +165,7 @@ def by_column(log: Log, asked: str) -> str:
 def _named(log: Log, names: Sequence[str], prefer_run: str = "") -> list[str]:
     """Numeric columns with one of these names, in the order of the names."""
     run = prefer_run.rpartition(" - ")[0]
-    plain = {name: "".join(words_of(name)) for name in log.names if not _EXTREMES.search(name)}
+    plain = {name: "".join(words_of(name)) for name in log.names if not EXTREMES.search(name)}
     numeric = [name for name in plain if log.columns[name].n > log.columns[name].words and name not in log.repeated]
     found = [name for wanted in names for name in numeric if plain[name] == wanted]
     return sorted(found, key=lambda name: name.rpartition(" - ")[0] not in ("", run))

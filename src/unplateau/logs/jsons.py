@@ -16,7 +16,7 @@ _OBJECT = re.compile(r"\s*(?:\[\s*[\[{]|\[\s*-?[\d.]+\s*,|\{\s*\"[^\"\n]*\"\s*:)
 _WHOLE_NUMBER = re.compile(r"\d+")
 
 
-class _Repeated(ValueError):
+class _RepeatedError(ValueError):
     """Two members of an object have this name."""
 
 
@@ -26,7 +26,7 @@ def whole_json(source: Source) -> Log | None:
         return None
     try:
         value = _loads(source.text)
-    except _Repeated as error:
+    except _RepeatedError as error:
         raise DataError(f"{source.name}: an object has two members called '{error}'") from None
     except ValueError as error:
         if _OBJECT.match(source.text) and not _is_object(source.text.lstrip().split("\n", 1)[0]):
@@ -61,7 +61,7 @@ def json_lines(source: Source) -> Log | None:
             continue
         try:
             rows.append((at, flattened(_loads(line))))
-        except _Repeated as error:
+        except _RepeatedError as error:
             raise DataError(f"{source.name}: line {at} has two members called '{error}'") from None
         except ValueError as error:
             if 1 < at == len(lines):
@@ -81,7 +81,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _Repeated(name)
+            raise _RepeatedError(name)
         found[name] = value
     return found
 
@@ -97,14 +97,18 @@ def _rows_in(value: Any) -> tuple[str, list[Cells]] | None:
     """What it is in words, and its rows; None if there are none."""
     if isinstance(value, list):
         return _rows_of_list(value)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not value:
         return None
     if _is_rows(value.get("log_history")):
         return "trainer state of transformers", [flattened(row) for row in value["log_history"]]
-    if value and all(map(_WHOLE_NUMBER.fullmatch, value)):
+    if all(map(_WHOLE_NUMBER.fullmatch, value)):
         return "a JSON object of rows by step", list(_rows_by_step(value))
     if columns := _columns(value):
         return "a JSON object of columns", list(_rows_of_columns(columns))
+    return _longest_inside(value)
+
+
+def _longest_inside(value: Mapping[str, Any]) -> tuple[str, list[Cells]] | None:
     inside = [(name, found) for name, one in value.items() if (found := _rows_in(one)) is not None]
     if not inside:
         return None

@@ -1,7 +1,7 @@
 """Drops that come with something else: a new epoch, another learning rate, a resume. They are no end of a plateau.
 
-What a model has memorised it knows when the data come round again, and a lower rate lowers the loss at once: such stairs
-say nothing about what the model has yet to learn.
+What a model has memorised it knows when the data come round again, and a lower rate lowers the loss at once: such
+stairs say nothing about what the model has yet to learn.
 """
 
 import math

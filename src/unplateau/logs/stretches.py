@@ -7,9 +7,6 @@ from typing import Literal, NamedTuple
 
 DISPLACED = 10
 """Rows by which a row may be out of order without being a restart."""
-FEW_REPEATED = 0.1
-"""Share of the rows that may be repeats of the step before without being asked about."""
-
 Repeats = Literal["last", "mean"]
 
 

@@ -182,11 +182,11 @@ def _draw_marks(ax: Axes, marks: Sequence[tuple[float, str]], top: float) -> Non
     by_step: dict[float, dict[str, None]] = {}
     for step, words in marks:
         by_step.setdefault(step, {})[words] = None
-    for step, words in by_step.items():
+    for step, said_there in by_step.items():
         ax.axvline(step, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)), zorder=1)
         said: dict[str, Any] = {"rotation": 90, "ha": "left", "va": "top", "fontsize": 8.5, "color": MUTED}
         at = (step, top)
-        ax.annotate(", ".join(words), at, xytext=(2, -3), textcoords="offset points", parse_math=False, **said)
+        ax.annotate(", ".join(said_there), at, xytext=(2, -3), textcoords="offset points", parse_math=False, **said)
 
 
 def _grows(steps: Floats) -> bool:
@@ -201,7 +201,7 @@ def _limits(curves: Sequence[PlottedCurve]) -> tuple[float, float]:
     low, high = (float(np.quantile(values, share)) for share in (0.002, 0.998))
     levels = [plateau.level for curve in curves for plateau in curve.plateaus]
     low, high = min([low, *levels]), max([high, *levels])
-    air = 0.06 * (high - low) or 0.5
+    air = 0.06 * (high - low) or max(0.5, 0.05 * abs(high))
     return low - air, high + air
 
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from log_formats import lines
 
+from log_formats import lines
 from unplateau.errors import DataError
 from unplateau.logs import Wanted, read_curves, read_log
-from unplateau.logs.choose import direction_of, words_of
+from unplateau.logs.names import direction_of, words_of
 
 N = 20
 
@@ -105,8 +105,8 @@ def test_steps_given_and_counted(tmp_path: Path) -> None:
     ("name", "direction"),
     [
         ("loss", "min"), ("val_loss", "min"), ("perplexity", "min"), ("test/error", "min"), ("accuracy_loss", "min"),
-        ("accuracy", "max"), ("eval_acc", "max"), ("ep_rew_mean", "max"), ("valAcc", "max"), ("r", "max"), ("F1", "max"),
-        ("quality", None), ("column 2", None),
+        ("accuracy", "max"), ("eval_acc", "max"), ("ep_rew_mean", "max"), ("valAcc", "max"), ("r", "max"),
+        ("F1", "max"), ("quality", None), ("column 2", None),
     ],
 )  # fmt: skip
 def test_directions_by_name(name: str, direction: str | None) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from log_formats import CURVE, FORMATS, Format, lines
 
+from log_formats import CURVE, FORMATS, Format, lines
 from unplateau.errors import DataError, MissingExtraError
 from unplateau.logs import Wanted, read_curve, read_curves, read_log
 
@@ -84,11 +84,11 @@ def test_a_folder_is_the_log_in_it(tmp_path: Path, name: str) -> None:
 def test_a_folder_without_a_log_or_with_two(tmp_path: Path) -> None:
     (tmp_path / "version_0").mkdir()
     (tmp_path / "version_0" / "metrics.csv").write_text("x")
-    with pytest.raises(DataError, match="without a log.*there is version_0/metrics.csv"):
+    with pytest.raises(DataError, match=r"without a log.*there is version_0/metrics\.csv"):
         read_log(tmp_path)
     for name in ("metrics.csv", "trainer_state.json"):
         (tmp_path / name).write_text("x")
-    with pytest.raises(DataError, match="several logs; name one: trainer_state.json, metrics.csv"):
+    with pytest.raises(DataError, match=r"several logs; name one: trainer_state\.json, metrics\.csv"):
         read_log(tmp_path)
 
 

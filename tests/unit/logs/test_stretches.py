@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from log_formats import lines
 
+from log_formats import lines
 from unplateau.errors import DataError, SpecError
 from unplateau.logs import Wanted, read_curves, read_log
 from unplateau.logs.curves import Curve
@@ -51,7 +51,7 @@ def test_seeds_one_after_the_other_are_asked_for_and_told_apart(tmp_path: Path) 
 
 
 def test_seeds_row_by_row_are_asked_for_and_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="950 rows have only 190 different values of 'step'.*--by 'seed'.*--repeats"):
+    with pytest.raises(DataError, match=r"950 rows have only 190 different values of 'step'.*--by 'seed'.*--repeats"):
         curves(tmp_path, interleaved())
     found = curves(tmp_path, interleaved(), by="seed")
     assert [curve.values for curve in found] == [[row["loss"] for row in each] for each in seeds()]
@@ -64,7 +64,7 @@ def test_seeds_row_by_row_are_asked_for_and_told_apart(tmp_path: Path) -> None:
 
 def test_a_counter_of_each_epoch(tmp_path: Path) -> None:
     rows = [{"epoch": e, "batch": b, "loss": 3 - e / 10 - b / 1000} for e in range(4) for b in range(30)]
-    with pytest.raises(DataError, match="'batch' starts again at line 31, 61, 91.*--by 'epoch'.*--step row"):
+    with pytest.raises(DataError, match=r"'batch' starts again at line 31, 61, 91.*--by 'epoch'.*--step row"):
         curves(tmp_path, rows)
     (curve,) = curves(tmp_path, rows, step="row")
     assert curve.values == [row["loss"] for row in rows]

@@ -252,5 +252,50 @@ FORMATS = {
     "Keras output": Format(keras_output, "loss", "Epoch", lambda s: s / 10 + 1),
     "Composer": Format(composer, "Train loss/train/total", "batch"),
     "boxes": Format(blocks, step="total_timesteps"),
+    "a word for the count": Format(
+        each(lambda s, v: f"Steps:  {s // 10}%|#   | {s}/600 [01:2{s % 10}<10:00,  1.2s/it, lr=1e-5, step_loss={v}]"),
+        "step_loss",
+        "count",
+    ),
+    "levanter": Format(
+        each(lambda s, v: f"INFO :: train:  {s}%|   | {s}.0/600it [rate:1.2s/it, remaining:00:10, postfix:loss={v}]"),
+        step="count",
+    ),
+    "LightGBM": Format(
+        each(lambda s, v: f"[{s}]\ttraining's binary_logloss: {v}\tvalid_1's binary_logloss: {v + 0.1}"),
+        "training's binary_logloss",
+        "count",
+    ),
+    "DeepSpeed": Format(
+        each(
+            lambda s, v: (
+                f"[2023-01-01 00:00:00,123] [INFO] [logging.py:96:log_dist] [Rank 0] step={s}, skipped=0, lr=[9e-06]\n"
+                f"steps: {s} loss: {v} iter time (s): 0.512 samples/sec: 31.250"
+            )
+        ),
+        step="steps",
+    ),
+    "OLMo": Format(
+        each(
+            lambda s, v: (
+                f"2024-01-01 00:00:00.123\thost:0\tolmo.train:967\tINFO\t[step={s}/739328]\n"
+                f"    train/CrossEntropyLoss={v}\n    throughput/total_tokens=4,194,304"
+            )
+        ),
+        "train/CrossEntropyLoss",
+    ),
+    "MLflow": Format(each(lambda s, v: f"{1700000000000 + s} {v} {s}"), "column 2", "column 3"),
+    "percent sign before the header": Format(each(lambda s, v: f"{s} {v}", "% step loss")),
+    "names and symbols in a header": Format(
+        each(lambda s, v: f"{s // 10:3d}  {s:6d}  {v:12.4f}", "E    #       LOSS TOK2VEC", "---  ------  ------------"),
+        "LOSS TOK2VEC",
+        None,
+        lambda s: s / 10,
+    ),
+    "objects of several lines": Format(lambda c: lines(*(json.dumps({"step": s, "loss": v}, indent=2) for s, v in c))),
+    "logfmt": Format(
+        each(lambda s, v: f'time="2024-01-01T00:00:00Z" level=info msg="a step" step={s} loss={v} lr=1e-3')
+    ),
+    "blank lines between": Format(each(lambda s, v: f"step = {s}\n  loss = {v}\n  acc = 0.1\n")),
     "CRLF": Format(lambda c: table(",")(c).replace("\n", "\r\n")),
 }

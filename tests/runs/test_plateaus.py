@@ -144,6 +144,10 @@ def test_a_run_of_our_own(cli: Any, whole: Path) -> None:
     found = json.loads(cli("plateaus", str(cli.run_below(whole)), "--json").stdout)
     assert found["file"].endswith("metrics.jsonl")
     assert (found["value"], found["step"]) == ("loss", "step")
+    assert any("floor" in note and "those of this run" in note for note in found["notes"])
+    shown = cli("show", str(cli.run_below(whole))).stdout
+    for plateau in cli("plateaus", str(cli.run_below(whole))).stdout.splitlines():
+        assert plateau.removeprefix("plateau ") in shown or plateau == "no plateau found"
 
 
 def test_several_curves_each_with_its_name(cli: Any, tmp_path: Path, rows: list[tuple[Any, Any]]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from unplateau.cli.console import print_json
-from unplateau.errors import SpecError
+from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.store import load_run
 
 if TYPE_CHECKING:
     from unplateau.logs import Curve
@@ -59,7 +61,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
         step: column of the steps; "row" counts rows
         direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy); default: by the name
         floor: value of a model that has not learned, in the units of the curve (such as ln 4 for four labels)
-        ceiling: best value that can be reached
+        ceiling: best value that can be reached; a run directory of ours knows both
         by: column that tells the runs in a file apart, such as seed; seed=3 takes one of them
         segment: the number of one run, where steps start again in a file; "all" takes each
         repeats: which value counts where most steps have several rows
@@ -77,8 +79,8 @@ def plateaus(  # noqa: PLR0913 (an option each)
 
         format_of(plot)
     wanted = Wanted(value, step, by, _segment(segment), repeats, epoch, lr, direction)
-    curves = [curve for file in files for curve in read_curves(read_log(file), wanted)]
-    found = [_found(curve, floor, ceiling) for curve in curves]
+    curves = [(file, curve) for file in files for curve in read_curves(read_log(file), wanted)]
+    found = [_found(file, curve, floor, ceiling) for file, curve in curves]
     for line in dict.fromkeys(line for one in found for line in one.said):
         print(f"unplateau: {line}", file=sys.stderr)
     if plot is not None:
@@ -153,10 +155,14 @@ class _Found:
         }
 
 
-def _found(curve: Curve, floor: float | None, ceiling: float | None) -> _Found:
+def _found(file: Path, curve: Curve, floor: float | None, ceiling: float | None) -> _Found:
     from unplateau.logs.stairs import coincident, drops  # noqa: PLC0415 (numpy)
     from unplateau.plateau.detect import find_plateaus  # noqa: PLC0415 (scipy)
 
+    if floor is None and ceiling is None and (levels := _levels(file, curve.value)) is not None:
+        floor, ceiling = levels
+        note = f"floor {floor:.4g} and ceiling {ceiling:.4g} are those of this run"
+        curve = replace(curve, notes=(*curve.notes, note))
     flat = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=curve.direction)
     return _Found(
         curve,
@@ -164,6 +170,15 @@ def _found(curve: Curve, floor: float | None, ceiling: float | None) -> _Found:
         [coincident(plateau, curve.events, curve.steps) for plateau in flat],
         drops(curve.steps, curve.values, curve.events, curve.direction),
     )
+
+
+def _levels(file: Path, value: str) -> tuple[float, float] | None:
+    """Floor and ceiling of a run of our own, which knows them; None for other logs and columns."""
+    measures: dict[str, Literal["loss", "accuracy"]] = {"loss": "loss", "accuracy": "accuracy"}
+    with suppress(RunDirectoryError, SpecError):
+        if file.is_dir() and value in measures:
+            return load_run(file).floors.levels(measures[value])
+    return None
 
 
 def _plot(found: Sequence[_Found], path: Path) -> None:

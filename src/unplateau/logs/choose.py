@@ -1,6 +1,7 @@
 """Which columns are the value, the step, the epoch and the learning rate: by their names where they are not given."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 from unplateau.errors import DataError, suggest
 from unplateau.logs.log import Log
@@ -15,6 +16,8 @@ def _in_order(names: str) -> tuple[str, ...]:
 
 ROW = "row"
 """What ``--step`` says for the number of the row."""
+SINCE_1970 = 1e8
+"""Seconds; larger numbers are times."""
 MOST_SHOWN = 12
 """Columns that are listed; more are counted."""
 
@@ -70,11 +73,27 @@ def _likeliest(log: Log) -> str:
     others = [name for name in numeric if not is_no_curve(name)]
     if not ranks and len(others) == 1:
         return others[0]
-    if not ranks and len(numeric) == 2 and numeric == ["column 1", "column 2"]:
-        return "column 2"
+    if not ranks and (bare := _bare(log)) is not None:
+        return bare[1]
     if not ranks and len(numeric) == 1:
         return numeric[0]
     raise DataError(_no_likeliest(log, numeric))
+
+
+def _bare(log: Log) -> tuple[str, str] | None:
+    """Step and value where columns have no names and, times left out, two have numbers, of which one only rises."""
+    if not all(name.startswith("column ") for name in log.names):
+        return None
+    pair = [name for name in _curves(log) if log.columns[name].low < SINCE_1970]
+    rising = [name for name in pair if _rises(log, name)]
+    if len(pair) != 2 or not rising:
+        return None
+    return rising[0], next(name for name in pair if name != rising[0])
+
+
+def _rises(log: Log, name: str) -> bool:
+    found = [one.value for one in log.numbers(name) if one is not None]
+    return all(later > earlier for earlier, later in pairwise(found))
 
 
 def _no_likeliest(log: Log, numeric: Sequence[str]) -> str:
@@ -122,8 +141,8 @@ def step_for(log: Log, value: str, asked: str | None, is_good: Callable[[str], b
     named = [name for name in step_columns(log, value) if name != value]
     beside = [name for name in named if _is_beside(log, name, value)]
     found = [*beside, *(name for name in named if log.carried and name not in beside)]
-    if not found and log.names[:1] == ["column 1"] and value != "column 1":
-        found = list(filter(is_good, ["column 1"]))
+    if not found and (bare := _bare(log)) is not None and bare[1] == value:
+        found = [bare[0]]
     if found and "".join(words_of(found[0])) in (*_EPOCHS, COUNT) and not is_good(found[0]):
         return next(filter(is_good, found[1:]), found[0]), False
     return (found[0] if found else None), False

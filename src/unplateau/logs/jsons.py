@@ -29,6 +29,8 @@ def whole_json(source: Source) -> Log | None:
     except _RepeatedError as error:
         raise DataError(f"{source.name}: an object has two members called '{error}'") from None
     except ValueError as error:
+        if rows := _one_after_the_other(source.text):
+            return Log(source.name, "JSON objects", list(enumerate(rows, start=1)), source.notes, place="object")
         if _OBJECT.match(source.text) and not _is_object(source.text.lstrip().split("\n", 1)[0]):
             raise DataError(f"{source.name}: looks like JSON and cannot be read as such ({error})") from error
         return None
@@ -71,6 +73,22 @@ def json_lines(source: Source) -> Log | None:
     if n_other:
         notes.append(f"{n_other} lines that are not JSON left out")
     return Log(source.name, "JSON lines", rows, tuple(notes))
+
+
+def _one_after_the_other(text: str) -> list[Cells]:
+    """Objects that each take several lines; none if they take one, or there is anything else."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    found, at = [], len(text) - len(text.lstrip())
+    while at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except ValueError:
+            return []
+        if not isinstance(value, dict) or "\n" not in text[at:end]:
+            return []
+        found.append(flattened(value))
+        at = end + len(text[end:]) - len(text[end:].lstrip(" \t\n,"))
+    return found
 
 
 def _loads(text: str) -> Any:

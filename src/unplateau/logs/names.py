@@ -10,11 +10,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_LOSSES = _words("loss losses")
 _TRAINING = _words("train training tr trn inner")
 _TESTING = _words("eval evaluation val valid validation validate dev test held out cv")
 _ANYWAY = _words("step epoch avg average mean total batch running history logs metrics the cur lm")
-_FALLING = _LOSSES | _words(
+_FALLING = _words(
     "error err perplexity ppl nll rmse mse mae wer cer bpb bpc bpt entropy ce xent crossentropy kl fid nats surprisal"
 )
 _RISING = _words(
@@ -44,13 +43,19 @@ def words_of(name: str) -> list[str]:
 def rank_of(name: str) -> int | None:
     """How likely this is the curve that is meant: 0 first, None if its name says nothing."""
     words = set(words_of(name))
-    bare = words - _ANYWAY
-    if words & _LOSSES and not words & {"scale", "weight", "time", "lr"}:
-        rest = bare - _LOSSES
-        return 0 if not rest else 1 if rest <= _TRAINING else 2 if rest <= _TESTING | _TRAINING else 3
+    losses = {word for word in words if word.endswith(("loss", "losses"))}
+    if losses and not words & {"scale", "weight", "time", "lr"}:
+        return _rank_of_loss(words - losses - _ANYWAY)
     if words & _OTHER - _ANYWAY:
         return None
-    return next((at for at, kind in enumerate((_FALLING, _ACCURACIES, _REWARDS), start=4) if words & kind), None)
+    return next((at for at, kind in enumerate((_FALLING, _ACCURACIES, _REWARDS), start=5) if words & kind), None)
+
+
+def _rank_of_loss(others: set[str]) -> int:
+    """By the other words of its name: nothing, training, testing, a part of the loss, and that in testing."""
+    if others <= _TESTING | _TRAINING:
+        return 0 if not others else 1 if others <= _TRAINING else 2
+    return 4 if others & _TESTING else 3
 
 
 def is_no_curve(name: str) -> bool:
@@ -61,7 +66,7 @@ def is_no_curve(name: str) -> bool:
 def direction_of(name: str) -> Direction | None:
     """Whether learning lowers or raises a curve of this name; None if the name does not say."""
     words = set(words_of(name)) | {"".join(words_of(name))}
-    if words & _FALLING:
+    if words & _FALLING or any(word.endswith("loss") for word in words):
         return "min"
     return "max" if words & _RISING or words_of(name) == ["r"] else None
 

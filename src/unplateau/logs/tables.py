@@ -18,6 +18,7 @@ SEEN = 300
 """Rows that decide whether a text is a table."""
 AGREEING = 0.9
 """Share of them that must fit the header."""
+_PIECE = re.compile(r"^[\[(<{|]|[=:]\s*[-+\d(\['\"]|[=:,]$|^\d+[%/|]")
 _RULE = re.compile(r"[\s|:+=-]*-[\s|:+=-]*")
 
 Line = tuple[int, list[str]]
@@ -44,7 +45,7 @@ def table_with_header(source: Source) -> Log | None:
     """A table whose first row, or the comment above it, names the columns; None if the text is no such table."""
     for body in _bodies(source):
         (_, first), *rest = body.rows
-        if _names_columns(first, rest):
+        if _names_columns(first, rest, body.between):
             return _table(source, body, first, rest)
         if body.between.words == "commas" and _overflows(first, rest):
             raise DataError(_too_long(source.name, *rest[0], first, body))
@@ -84,9 +85,9 @@ def _bodies(source: Source) -> Iterator[Body]:
     comment = ""
     kept: list[str] = []
     for line in source.text.split("\n"):
-        is_comment = line.lstrip().startswith("#")
+        is_comment = line.lstrip().startswith(("#", "%"))
         if is_comment and not any(kept):
-            comment = line.lstrip(" #\t")
+            comment = line.lstrip(" #%\t")
         kept.append("" if is_comment or _RULE.fullmatch(line) else line.replace("\r", " "))
     for between in SEPARATORS:
         if rows := between.split(kept):
@@ -131,12 +132,17 @@ SEPARATORS = (
 )
 
 
-def _names_columns(header: Sequence[str], rows: Sequence[Line]) -> bool:
+def _may_be_name(cell: str) -> bool:
+    """Is it neither a number nor a piece of a sentence that gives one, such as ``loss:`` or ``step=0``?"""
+    return not is_number(cell) and _PIECE.search(cell) is None
+
+
+def _names_columns(header: Sequence[str], rows: Sequence[Line], between: Between) -> bool:
     """Words where the rows below have numbers, and as many cells."""
-    if not all(any(letter.isalpha() for letter in name) or not name for name in header) or not any(header):
+    if not all(map(_may_be_name, header)) or not any(letter.isalpha() for name in header for letter in name):
         return False
     if not rows:
-        return len(header) > 1 and not any(" " in name.strip() and ":" in name for name in header)
+        return len(header) > 1 and between.words != "spaces"
     if len(header) == 1 and any(" " in cells[0] for _, cells in rows[:SEEN]):
         return False
     return _fits(len(header), rows) and any(

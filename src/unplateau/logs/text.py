@@ -26,15 +26,19 @@ _STAMP = re.compile(
     r"|\b\d{4}[-/]\d\d[-/]\d\d\b|\b\d\d/\d\d/\d\d(?:\d\d)?\b|\b\d\d-\d\d(?= \d\d:\d\d)"  # a date
     r"|(?<![\w.:])(?:\d+:)?\d{1,3}:\d\d(?:[.,]\d+)?(?![\w:.])"  # a time
 )
+_BAR = re.compile(r"\d{1,3}%\s*\|[^|]*\|")
+"""How far a progress bar is."""
+AFTER_BAR = "\0"
+"""Stands in for it; there is no such character in a text."""
 _LEVEL = re.compile(r"\b(?:INFO|DEBUG|WARN(?:ING)?|ERROR|CRITICAL|TRACE|NOTICE)\b")
 _WRAPPER = re.compile(r"(?:\b\w+\.)*\b(?:tensor|array|float(?:16|32|64)|int(?:32|64))\(\s*\[?(?=[-+.\d])")
 _NUMBER = re.compile(
     rf"(?<![\w.\-@#])(?<![\w\]]/)(?P<number>[-+\u2212]?(?:[1-9]\d{{0,2}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?|\d+,\d+(?=\s|;|$)|\d+\.?\d*|\.\d+)"
     rf"(?:[eE][-+]?\d+)?|[-+]?(?:nan|NaN|inf|Infinity)\b)"
     rf"(?P<unit>%|[kKMBGT](?![\w/])|{UNITS}(?![\w/])|(?:[A-Za-zµ]+(?:/[A-Za-z]+)?)?)(?!\w|\.\d)"
-    rf"(?P<total>\s*/\s*[1-9][\d,]*(?![\w.]))?"
+    rf"(?P<total>\s*/\s*[1-9][\d,]*[a-z]*(?![\w.]))?"
 )
-_NAME = re.compile(r"[A-Za-z_\u00c0-\uffff][\w./@+\- ]*(?:\([^()]*\))?$")
+_NAME = re.compile(r"[A-Za-z_\u00c0-\uffff](?:[\w./@+\- ]|(?<=\w)'(?=s ))*(?:\([^()]*\))?$")
 _UNIT_FIRST = re.compile(rf"^\s*(?:{UNITS}|%)(?=[\s,;|)\]}}]|$)")
 _FIRST = re.compile(r"^(?:(?:and|at|with|in|on|for|after|of|is|the|to)\s+)+", re.IGNORECASE)
 _LAST = re.compile(r"\s+(?:is|was|of|equals|at|=)$", re.IGNORECASE)
@@ -127,14 +131,14 @@ def _named(line: str, comma: Comma) -> Cells:
 
 
 def _pairs(line: str, comma: Comma) -> Iterator[Pair]:
-    plain = _WRAPPER.sub("", _LEVEL.sub("|", _STAMP.sub("|", line)))
+    plain = _WRAPPER.sub("", _LEVEL.sub("|", _STAMP.sub("|", _BAR.sub(AFTER_BAR, line))))
     end = 0
     for match in _NUMBER.finditer(plain):
         between = plain[end : match.start()]
         name, before = _name(_UNIT_FIRST.sub("", between) if end else between)
         in_brackets = between.strip() == "[" and not end and plain[match.end() :].startswith("]")
         end = match.end()
-        if not name and (in_brackets or (match["total"] and not before)):
+        if (match["total"] and AFTER_BAR in between) or (not name and (in_brackets or (match["total"] and not before))):
             name = COUNT
         if name:
             yield Pair(name, _cell(match["number"], comma) + match["unit"], before)

@@ -1,6 +1,7 @@
 """Pictures of any curve with its plateaus: shaded, with the interval of each end, and what its drops come with."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -207,12 +208,13 @@ def _limits(curves: Sequence[PlottedCurve]) -> tuple[float, float]:
 
 def _page(curves: Sequence[PlottedCurve], figure: Figure) -> bytes:
     svg = rendered(figure, "svg", **{"svg.fonttype": "none"}).decode()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     environment = Environment(
         loader=PackageLoader("unplateau.report", "templates"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("plateaus.html.jinja").render(
         title="Learning plateaus",
-        picture=Markup(svg[svg.index("<svg") :]),
+        picture=Markup(svg),
         alt="; ".join(f"{curve.name or curve.y_label}: {_words(curve)}" for curve in curves),
         curves=[(printable(curve.name or curve.y_label, 200), _sentences(curve), curve.notes) for curve in curves],
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from unplateau.errors import DataError
+from unplateau.errors import DataError, SpecError
 from unplateau.logs import choose
 from unplateau.logs.log import Log
 from unplateau.logs.names import direction_of
@@ -65,14 +65,25 @@ class Curve:
     events: tuple[Event, ...] = ()
 
 
-def read_curve(path: str | Path, *, value: str | None = None, step: str | None = None) -> Curve:
-    """One curve of a log in any format (see ``unplateau plateaus --help``); columns not given are found by name.
+def read_curve(
+    path: str | Path,
+    *,
+    value: str | None = None,
+    step: str | None = None,
+    by: str | None = None,
+    segment: int | None = None,
+    repeats: Repeats | None = None,
+) -> Curve:
+    """One curve of a log in any format; columns not given are found by name.
 
-    Raises DataError, one line with the file and what there is to choose from, if it is no log, a column is unknown, a
-    cell is a word, fewer than 8 points are left, or there are several runs in it.
+    ``by``, ``segment`` and ``repeats`` choose among several runs in the file, as the options of ``unplateau plateaus``
+    do. Raises DataError, one line with the file and what there is to choose from, if it is no log, a column is unknown,
+    a cell is a word, fewer than 8 points are left, or it has several runs and none is chosen; SpecError if several are.
     """
-    (curve,) = read_curves(read_log(path), Wanted(() if value is None else (value,), step))
-    return curve
+    found = read_curves(read_log(path), Wanted(() if value is None else (value,), step, by, segment, repeats))
+    if len(found) > 1:
+        raise SpecError(f"{path}: several runs are chosen; one of: {', '.join(curve.part for curve in found)}")
+    return found[0]
 
 
 def read_curves(log: Log, wanted: Wanted) -> list[Curve]:
@@ -163,7 +174,12 @@ def _events(log: Log, run: Stretch, points: Sequence[Point], step: str | None, w
     ):
         if column is None or column == step:
             continue
-        read = [point for point in read_points(log, column, step).points if first <= point.row <= last]
+        try:
+            read = [point for point in read_points(log, column, step).points if first <= point.row <= last]
+        except DataError:
+            if column in (wanted.epoch, wanted.rate):
+                raise
+            continue  # it was only a guess
         kept = settled(_of_run(log, read, wanted, points), "last")
         yield from found([point.step for point in kept], [point.value for point in kept])
 

@@ -52,7 +52,8 @@ def log_in(path: Path) -> Path:
         return found[0]
     if found:
         raise DataError(f"{path}: has several logs; name one: {', '.join(one.name for one in found)}")
-    below = sorted(one for one in path.rglob("*") if one.name in LOG_NAMES or "tfevents" in one.name)
+    nearby = [*path.glob("*/*"), *path.glob("*/*/*")]
+    below = sorted(one for one in nearby if one.name in LOG_NAMES or "tfevents" in one.name)
     below = below or sorted(one for one in path.iterdir() if one.suffix in LOG_ENDINGS)
     hint = f"; there is {', '.join(str(one.relative_to(path)) for one in below[:4])}" if below else ""
     raise DataError(f"{path}: a folder without a log (such as {', '.join(LOG_NAMES[:3])}){hint}")

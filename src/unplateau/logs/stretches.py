@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 DISPLACED = 10
 """Rows by which a row may be out of order without being a restart."""
+BEGINNING = 0.05
+"""Share of the steps of a run that are its beginning."""
+
 Repeats = Literal["last", "mean"]
 
 
@@ -73,9 +76,9 @@ def _is_disorder(points: Sequence[Point], parts: Sequence[Sequence[Point]]) -> b
 
 
 def _is_resume(run: Stretch, part: Sequence[Point]) -> bool:
-    """Does it begin beyond the first rows of the run?"""
+    """Does it begin beyond the first rows of the run? One that begins with them is another run."""
     steps = sorted({point.step for point in run.points})
-    return len(steps) > 2 and part[0].step > steps[1]
+    return len(steps) > 2 and part[0].step > steps[max(1, int(BEGINNING * len(steps)))]
 
 
 def _resume(run: Stretch, part: Sequence[Point]) -> None:

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 from unplateau.errors import DataError
@@ -34,11 +33,16 @@ class Between(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """The rows of a text for one separator, and the comment above the first, which may name the columns."""
+    """A text for one separator: its first rows, and the comment above them, which may name the columns."""
 
     rows: list[Line]
     comment: list[str]
     between: Between
+    lines: Sequence[str]
+
+    def all_rows(self) -> list[Line]:
+        """Those that follow too."""
+        return self.between.split(self.lines)
 
 
 def table_with_header(source: Source) -> Log | None:
@@ -46,11 +50,11 @@ def table_with_header(source: Source) -> Log | None:
     for body in _bodies(source):
         (_, first), *rest = body.rows
         if _names_columns(first, rest, body.between):
-            return _table(source, body, first, rest)
+            return _table(source, body, first, body.all_rows()[1:])
         if body.between.words == "commas" and _overflows(first, rest):
             raise DataError(_too_long(source.name, *rest[0], first, body))
         if len(body.comment) == len(first) and _fits(len(first), body.rows) and _has_numbers(body.rows):
-            return _table(source, body, body.comment, body.rows)
+            return _table(source, body, body.comment, body.all_rows())
     return None
 
 
@@ -76,7 +80,7 @@ def _headerless(source: Source, *, words: bool) -> Log | None:
         numeric = [_numeric(body.rows, place) for place in range(width)]
         enough = any(numeric) if words else all(numeric)
         if enough and (width > 1 or not words) and _fits(width, body.rows, exact=True):
-            return _table(source, body, [f"column {place}" for place in range(1, width + 1)], body.rows)
+            return _table(source, body, [f"column {place}" for place in range(1, width + 1)], body.all_rows())
     return None
 
 
@@ -89,10 +93,11 @@ def _bodies(source: Source) -> Iterator[Body]:
         if is_comment and not any(kept):
             comment = line.lstrip(" #%\t")
         kept.append("" if is_comment or _RULE.fullmatch(line) else line.replace("\r", " "))
+    first = next((at for at, line in enumerate(kept) if line.strip()), 0)
     for between in SEPARATORS:
-        if rows := between.split(kept):
+        if rows := between.split(kept[: first + SEEN]):
             names = [cells for _, cells in between.split([comment])] if comment else []
-            yield Body(rows, names[0] if names else _words(comment), between)
+            yield Body(rows, names[0] if names else _words(comment), between, kept)
 
 
 def _words(comment: str) -> list[str]:
@@ -101,7 +106,7 @@ def _words(comment: str) -> list[str]:
 
 def _by(delimiter: str) -> Callable[[Sequence[str]], list[Line]]:
     def split(lines: Sequence[str]) -> list[Line]:
-        if not any(delimiter in line for line in islice(lines, SEEN)):
+        if not any(delimiter in line for line in lines):
             return []
         reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
         with long_cells():
@@ -143,7 +148,7 @@ def _names_columns(header: Sequence[str], rows: Sequence[Line], between: Between
         return False
     if not rows:
         return len(header) > 1 and between.words != "spaces"
-    if len(header) == 1 and any(" " in cells[0] for _, cells in rows[:SEEN]):
+    if len(header) == 1 and any(" " in cells[0] for _, cells in rows):
         return False
     return _fits(len(header), rows) and any(
         name and _numeric(rows, place) and not is_number(name) for place, name in enumerate(header)
@@ -152,14 +157,14 @@ def _names_columns(header: Sequence[str], rows: Sequence[Line], between: Between
 
 def _fits(width: int, rows: Sequence[Line], *, exact: bool = False) -> bool:
     """Have (nearly) all rows this many cells? Those that lack some at the end do, unless ``exact``."""
-    seen = [len(cells) for _, cells in rows[:SEEN]]
+    seen = [len(cells) for _, cells in rows]
     good = sum(n == width or (width > n > 1 and not exact) for n in seen)
     return good >= AGREEING * len(seen) or (len(seen) < 10 and good >= len(seen) - 1 > 0)
 
 
 def _overflows(header: Sequence[str], rows: Sequence[Line]) -> bool:
     """Are there several names, and more whole numbers than names in every row?"""
-    seen = [cells for _, cells in rows[:SEEN]]
+    seen = [cells for _, cells in rows]
     words = len(header) > 1 and all(header) and not any(map(is_number, header))
     return bool(words and seen) and all(len(cells) > len(header) and all(map(is_number, cells)) for cells in seen)
 
@@ -170,7 +175,7 @@ def _has_numbers(rows: Sequence[Line]) -> bool:
 
 def _numeric(rows: Sequence[Line], place: int) -> bool:
     """At least half of what stands there is a number, and something does."""
-    cells = [row[place] for _, row in rows[:SEEN] if place < len(row) and row[place].lower() not in EMPTY]
+    cells = [row[place] for _, row in rows if place < len(row) and row[place].lower() not in EMPTY]
     return bool(cells) and sum(map(is_number, cells)) * 2 >= len(cells)
 
 
@@ -184,6 +189,7 @@ def _table(source: Source, body: Body, header: Sequence[str], lines: Sequence[Li
     }
     rows: list[Row] = []
     notes, n_headers = list(source.notes), 0
+    notes += [f"columns {places} are all called '{name}': not used" for name, places in repeated.items()]
     for at, cells in lines:
         if cells == list(header):
             n_headers += 1

@@ -7,6 +7,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from unplateau.errors import DataError
@@ -151,6 +152,7 @@ def _cell(number: str, comma: Comma) -> str:
     return number
 
 
+@lru_cache(maxsize=4096)  # lines of a log are alike
 def _name(between: str) -> tuple[str, str]:
     """The name at the end of what stands between two numbers, and the words before it."""
     text = between.rstrip(" \t:=|>[({\"'~<-*")

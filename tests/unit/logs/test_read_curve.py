@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unplateau.errors import DataError
+from unplateau.errors import DataError, SpecError
 from unplateau.logs import read_curve
 
 ROWS = [(10 * k, 2.5 - 0.1 * k) for k in range(12)]
@@ -106,3 +106,24 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe" * 9)
     with pytest.raises(DataError, match="looks like a PNG image"):
         read_curve(tmp_path / "image.csv", step="step", value="loss")
+
+
+def test_columns_of_one_name_that_nobody_wants_are_noted(tmp_path: Path) -> None:
+    text = "step,loss,time,time\n" + "".join(f"{step},{loss},1,2\n" for step, loss in ROWS)
+    curve = read_curve(written(tmp_path, text))
+    assert curve.value == "loss"
+    assert curve.notes == ("columns 3 and 4 are all called 'time': not used",)
+
+
+def test_a_guess_that_cannot_be_read_costs_nothing(tmp_path: Path) -> None:
+    rows = [f"{step},{loss},{step // 40}" for step, loss in ROWS]
+    text = "\n".join(["step,loss,epoch", *rows, "120,1.1,last"])
+    assert len(read_curve(written(tmp_path, text)).steps) == 13
+
+
+def test_one_of_several_runs(tmp_path: Path) -> None:
+    text = "seed,step,loss\n" + "".join(f"{seed},{step},{loss + seed}\n" for seed in (0, 1) for step, loss in ROWS)
+    path = written(tmp_path, text)
+    assert read_curve(path, by="seed=1").values == read_curve(path, segment=2).values == [loss + 1 for _, loss in ROWS]
+    with pytest.raises(SpecError, match="several runs are chosen; one of: seed 0, seed 1"):
+        read_curve(path, by="seed")

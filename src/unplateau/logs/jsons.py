@@ -37,7 +37,8 @@ def whole_json(source: Source) -> Log | None:
     found = _rows_in(value)
     if found is None:
         if isinstance(value, dict) and any(isinstance(one, int | float | str) for one in value.values()):
-            return Log(source.name, "JSON lines", [(1, flattened(value))], source.notes)
+            form = "JSON lines" if "\n" not in source.text.strip() else "a JSON object"
+            return Log(source.name, form, [(1, flattened(value))], source.notes)
         raise DataError(f"{source.name}: looks like JSON; neither rows nor columns of numbers found in it")
     what, rows = found
     return Log(source.name, what, list(enumerate(rows, start=1)), source.notes, place="row")

@@ -9,12 +9,14 @@ from .items.shapes3d import Shapes3D as Shapes3D
 from .items.shapes3d import Shapes3DFile as Shapes3DFile
 from .items.texts import LabelledText as LabelledText
 from .items.words import Words as Words
+from .logs import read_curve as read_curve
 from .models.transformer import ModelConfig as ModelConfig
 from .models.transformer import Transformer as Transformer
 from .plateau.detect import Plateau as Plateau
 from .plateau.detect import find_plateaus as find_plateaus
 from .probe import probe_components as probe_components
 from .report.page import write_report as write_report
+from .report.plateau_plot import plot_plateaus as plot_plateaus
 from .scores import ProbeScore as ProbeScore
 from .store import RunRecord as RunRecord
 from .store import load_run as load_run

@@ -68,7 +68,20 @@ def test_importing_the_package_does_nothing():
 @pytest.mark.parametrize(
     "name",
     [
-        *("errors", "config", "layout", "history", "scores", "files", "store", "tables", "energy", "plateau", "data"),
+        *(
+            "errors",
+            "config",
+            "layout",
+            "history",
+            "scores",
+            "files",
+            "store",
+            "tables",
+            "logs",
+            "energy",
+            "plateau",
+            "data",
+        ),
         *("analysis", "report"),
     ],
 )

@@ -23,7 +23,7 @@ COMMANDS = {
     "probe": ("looking", "what the layers of a trained model know, ours or a language model's"),
     "diagnose": ("looking", "what a model is waiting for, in sentences with numbers and controls"),
     "trajectory": ("looking", "a language model along its own training: accuracy, scores, plateaus"),
-    "plateaus": ("reading", "where any training log (CSV or JSON lines) is flat, and until when"),
+    "plateaus": ("plateaus", "where any training log is flat, and until when"),
     "compare": ("reading", "strategies against a baseline: what each of them saves"),
     "report": ("reading", "one self-contained HTML page about runs"),
     "ls": ("reading", "the runs below a folder and how far they are"),

@@ -1,8 +1,7 @@
-"""Commands that read logs and run directories: ``plateaus``, ``compare``, ``report``, ``ls``, ``show``."""
+"""Commands that read run directories: ``compare``, ``report``, ``ls``, ``show``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,45 +16,6 @@ from unplateau.store import LOCK, RunRecord, find_runs, load_run
 
 if TYPE_CHECKING:
     from unplateau.analysis.runs import RunSummary
-
-
-def plateaus(
-    file: Annotated[Path, Positional, arg(metavar="FILE.(csv|jsonl)")],
-    /,
-    *,
-    value: Annotated[str, arg(metavar="COL")],
-    step: Annotated[str, arg(metavar="COL")] = "step",
-    floor: float | None = None,
-    ceiling: float | None = None,
-    direction: Literal["min", "max"] = "min",
-    json: bool = False,
-) -> None:
-    """Finds the learning plateaus of a curve: flat parts after which learning goes on, or that it stops in.
-
-    Prints one line for each, or "no plateau found". With --json a list of start, end, level, ended (false: the log
-    stops on it) and interval (low, high) of the end; an open high end is null. A log that looks as if it was smoothed
-    exponentially, which delays every end, also has if_smoothed: weight (of the past), end and interval without that.
-
-    Args:
-        file: a CSV file with a header, or a file of JSON lines
-        value: column of the curve, such as a loss
-        step: column of the steps
-        floor: value of a model that has not learned, in the units of the curve (such as ln 4 for four labels)
-        ceiling: best value that can be reached
-        direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy)
-        json: print JSON instead of words
-    """
-    from unplateau.plateau.detect import find_plateaus  # noqa: PLC0415 (scipy)
-    from unplateau.tables import read_curve  # noqa: PLC0415 (numpy)
-
-    curve = read_curve(file, step=step, value=value)
-    for note in curve.notes:
-        print(f"unplateau: {file}: {note}", file=sys.stderr)
-    found = find_plateaus(curve.steps, curve.values, floor=floor, ceiling=ceiling, direction=direction)
-    if json:
-        print_json([plateau.as_dict() for plateau in found])
-    else:
-        print("\n".join(map(str, found)) or "no plateau found")
 
 
 def compare(

@@ -20,10 +20,10 @@ from unplateau.integrations.annotation import TokenClasses
 from unplateau.integrations.datasets import CurriculumDataset
 from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.trainer import HEADS, StrategyMixin, StrategyTrainer, UnplateauCallback
+from unplateau.logs import read_curve
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.tables import read_curve
 
 NewModel = Callable[..., Any]
 CLASSES = torch.arange(24) % 3

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unplateau.integrations.watch import Watch
-from unplateau.tables import read_curve
+from unplateau.logs import read_curve
 
 
 class Counting:

@@ -1,0 +1,36 @@
+"""Opens a log: its format is recognised by what is in it, each by one function, the surest first."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unplateau.logs.events import read_events
+from unplateau.logs.jsons import json_lines, whole_json
+from unplateau.logs.log import Log
+from unplateau.logs.source import Source, is_events, log_in, read_source
+from unplateau.logs.tables import numbers_alone, table_with_header, table_without_header
+from unplateau.logs.text import text_log, what_it_looks_like
+
+FORMATS: tuple[Callable[[Source], Log | None], ...] = (
+    whole_json,
+    json_lines,
+    table_with_header,
+    numbers_alone,
+    text_log,
+    table_without_header,
+)
+"""Each recognises a format or returns None."""
+
+
+def read_log(path: str | Path) -> Log:
+    """The rows of a log, in whatever format: a file, a compressed one, ``-``, an event file, the folder of a run.
+
+    Raises DataError, one line about this very file, if it is none of these.
+    """
+    place = log_in(Path(path))
+    if is_events(place):
+        return read_events(place)
+    source = read_source(place)
+    for recognised in FORMATS:
+        if (log := recognised(source)) is not None:
+            return log
+    raise what_it_looks_like(source)

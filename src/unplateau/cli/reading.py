@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import Folder, PositionalFolder
-from unplateau.cli.console import duration, number, print_facts, print_json, print_table
+from unplateau.cli.console import number, print_facts, print_json, print_table
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import is_held
 from unplateau.store import LOCK, RunRecord, find_runs, load_run
+from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
     from unplateau.analysis.runs import RunSummary

@@ -41,6 +41,11 @@ from .tasks.recall import AssociativeRecall as AssociativeRecall
 from .tasks.regression import LinearRegression as LinearRegression
 from .tasks.selection import WordSelection as WordSelection
 from .tensors import Components as Components
+from .train.checkpoint import load_model as load_model
+from .train.extend import extend as extend
 from .train.loop import train as train
+from .train.observers import default_observers as default_observers
 from .train.spec import RunSpec as RunSpec
 from .train.spec import TrainConfig as TrainConfig
+
+__version__: str

@@ -7,7 +7,7 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
     env.json       versions and machine            costs.jsonl    seconds and joules at the same steps
     task.json      sizes and floors of the task    prompts.npz    two prompts for people to look at
     shape.json     what models know of the task    checkpoints/   see ``unplateau.train.checkpoint``
-    DONE.json      written last
+    code.json      source of kinds of one's own    DONE.json      written last
 """
 
 import json
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import unplateau  # only its lazy names, see RunRecord.model
 from unplateau.errors import RunDirectoryError, RunLockedError
 from unplateau.files import held, read_json, read_rows
 from unplateau.history import History
@@ -61,6 +62,13 @@ class RunRecord:
     def tested_on(self) -> Literal["held-out", "test"]:
         """``held-out``: items that training never shows. ``test``: items that it shows in other prompts."""
         return "held-out" if self.task.get("holds_out_items", True) else "test"
+
+    def model(self, *, device: str = "cpu") -> Any:
+        """The trained model, as the newest checkpoint has it; needs torch.
+
+        Raises CheckpointError if there is no checkpoint or none can be read.
+        """
+        return unplateau.load_model(self.path, device=device)[1]
 
 
 def load_run(path: str | Path) -> RunRecord:

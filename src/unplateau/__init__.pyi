@@ -9,11 +9,15 @@ from .items.shapes3d import Shapes3D as Shapes3D
 from .items.shapes3d import Shapes3DFile as Shapes3DFile
 from .items.texts import LabelledText as LabelledText
 from .items.words import Words as Words
+from .models.gpt2 import load_gpt2 as load_gpt2
+from .models.gpt2 import save_gpt2 as save_gpt2
 from .models.transformer import ModelConfig as ModelConfig
 from .models.transformer import Transformer as Transformer
 from .plateau.detect import Plateau as Plateau
 from .plateau.detect import find_plateaus as find_plateaus
 from .probe import probe_components as probe_components
+from .probe.patching import patch as patch
+from .probe.patching import replace_component as replace_component
 from .report.page import write_report as write_report
 from .scores import ProbeScore as ProbeScore
 from .store import RunRecord as RunRecord

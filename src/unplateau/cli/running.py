@@ -242,7 +242,7 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     summary = summarise(runs)
     groups = by_strategy(summary.runs)
     ratios: dict[tuple[str, str], str] = {
-        (one.strategy, milestone): saving["steps"].cell.text
+        (one.name, milestone): saving["steps"].cell.text
         for comparison in summary.comparisons
         for one in comparison.strategies
         for milestone, saving in one.savings.items()

@@ -393,10 +393,15 @@ class Summary:
         return f"Summary({len(self.runs)} runs, {len(self.comparisons)} comparisons)"
 
     def _repr_html_(self) -> str:
-        names = ("recipe", "strategy", "seed", "steps", "escape_step", "completion_step", "final_progress")
-        rows = [[getattr(run, name) for name in names] for run in self.runs]
-        heads = [name.replace("_", " ") for name in names]
-        return "".join([table_html(heads, rows), *(one._repr_html_() for one in self.comparisons)])
+        names = ("seed", "steps", "escape_step", "completion_step", "final_progress")
+        told = variants(self.runs)
+        rows = [
+            [run.strategy, *(value for _, value in variant.settings), *(getattr(run, name) for name in names)]
+            for run, variant in zip(self.runs, told, strict=True)
+        ]
+        keys = shortened(key for key, _ in told[0].settings)
+        heads = ["strategy", *keys.values(), *(name.replace("_", " ") for name in names)]
+        return table_html(heads, rows, caption=repr(self))
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each run. Raises MissingExtraError without pandas."""

@@ -28,8 +28,7 @@ def extend(
 
     That is a run of its own beside the shorter one, which stays: the run of the same spec with other ``train.steps``,
     equal to one trained from the start, row for row and weight for weight. ``observers`` must be those of the shorter
-    run. It goes on from the last checkpoint, or from the one before where the shorter run has looked out of turn at its
-    end.
+    run. It goes on from the last checkpoint; of a run of an earlier version, perhaps from the one before.
 
     Raises SpecError if the run is as long already, or where the number of steps decides what was trained (a cosine
     schedule), or where classes of one's own were edited since; RunDirectoryError for a run that was moved; and what
@@ -66,7 +65,8 @@ def _refuse(path: Path, spec: RunSpec, steps: int) -> None:
 
 def _hand_over(path: Path, spec: RunSpec, target: Path, digest: str, observers: Sequence[Observer]) -> None:
     """Puts the newest checkpoint that a longer run has as well into its directory, with the rows up to there."""
-    checkpoint = next((one for one in whole_checkpoints(path, spec.digest()) if _in_turn(one, spec, observers)), None)
+    every = (_of_longer_run(one, spec, observers) for one in whole_checkpoints(path, spec.digest()))
+    checkpoint = next((one for one in every if one is not None), None)
     if checkpoint is None:
         logger.warning("%s: starts anew, since no checkpoint of %s is one of a longer run", target, path)
         return
@@ -76,8 +76,14 @@ def _hand_over(path: Path, spec: RunSpec, target: Path, digest: str, observers: 
     save_checkpoint(target, digest, checkpoint)
 
 
-def _in_turn(checkpoint: Checkpoint, spec: RunSpec, observers: Sequence[Observer]) -> bool:
-    """Whether a longer run has the same rows up to here: at its last step a run looks though it may not be time."""
-    last = spec.train.steps
+def _of_longer_run(checkpoint: Checkpoint, spec: RunSpec, observers: Sequence[Observer]) -> Checkpoint | None:
+    """As a longer run has it: at its last step a run looks though it may not be time, and that row is taken back.
+
+    None where it cannot be, in a checkpoint of an earlier version.
+    """
+    last, counters = spec.train.steps, dict(checkpoint.counters)
+    before = counters.pop("before_row", None)
     cadences = (spec.train.eval_every, *(one.every for one in observers if one.every))
-    return checkpoint.counters["step"] < last or all(last % every == 0 for every in cadences)
+    if counters["step"] < last or all(last % every == 0 for every in cadences):
+        return Checkpoint(checkpoint.tensors, counters)
+    return before and Checkpoint(checkpoint.tensors, {**counters, **before, "row_is_missing": True})

@@ -147,6 +147,7 @@ class _Training:
         self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
         self.history = History(read_rows(self.path / store.METRICS))
         self.step: int = counters["step"]
+        self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
         self.sums: dict[str, float] = counters["sums"]  # of the losses since the last row, and the number of steps
         if checkpoint:
             self.clock.add(counters["costs"])
@@ -158,15 +159,14 @@ class _Training:
         """From the current step to the last, then the final figures."""
         config = self.spec.train
         self.show(self.step, "running")
-        if self.step == 0:
-            self.log()
+        if self.row_is_missing:
+            self.look()
         while self.step < config.steps:
             self.update()
-            if due(self.observers, self.step, config.steps) or self.step % config.eval_every == 0:
-                self.log()
-                self.show(self.step, "running")
+            before = self.logged_so_far() if self.step == config.steps else None
+            self.look()
             if self.step % config.checkpoint_every == 0 or self.step == config.steps or stop:
-                self.save()
+                self.save(before)
             if stop and self.step < config.steps:
                 raise InterruptedRunError(
                     f"{self.path}: stopped after step {self.step} of {config.steps}, saved; run the same command again "
@@ -199,6 +199,17 @@ class _Training:
                     f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
                 )
 
+    def look(self) -> None:
+        """Logs a row if one is due."""
+        if due(self.observers, self.step, self.spec.train.steps) or self.step % self.spec.train.eval_every == 0:
+            self.log()
+            self.show(self.step, "running")
+
+    def logged_so_far(self) -> dict[str, Any]:
+        """Where the rows end, and what the next one will be made of."""
+        sums = dict(self.sums)
+        return {"sums": sums, "metrics_bytes": self.metrics.size(), "costs_bytes": self.costs.size()}
+
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
         self.clock.lap("training")
@@ -217,16 +228,12 @@ class _Training:
         self.costs.append({"step": self.step, **self.clock.read()})
         self.sums = {}
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
+    def save(self, before_row: Mapping[str, Any] | None) -> None:
+        """Writes a checkpoint. ``before_row``: how it was before the last row, which a longer run may not have."""
         self.clock.lap("training")
-        counters = {
-            "step": self.step,
-            "sums": self.sums,
-            "metrics_bytes": self.metrics.size(),
-            "costs_bytes": self.costs.size(),
-            "costs": self.clock.read(),
-        }
+        counters = {"step": self.step, **self.logged_so_far(), "costs": self.clock.read()}
+        if before_row is not None:
+            counters["before_row"] = before_row
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}

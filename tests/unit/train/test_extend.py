@@ -51,6 +51,13 @@ def what_it_is(run: RunRecord) -> tuple[Any, ...]:
     return json.loads((run.path / store.SPEC).read_text()), rows, bits, figures
 
 
+def forget_the_state_before_the_last_row(run: Path) -> None:
+    for path in (run / store.CHECKPOINTS).glob("*/state.json"):
+        state = json.loads(path.read_text())
+        state.pop("before_row", None)
+        path.write_text(json.dumps(state))
+
+
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     return what_it_is(up.train(of_length(30), out=tmp_path_factory.mktemp("long"), device="cpu"))
@@ -65,10 +72,20 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         (7, None),  # neither, and it has no other checkpoint
     ],
 )
+@pytest.mark.parametrize("of_today", [True, False], ids=["today", "an earlier version"])
 def test_as_long_from_the_start(
-    tmp_path: Path, long: tuple[Any, ...], first: int, goes_on: int | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    long: tuple[Any, ...],
+    first: int,
+    goes_on: int | None,
+    of_today: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     short = up.train(of_length(first), out=tmp_path, device="cpu")
+    if of_today:
+        goes_on = first
+    else:
+        forget_the_state_before_the_last_row(short.path)
     before = what_it_is(short)
     with caplog.at_level(logging.WARNING):
         longer = up.extend(short, 30, device="cpu")

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+import unplateau as up
 from unplateau.store import RunState
-from unplateau.train.progress import Bars, Lines, Pace, display, duration
+from unplateau.train.progress import Bars, Lines, Pace, bar_html, display, duration, is_watched
 
 WAITING = RunState("mixed[fraction=0.25], seed 0", Path("r"), total=100)
 RUNNING = replace(WAITING, state="running")
@@ -67,3 +68,29 @@ def test_of_many_runs_only_those_that_run_are_shown() -> None:
 def test_no_bars_in_a_pipe() -> None:
     with display() as show:
         assert isinstance(show, Lines)
+
+
+def test_a_bar_in_a_notebook_is_escaped() -> None:
+    text = bar_html(replace(RUNNING, name="<b>", step=30, state="done"), "step 30/100")
+    assert 'value="30" max="100"' in text
+    assert "&lt;b&gt;" in text
+    assert "step 30/100 done" in text
+
+
+def test_it_is_shown_where_a_person_looks_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = up.FactorTask(source=up.RandomCodes(sizes=(3, 3), width=8, copies=20), n_pairs=4)
+    train = up.TrainConfig(steps=30, batch_size=8, eval_every=20, probe_every=0, final_prompts=16)
+    spec = up.RunSpec(task=task, model=up.ModelConfig(width=8), train=train)
+    rows = {}
+    for asked, observers in ((None, ()), (True, ()), (False, None), (True, None)):
+        folder = tmp_path / f"{asked}{observers}"
+        run = up.train(spec, out=folder, device="cpu", observers=observers, progress=asked)
+        rows[asked, observers] = (run.path / "metrics.jsonl").read_bytes()
+        assert bool(capsys.readouterr().err) == bool(asked)
+    assert rows[None, ()] == rows[True, ()]
+    assert rows[False, None] == rows[True, None]
+    assert not is_watched()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert is_watched()

@@ -18,7 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 logger = logging.getLogger(__name__)
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
+_INSTALLED = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib", "stdlib"))
 _LONG = 200
 """Letters of a value beyond which its sha256 stands for it."""
 _Written = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -206,7 +206,7 @@ def findings() -> Iterator[Finding]:
     yield _disk()
     for extra, packages in extras().items():
         missing = [package for package in packages if _version(package) is None]
-        how = f"without {', '.join(missing)} ({install(extra)})" if missing else "installed"
+        how = f"not installed, without {', '.join(missing)} ({install(extra)})" if missing else "installed"
         yield "ok", "extra", f"{extra}: {how}"
 
 

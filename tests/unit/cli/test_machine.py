@@ -148,8 +148,10 @@ def test_an_extra_is_installed_when_all_its_packages_are(monkeypatch: pytest.Mon
     installed = {"unplateau": "1", "pydantic": "2"}
     monkeypatch.setattr(machine, "_version", installed.get)
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
-    assert told["hf"] == "hf: not installed (pip install 'unplateau[hf]')"
+    assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
+    assert told["hf"] == "hf: not installed, without accelerate, gguf, transformers (pip install 'unplateau[hf]')"
     installed |= dict.fromkeys(("accelerate", "gguf", "transformers"), "1")
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
+    assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
     assert told["hf"] == "hf: installed"
     assert "not installed" in told["lightning"]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,12 +47,15 @@ class MadeRun:
     progress: str = "loss"
     model: dict[str, object] = field(default_factory=lambda: {"n_layers": LAYERS, "width": 64, "n_heads": 2})
     command: str = "unplateau demo --seeds 2"
+    settings: dict[str, object] = field(default_factory=dict)
+    """Keys of the spec with dots, and their values."""
 
 
 def make_run(folder: Path, run: MadeRun) -> RunRecord:
     """Writes the directory of one run below ``folder`` and reads it back."""
     safe = "".join(letter if letter.isalnum() or letter in "+-_.=" else "_" for letter in run.strategy)
-    path = folder / run.recipe / (safe or "_") / f"seed-{run.seed}-{run.steps:010d}"
+    settings = "".join(f"-{value}" for value in run.settings.values())
+    path = folder / run.recipe / (safe or "_") / f"seed-{run.seed}-{run.steps:010d}{settings}"
     write_json(path / store.TASK, task_of(run))
     write_json(path / store.ENV, environment_of(run))
     write_json(path / store.SPEC, spec_of(run))
@@ -195,7 +199,7 @@ def environment_of(run: MadeRun) -> dict[str, object]:
 
 def spec_of(run: MadeRun) -> dict[str, object]:
     source = {"kind": "Shapes3D", "floor_hues": [0, 2, 5, 7], "encoder": "pca"}
-    return {
+    spec: dict[str, Any] = {
         "recipe": run.recipe,
         "task": {"kind": "FactorTask", "source": source, "n_mappings": None, "n_pairs": K},
         "model": dict(run.model),
@@ -204,6 +208,13 @@ def spec_of(run: MadeRun) -> dict[str, object]:
         "cut": run.cut,
         "seed": run.seed,
     }
+    for key, value in run.settings.items():
+        *parents, last = key.split(".")
+        inner = spec
+        for name in parents:
+            inner = inner[name]
+        inner[last] = value
+    return spec
 
 
 def targets() -> np.ndarray:

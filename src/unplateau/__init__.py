@@ -3,6 +3,16 @@
 Importing the package defines names and does nothing else: each name of ``__init__.pyi`` is imported on first use.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_named, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "__version__":
+        return _named(name)
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version(__name__)

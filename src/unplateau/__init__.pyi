@@ -10,11 +10,15 @@ from .items.shapes3d import Shapes3DFile as Shapes3DFile
 from .items.texts import LabelledText as LabelledText
 from .items.words import Words as Words
 from .logs import read_curve as read_curve
+from .models.gpt2 import load_gpt2 as load_gpt2
+from .models.gpt2 import save_gpt2 as save_gpt2
 from .models.transformer import ModelConfig as ModelConfig
 from .models.transformer import Transformer as Transformer
 from .plateau.detect import Plateau as Plateau
 from .plateau.detect import find_plateaus as find_plateaus
 from .probe import probe_components as probe_components
+from .probe.patching import patch as patch
+from .probe.patching import replace_component as replace_component
 from .report.page import write_report as write_report
 from .report.plateau_plot import plot_plateaus as plot_plateaus
 from .scores import ProbeScore as ProbeScore
@@ -43,6 +47,11 @@ from .tasks.recall import AssociativeRecall as AssociativeRecall
 from .tasks.regression import LinearRegression as LinearRegression
 from .tasks.selection import WordSelection as WordSelection
 from .tensors import Components as Components
+from .train.checkpoint import load_model as load_model
+from .train.extend import extend as extend
 from .train.loop import train as train
+from .train.observers import default_observers as default_observers
 from .train.spec import RunSpec as RunSpec
 from .train.spec import TrainConfig as TrainConfig
+
+__version__: str

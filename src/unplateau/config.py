@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from pydantic import (
 
 import unplateau  # only its lazy names, see Kind.named
 from unplateau.errors import SpecError, suggest
+from unplateau.sources import gathered_source, is_foreign
 
 C = TypeVar("C", bound="Config")
 T = TypeVar("T")
@@ -38,9 +39,48 @@ logger = logging.getLogger(__name__)
 
 
 class Config(BaseModel):
-    """A frozen value whose fields carry their own help; unknown keys are refused."""
+    """A frozen value whose fields carry their own help; unknown keys are refused.
+
+    Making or copying one that cannot be raises SpecError, one line with the path of keys.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def __init__(self, **data: Any) -> None:
+        with placed():
+            super().__init__(**data)
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # values inside others keep pydantic's own error
+
+    @classmethod
+    def model_validate(cls, obj: Any, **settings: Any) -> Self:
+        """``obj`` (plain data, or such a value) as a value of this class."""
+        with placed():
+            return super().model_validate(obj, **settings)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **settings: Any) -> Self:
+        """The same of JSON text."""
+        with placed():
+            return super().model_validate_json(json_data, **settings)
+
+    @classmethod
+    def inside(cls, data: Any) -> Self:
+        """The same inside a validator, whose own error then has the whole path."""
+        return super().model_validate(data)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with these fields changed, checked as if it were made anew."""
+        if not update:
+            return super().model_copy(deep=deep)
+        changed = self.model_validate({**dict(self), **update})
+        return changed.model_copy(deep=True) if deep else changed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise SpecError(
+            f"{type(self).__name__}.{name}: values are never changed; make another one, such as "
+            f"spec.with_settings({{'train.steps': 600}}), or model_copy(update={{'{name}': ...}})"
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -52,8 +92,14 @@ class Config(BaseModel):
         return data
 
     def digest(self) -> str:
-        """Ten hex digits that identify this value (of the canonical JSON, sha256)."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Ten hex digits that identify this value (of the canonical JSON, sha256).
+
+        Where it holds kinds of somebody's own, their source code counts as well: see :func:`sources_of`.
+        """
+        data = self.model_dump(mode="json")
+        if code := sources_of(self):
+            data = {"value": data, "code": code}
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -68,6 +114,8 @@ class Kind(Config):
     """What a member of the family is called in messages; its class name if this is empty."""
     usual: ClassVar[str] = ""
     """The exported kind that is meant, and written, without ``kind``; none if this is empty."""
+    code_version: ClassVar[str] = ""
+    """Of a class of one's own: counts in the place of its source code, which tells runs of an edited class apart."""
     may_import: ClassVar[bool] = True
     """Whether addresses may be looked up in this process: see :func:`refuse_imports`."""
 
@@ -128,7 +176,7 @@ class Kind(Config):
                 raise ValueError(f"{cls.noun or cls.__name__} needs a 'kind': one of {kinds}")
             name = cls.usual or None
         member = cls if name is None else cls.named(str(name))
-        return handler(data) if member is cls else member.model_validate(data)
+        return handler(data) if member is cls else member.inside(data)
 
     @model_serializer(mode="plain")
     def _with_kind(self) -> dict[str, Any]:
@@ -212,11 +260,19 @@ def parts_of(value: object, *path: str) -> Iterator[tuple[str, Config]]:
             yield from parts_of(one, *path, str(number))
 
 
+def sources_of(value: Config) -> dict[str, str]:
+    """The code of all kinds inside that are not from this package, by address; empty if there is none."""
+    kinds = {type(one): None for _, one in parts_of(value) if isinstance(one, Kind) and is_foreign(type(one))}
+    return {address: text for kind in kinds for address, text in gathered_source(kind).items()}
+
+
 @contextmanager
 def placed(*places: str) -> Iterator[None]:
     """Turns a ValueError into a :class:`SpecError` that begins with these places."""
     try:
         yield
+    except SpecError:
+        raise
     except ValueError as error:
         message = one_line(error) if isinstance(error, ValidationError) else str(error)
         raise SpecError(": ".join(part for part in (*places, message) if part)) from error
@@ -225,7 +281,7 @@ def placed(*places: str) -> Iterator[None]:
 def parse(cls: type[C], data: object, *, where: str = "") -> C:
     """``data`` as a ``cls``; a :class:`SpecError` of one line (what, where, what would be right) if it cannot be."""
     with placed(where):
-        return cls.model_validate(data)
+        return cls.inside(data)
 
 
 def one_line(error: ValidationError) -> str:

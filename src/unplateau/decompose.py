@@ -6,8 +6,9 @@ context component is the rest, so that hidden = weights + context (Fu et al. 202
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 import torch
@@ -19,6 +20,11 @@ from unplateau.errors import SpecError, suggest
 from unplateau.layout import Attention, Cut, TaskShape
 from unplateau.tensors import Components, Inputs, Output
 
+_HOW = (
+    "docs/extending.md, 'A model', has one; unplateau.integrations reads other people's: module_reader any module with "
+    "a list of blocks, huggingface language models"
+)
+
 
 def decompose(model: Readable, inputs: Inputs, *, cut: Cut = "self") -> Components:
     """Hidden, weights and context components, each (L + 1, B, T, D); index 0 is the embedding.
@@ -27,14 +33,61 @@ def decompose(model: Readable, inputs: Inputs, *, cut: Cut = "self") -> Componen
     only: the same where items take one position each, and the reading for items of several tokens), ``identity``
     (attention's output is its own layer-normed input, as in the paper's released code) or ``zero`` (attention adds
     nothing).
-    Runs without gradients. Raises SpecError for an unknown cut.
+    Runs without gradients. Raises SpecError for an unknown cut, for a model that lacks what is needed, and for one that
+    computes the same under every cut.
     """
     if cut not in get_args(Cut):
         raise SpecError(f"unknown cut '{cut}'{suggest(str(cut), get_args(Cut))}")
-    with torch.no_grad():
-        hidden = model(inputs).hidden
-        weights = model(inputs, attention=cut).hidden
+    require_readable(model)
+    hidden, weights = _states(model, inputs, "causal"), _states(model, inputs, cut)
+    if hidden.shape[2] > 1 and torch.equal(hidden, weights):
+        _refuse_deaf(model, inputs, hidden)
     return Components(hidden, weights, hidden - weights, cut)
+
+
+def require_readable(model: object) -> None:
+    """Raises SpecError, saying what is missing and where that is described, for a model that cannot be taken apart."""
+    missing = [] if isinstance(getattr(model, "n_layers", None), int) else ["n_layers, the number of its blocks"]
+    if not callable(model) or not _takes_attention(model.forward if isinstance(model, nn.Module) else model):
+        missing.append("attention, an argument of its forward pass that names the cut")
+    if missing:
+        raise SpecError(f"{type(model).__name__} cannot be taken apart: it lacks {'; and '.join(missing)} ({_HOW})")
+
+
+def _takes_attention(forward: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(forward).bind(None, attention="self")
+    except TypeError:
+        return False
+    except ValueError:  # a compiled function that does not say
+        return True
+    return True
+
+
+def _states(model: Readable, inputs: Inputs, attention: Attention) -> Tensor:
+    """(L + 1, B, T, D). Raises SpecError for a model that returns something else."""
+    with torch.no_grad():
+        output = model(inputs, attention=attention)
+    hidden = getattr(output, "hidden", None)
+    if not isinstance(hidden, Tensor) or hidden.ndim != 4 or len(hidden) != model.n_layers + 1:
+        shape = f"{tuple(hidden.shape)}" if isinstance(hidden, Tensor) else f"no tensor in {type(output).__name__}"
+        wanted = f"hidden states ({model.n_layers + 1}, B, T, D), the embedding first, as unplateau.tensors.Output"
+        raise SpecError(f"{type(model).__name__} must return {wanted}; got {shape} ({_HOW})")
+    return hidden
+
+
+def _refuse_deaf(model: Readable, inputs: Inputs, hidden: Tensor) -> None:
+    """Raises SpecError if no cut changes anything: the argument is not heeded, or there is nothing to cut off."""
+    cuts: tuple[Cut, ...] = ("self", "identity", "zero")
+    try:
+        deaf = all(torch.equal(_states(model, inputs, cut), hidden) for cut in cuts)
+    except SpecError:  # it knows some cuts only, so it looks at the argument
+        return
+    if deaf:
+        raise SpecError(
+            f"{type(model).__name__} computes the same under every cut, so that its context component is zero "
+            f"everywhere: its forward pass does not heed attention, or positions never see each other ({_HOW})"
+        )
 
 
 class Readable(Protocol):

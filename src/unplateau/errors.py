@@ -15,7 +15,7 @@ class UnplateauError(Exception):
     page: ClassVar[str] = "index"
 
 
-class SpecError(UnplateauError):
+class SpecError(UnplateauError, ValueError):
     """A configuration that names something unknown, or sizes that cannot work."""
 
     exit_code = 2

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from unplateau.notebook import frame, table_html
+
 Row = Mapping[str, Any]
 
 
@@ -20,6 +22,25 @@ class History(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        if not self._rows:
+            return "History(no rows)"
+        span = f"steps {self._rows[0]['step']} to {self._rows[-1]['step']}"
+        return f"History({len(self)} rows, {span}; columns {', '.join(self._columns())})"
+
+    def _repr_html_(self) -> str:
+        names = self._columns(numbers=True)
+        return table_html(names, [[row.get(name) for name in names] for row in self._rows], caption=f"{len(self)} rows")
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each row. Raises MissingExtraError without pandas."""
+        return frame(self._rows)
+
+    def _columns(self, *, numbers: bool = False) -> list[str]:
+        """Names in the order in which they first came; with ``numbers`` of those that are single numbers."""
+        pairs = [pair for row in self._rows for pair in row.items()]
+        return list(dict.fromkeys(name for name, value in pairs if not numbers or isinstance(value, int | float)))
 
     def extended(self, row: Row) -> History:
         """A new history with one row more."""

@@ -7,7 +7,7 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
     env.json       versions and machine            costs.jsonl    seconds and joules at the same steps
     task.json      sizes and floors of the task    prompts.npz    two prompts for people to look at
     shape.json     what models know of the task    checkpoints/   see ``unplateau.train.checkpoint``
-    DONE.json      written last
+    code.json      source of kinds of one's own    DONE.json      written last
 """
 
 import json
@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import unplateau  # only its lazy names, see RunRecord.model
 from unplateau.errors import RunDirectoryError, RunLockedError
 from unplateau.files import held, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
+from unplateau.notebook import facts_html
 from unplateau.plateau.progress import Floors
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
@@ -32,7 +34,7 @@ TAIL = 64 * 1024
 Stage = Literal["waiting", "running", "stopped", "failed", "done"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """One run, as read from its directory. ``done`` is None while the run is unfinished.
 
@@ -61,6 +63,32 @@ class RunRecord:
     def tested_on(self) -> Literal["held-out", "test"]:
         """``held-out``: items that training never shows. ``test``: items that it shows in other prompts."""
         return "held-out" if self.task.get("holds_out_items", True) else "test"
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {value}" for name, value in self._facts()[:-1])
+        return f"RunRecord({told}; {self.path})"
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._facts(), caption="Run")
+
+    def _facts(self) -> list[tuple[str, object]]:
+        progress = self.history.last("progress") if self.done is None else self.done.get("test_progress")
+        steps = self.spec.get("train", {}).get("steps", "?")
+        return [
+            ("recipe", self.recipe),
+            ("strategy", self.strategy),
+            ("seed", self.seed),
+            ("step", f"{self.history.last('step', 0)} of {steps}{'' if self.done is None else ', done'}"),
+            *([] if progress is None else [("progress", f"{progress:.2f}")]),
+            ("directory", self.path),
+        ]
+
+    def model(self, *, device: str = "cpu") -> Any:
+        """The trained model, as the newest checkpoint has it; needs torch.
+
+        Raises CheckpointError if there is no checkpoint or none can be read.
+        """
+        return unplateau.load_model(self.path, device=device)[1]
 
 
 def load_run(path: str | Path) -> RunRecord:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unplateau.errors import SpecError
 from unplateau.layout import Cut, Layout
+from unplateau.notebook import facts_html, table_html
 
 R = TypeVar("R", bound="Rows")
 
@@ -109,7 +110,7 @@ class TokenPrompts(Rows):
 Inputs = Prompts | TokenPrompts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch(Rows):
     """One batch of prompts with everything that is known about it.
 
@@ -128,6 +129,17 @@ class Batch(Rows):
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def __repr__(self) -> str:
+        return f"Batch({', '.join(f'{name} {shape}' for name, shape in self._shapes())})"
+
+    def _repr_html_(self) -> str:
+        return facts_html(self._shapes(), caption=f"Batch of {len(self)} prompts")
+
+    def _shapes(self) -> list[tuple[str, str]]:
+        """Each tensor and its shape."""
+        tensors = {**{f"inputs.{name}": value for name, value in vars(self.inputs).items()}, **vars(self)}
+        return [(name, f"{tuple(one.shape)}") for name, one in tensors.items() if isinstance(one, Tensor)]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -158,7 +170,7 @@ class Output:
     hidden: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Components:
     """Hidden states taken apart: ``hidden == weights + context``, each (L + 1, B, T, D), under the named ``cut``."""
 
@@ -166,6 +178,16 @@ class Components:
     weights: Tensor
     context: Tensor
     cut: Cut
+
+    def __repr__(self) -> str:
+        layers, prompts, positions, width = self.hidden.shape
+        return f"Components(cut '{self.cut}': {layers} layers, {prompts} prompts, {positions} positions, width {width})"
+
+    def _repr_html_(self) -> str:
+        norms = [part.float().norm(dim=-1).mean((1, 2)).tolist() for part in (self.hidden, self.weights, self.context)]
+        names = ["embedding", *(f"block {number}" for number in range(1, len(self.hidden)))]
+        rows = zip(names, *norms, strict=True)
+        return table_html(("mean norm", "hidden", "weights", "context"), rows, caption=repr(self))
 
 
 def gathered(states: Tensor, positions: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from abc import abstractmethod
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 import unplateau
 from unplateau.config import Config, Kind, at_address, parse, parts_of, placed, refuse_imports
@@ -117,8 +117,29 @@ def test_digest_is_the_same_in_every_process():
 
 
 def test_is_frozen():
-    with pytest.raises(ValidationError, match="frozen"):
-        Drawing().title = "other"
+    drawing = Drawing()
+    with pytest.raises(SpecError, match=r"^Drawing\.title: values are never changed"):
+        drawing.title = "other"
+    assert drawing == Drawing()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Drawing(titel="x"), "unknown key 'titel' in Drawing; did you mean 'title'?"),
+        (lambda: Square(side=0), "side: Input should be greater than 0 (got 0)"),
+        (lambda: Drawing(parts=({"kind": f"{__name__}:Square", "side": -1},)), "parts.0.side: Input should be greater"),
+        (lambda: Drawing.model_validate({"shape": {"kind": "x:y"}}), "shape: module 'x' cannot be imported"),
+        (lambda: Drawing.model_validate_json("{"), "Invalid JSON: EOF while parsing an object"),
+        (lambda: Drawing().model_copy(update={"titel": "x"}), "unknown key 'titel' in Drawing; did you mean 'title'?"),
+        (lambda: Square().model_copy(update={"side": "many"}), "side: Input should be a valid number"),
+    ],
+)
+def test_one_line_however_a_value_is_made(make, message):
+    with pytest.raises(SpecError) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 def test_kind_is_written_down():
@@ -228,7 +249,7 @@ def test_a_value_error_gets_its_place():
     with pytest.raises(SpecError, match=r"^spec.yaml: task.source: too few$"), placed("spec.yaml", "task.source"):
         raise ValueError("too few")
     with pytest.raises(SpecError, match=r"^task: side: Input should be greater than 0"), placed("", "task"):
-        Square(side=0)
+        Square.inside({"side": 0})
 
 
 def test_an_abstract_kind_cannot_be_built():

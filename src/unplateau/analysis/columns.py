@@ -13,6 +13,8 @@ from typing import Literal
 
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.analysis.survival import Bounded, median_time
+from unplateau.analysis.variants import variants
+from unplateau.plateau.progress import Floors
 
 UNKNOWN = "–"  # noqa: RUF001
 
@@ -66,7 +68,8 @@ def with_unit(value: float, unit: str) -> str:
 def which_score(runs: Sequence[RunSummary]) -> str:
     """``weights score, block 3, cut self``: no score is shown without its cut."""
     blocks = [run.block for run in runs if run.weights_score]
-    return f"weights score, block {max(blocks)}, cut {runs[0].cut}" if blocks else "no weights score"
+    cuts = " or ".join(dict.fromkeys(run.cut for run in runs if run.weights_score))
+    return f"weights score, block {max(blocks)}, cut {cuts}" if blocks else "no weights score"
 
 
 RESULTS: list[Column] = [
@@ -94,13 +97,9 @@ def mark(runs: Sequence[RunSummary]) -> str:
 def results_caption(groups: Groups) -> str:
     """What the columns mean, on these runs."""
     runs = [run for members in groups.values() for run in members]
-    floors = runs[0].record.floors
-    measure: Literal["loss", "accuracy"] = "loss" if floors.bayes_accuracy is None else "accuracy"
-    no_context, bayes = floors.levels(measure)
-    of = f"Loss ({floors.loss_unit})" if measure == "loss" else "Accuracy"
+    exact = "; or ".join(dict.fromkeys(_exact(run.record.floors) for run in runs))
     caption = (
-        f"Medians over seeds; > means that too few runs got there before they ended. {of} of the two exact "
-        f"predictors: no-context {no_context:.2f}, Bayes-optimal {bayes:.2f}. "
+        f"Medians over seeds; > means that too few runs got there before they ended. {exact}. "
         f"Joules: {'; '.join(sorted({run.energy_method for run in runs}))}."
     )
     if all(run.finished for run in runs):
@@ -108,14 +107,27 @@ def results_caption(groups: Groups) -> str:
     return f"{caption} *: with unfinished runs, counted as censored where they stopped."
 
 
+def _exact(floors: Floors) -> str:
+    measure: Literal["loss", "accuracy"] = "loss" if floors.bayes_accuracy is None else "accuracy"
+    no_context, bayes = floors.levels(measure)
+    of = f"Loss ({floors.loss_unit})" if measure == "loss" else "Accuracy"
+    return f"{of} of the two exact predictors: no-context {no_context:.2f}, Bayes-optimal {bayes:.2f}"
+
+
 def results_csv(runs: Sequence[RunSummary]) -> str:
-    """One row a run; empty where a value is not known, as an escape of a run that ended before it, after ``steps``."""
+    """One row a run; empty where a value is not known, as an escape of a run that ended before it, after ``steps``.
+
+    Settings in which runs differ have columns of their own.
+    """
     columns = [f"{column.name} ({column.unit})" if column.unit else column.name for column in RESULTS]
-    rows: list[list[object]] = [["recipe", "strategy", "seed", "steps", "cut", *columns]]
-    for run in runs:
+    told = variants(runs)
+    differing = [key for key, _ in told[0].settings if key not in ("recipe", "cut", "train.steps")]
+    rows: list[list[object]] = [["recipe", "strategy", *differing, "seed", "steps", "cut", *columns]]
+    for run, variant in zip(runs, told, strict=True):
         values = [column.value(run) for column in RESULTS]
         cells = [value.value if isinstance(value, Bounded) else value for value in values]
-        rows.append([run.recipe, run.strategy, run.seed, run.steps, run.cut, *cells])
+        settings = [value for key, value in variant.settings if key in differing]
+        rows.append([run.recipe, run.strategy, *settings, run.seed, run.steps, run.cut, *cells])
     return csv_text(rows)
 
 

@@ -12,9 +12,9 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -95,9 +95,18 @@ def _not_understood(argument: str, command: Command) -> str:
     if not argument.startswith("-"):
         return f"unexpected argument '{argument}'"
     option = argument.split("=", maxsplit=1)[0]
-    names = [name for name, one in inspect.signature(command).parameters.items() if one.kind is one.KEYWORD_ONLY]
-    known = [f"--{name.strip('_').replace('_', '-')}" for name in names]
-    return f"unknown option '{option}'{suggest(option, known)}"
+    return f"unknown option '{option}'{suggest(option, options(command))}"
+
+
+def options(command: Command) -> list[str]:
+    """The options of a command as they are written, those that several commands share one by one."""
+    hints, names = get_type_hints(command), []
+    for name, one in inspect.signature(command).parameters.items():
+        if one.kind is not one.KEYWORD_ONLY:
+            continue
+        names += [field.name for field in fields(hints[name])] if is_dataclass(hints[name]) else [name]
+        names += [f"no_{name}"] if one.default is True else []
+    return [f"--{name.strip('_').replace('_', '-')}" for name in names]
 
 
 def unboxed(text: str) -> str:

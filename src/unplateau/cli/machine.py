@@ -8,13 +8,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from unplateau.cli.console import display, print_json, print_table, size
+from unplateau.cli.console import print_json, print_table, size
 from unplateau.errors import DataError, SpecError, UnplateauError, install
+from unplateau.train.progress import display
 
 if TYPE_CHECKING:
     from unplateau.data import Package
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Action = Annotated[Literal["list", "get", "verify"], Positional]
 Names = Annotated[tuple[str, ...], Positional, arg(metavar="NAME")]
 Finding = tuple[str, str, str]
+_REQUIREMENT = r"([\w.-]+)(?:\[(.*?)\])?.*;.*extra == ['\"](.+?)['\"]"
+"""A package, its own extras, and the extra of ours that needs it."""
 
 
 def data(action: Action, names: Names = (), /, *, json: Annotated[bool, arg(name="json")] = False) -> None:
@@ -201,17 +205,30 @@ def findings() -> Iterator[Finding]:
     yield _cache()
     yield _disk()
     for extra, packages in extras().items():
-        how = "installed" if all(map(_version, packages)) else f"not installed ({install(extra)})"
+        missing = [package for package in packages if _version(package) is None]
+        how = f"not installed, without {', '.join(missing)} ({install(extra)})" if missing else "installed"
         yield "ok", "extra", f"{extra}: {how}"
 
 
 def extras() -> dict[str, list[str]]:
-    """The packages of every extra that users may want, as the installed package's own metadata names them."""
+    """The packages of every extra, as the package's own metadata names them; an extra of extras has theirs."""
     if _version("unplateau") is None:
         return {}
-    names = [name for name in metadata("unplateau").get_all("Provides-Extra", []) if name not in ("dev", "docs")]
-    needed = [re.match(r"([\w.-]+).*;.*extra == ['\"](.+?)['\"]", line) for line in requires("unplateau") or ()]
-    return {name: [one[1] for one in needed if one and one[2] == name] for name in names}
+    needed = [re.match(_REQUIREMENT, line) for line in requires("unplateau") or ()]
+    direct: dict[str, list[tuple[str, str]]] = {
+        name: [(one[1], one[2] or "") for one in needed if one and one[3] == name]
+        for name in metadata("unplateau").get_all("Provides-Extra", [])
+    }
+
+    def packages(extra: str) -> list[str]:
+        inner = [
+            packages(name.strip()) if package == "unplateau" else [package]
+            for package, names in direct[extra]
+            for name in names.split(",")
+        ]
+        return list(dict.fromkeys(chain.from_iterable(inner)))
+
+    return {extra: packages(extra) for extra in direct}
 
 
 def _version(package: str) -> str | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import Folder, PositionalFolder
-from unplateau.cli.console import duration, number, print_facts, print_json, print_table
+from unplateau.cli.console import number, print_facts, print_json, print_table
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import is_held
 from unplateau.store import LOCK, RunRecord, find_runs, load_run
+from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
     from unplateau.analysis.runs import RunSummary
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 def compare(
     folder: PositionalFolder, /, *, baseline: str = "plain", json: Annotated[bool, arg(name="json")] = False
 ) -> None:
-    """Compares the strategies among the runs below a folder with a baseline.
+    """Compares the strategies, and other settings that differ, among the runs below a folder with a baseline.
 
     Steps to escape and to completion are medians over seeds; "> N" where runs ended before they got there. Ratios are
-    cost of the baseline / cost of the strategy, in steps, training FLOPs, seconds and joules.
+    cost of the baseline / cost of the row, in steps, training FLOPs, seconds and joules. Settings that differ have
+    columns; what is compared with what stands below the tables.
 
     Args:
-        folder: a folder of run directories that differ in strategy and seed only
-        baseline: name of the strategy that the others are compared with
+        folder: a folder of run directories
+        baseline: what the others are compared with, under their own settings: a strategy (plain), settings (lr=0.001),
+            or both (plain, lr=0.001); of a single strategy by default the lowest settings
         json: print JSON instead of tables
     """
     from unplateau.analysis.compare import compare as compare_runs  # noqa: PLC0415
@@ -52,7 +55,7 @@ def report(
     """Writes a report about the runs below these folders: one HTML file that opens without a network.
 
     Args:
-        folders: run directories, or folders of them, that differ in strategy and seed only
+        folders: run directories, or folders of them; each choice of the settings that differ has its row and panels
         out: the HTML file to write
         figures: also write each figure into this folder
         format_: file format of these figures

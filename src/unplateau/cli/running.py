@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import UseAppendAction, arg
 
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings
-from unplateau.cli.console import ProgressDisplay, display, duration, one_line, print_table
+from unplateau.cli.console import one_line, print_table
 from unplateau.errors import SpecError, suggest
+from unplateau.train.progress import display, duration
 
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
     from unplateau.store import RunRecord
     from unplateau.train.spec import RunSpec
 
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES, SPEC = (".yaml", ".yml", ".json"), "spec.json"
 
 
 def demo(
@@ -58,35 +59,48 @@ def train(
     resume: bool = True,
     device: str = "auto",
     threads: int | None = None,
+    extend: Annotated[int | None, arg(metavar="STEPS")] = None,
+    init_from: Annotated[Path | None, arg(metavar="RUN")] = None,
     check: bool = False,
 ) -> None:
     """Trains one run; the same command again resumes it, or does nothing when it is finished.
 
-    Ctrl-C and SIGTERM save a checkpoint first.
+    Ctrl-C and SIGTERM save a checkpoint first. A run can be made longer afterwards: `train RUN --extend 4000`, or the
+    same command with --extend.
 
     Args:
         spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
-            clusters, parity, regression), or a .yaml or .json file with the keys of a run
+            clusters, parity, regression), a .yaml or .json file with the keys of a run, or a run directory
         set_: change one key of the spec, e.g. train.steps=300, strategy=unplateau, task.n_mappings=null
         seed: decides initial weights and batches; default: that of the spec
         out: folder that run directories are made in
         resume: go on where an earlier process stopped; with --no-resume an existing run is refused
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
         threads: CPU threads of PyTorch; default: its own choice
+        extend: go on with the run until it has this many steps, exactly as if it had been as long from the start
+        init_from: begin with the last weights of the run in this directory, which must be below --out
         check: only check the spec, its data, and that its strategy fits, and train nothing
     """
     import torch  # noqa: PLC0415
 
     from unplateau import store  # noqa: PLC0415
     from unplateau.train import loop  # noqa: PLC0415
-    from unplateau.train.observers import default_observers  # noqa: PLC0415
+    from unplateau.train.extend import extend as go_on  # noqa: PLC0415
 
-    run = given_spec(spec, set_, seed)
+    run = _named_run(spec, set_, seed)
+    if init_from is not None:
+        run = run.init_from(store.load_run(init_from))
     if threads is not None:
         if threads < 1:
             raise SpecError(f"--threads: must be at least 1 (got {threads})")
         torch.set_num_threads(threads)
     loop.choose_device(device)  # a wrong name is refused before anything is begun
+    if extend is not None:
+        record = go_on(
+            spec if (Path(spec) / SPEC).is_file() else run.directory(out), extend, device=device, progress=True
+        )
+        print(f"done: {_how_it_ended(record)}")
+        return
     folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
     if resume and not check and (folder / store.DONE).exists():
         print(f"finished before: {_how_it_ended(store.load_run(folder))}")
@@ -96,12 +110,13 @@ def train(
     if check:
         print(f"ok: {name}: {run.train.steps} steps, to be trained in {folder}")
         return
-    with display() as show:
-        state = store.RunState(name, folder, run.train.steps)
-        show(0, state)
-        observers = (*default_observers(run), ProgressDisplay(show, state, run.train.eval_every))
-        record = loop.train(run, out=out, device=device, resume=resume, observers=observers)
+    record = loop.train(run, out=out, device=device, resume=resume, progress=True)
     print(f"done: {_how_it_ended(record)}")
+
+
+def _named_run(name: str, settings: Sequence[str], seed: int | None) -> RunSpec:
+    """A recipe, a spec file, or the spec of a run directory, with settings."""
+    return given_spec(str(Path(name) / SPEC) if (Path(name) / SPEC).is_file() else name, settings, seed)
 
 
 def sweep(
@@ -227,7 +242,7 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     summary = summarise(runs)
     groups = by_strategy(summary.runs)
     ratios: dict[tuple[str, str], str] = {
-        (one.strategy, milestone): saving["steps"].cell.text
+        (one.name, milestone): saving["steps"].cell.text
         for comparison in summary.comparisons
         for one in comparison.strategies
         for milestone, saving in one.savings.items()

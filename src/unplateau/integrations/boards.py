@@ -8,15 +8,17 @@ from unplateau.errors import DataError, missing_extra
 from unplateau.files import read_rows
 from unplateau.history import History, Row
 from unplateau.plateau.detect import Plateau, find_plateaus
-from unplateau.store import RunRecord
+from unplateau.store import RunRecord, load_run
 
 Log = RunRecord | Iterable[Row] | str | Path
 
 
 def rows_of(run: Log) -> History:
-    """The rows of a run, of a file, or those given. Raises DataError for a file that is not there."""
+    """The rows of a run or its directory, of a file, or those given. Raises DataError for a file that is not there."""
     if isinstance(run, RunRecord):
         return run.history
+    if isinstance(run, (str, Path)) and Path(run).is_dir():
+        return load_run(run).history
     if isinstance(run, (str, Path)):
         if not Path(run).is_file():
             raise DataError(f"{run}: no such file; rows of JSON lines are needed, such as metrics.jsonl")
@@ -53,9 +55,9 @@ def _collect(name: str, value: Any, found: dict[str, float]) -> None:
 def write_tensorboard(run: Log, folder: str | Path, *, plateaus: Sequence[Plateau] | None = None) -> Path:
     """Writes one event file into ``folder`` and returns the folder.
 
-    ``run``: a run, rows, or the path of a ``metrics.jsonl``. ``plateaus``: to be written as text; None finds those of
-    the column ``loss``. A list of scores such as ``weights_score`` becomes ``weights_score/layer_0`` and so on. Raises
-    MissingExtraError without tensorboard.
+    ``run``: a run, its directory, rows, or the path of a ``metrics.jsonl``. ``plateaus``: to be written as text; None
+    finds those of the column ``loss``. A list of scores such as ``weights_score`` becomes ``weights_score/layer_0`` and
+    so on. Raises MissingExtraError without tensorboard.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
@@ -92,6 +94,7 @@ def write_wandb(
         import wandb  # noqa: PLC0415
     except ImportError as error:
         raise missing_extra("write_wandb needs wandb", "wandb") from error
+    run = load_run(run) if isinstance(run, (str, Path)) and Path(run).is_dir() else run
     rows = rows_of(run)
     settings = dict(run.spec) if config is None and isinstance(run, RunRecord) else dict(config or {})
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,12 @@ class Transformer(nn.Module):
         return Output(logits, torch.stack(states))
 
     def embed(self, inputs: Inputs) -> Tensor:
-        """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., plus their positions."""
+        """(B, T, D): what :meth:`read_in` gives, plus positions."""
+        states = self.read_in(inputs)
+        return states + self.position_embedding.weight[: states.shape[1]]
+
+    def read_in(self, inputs: Inputs) -> Tensor:
+        """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., without their positions."""
         assert isinstance(inputs, Prompts), "this model reads items and labels, not the tokens of a language model"
         items = self.embed_items(inputs.items)  # (B, K, positions of an item, D)
         if self.shape.labels_are_tokens:
@@ -132,7 +137,7 @@ class Transformer(nn.Module):
         states = torch.cat((items, labels), dim=2).flatten(1, 2)
         if inputs.cues is not None:
             states = torch.cat((self.cue_embedding(inputs.cues)[:, None], states), dim=1)
-        return states + self.position_embedding.weight[: states.shape[1]]
+        return states
 
     def embed_items(self, items: Tensor) -> Tensor:
         """Vectors (..., item width) -> (..., 1, D), or tokens (..., positions, P) -> (..., positions, D)."""
@@ -193,7 +198,7 @@ class Transformer(nn.Module):
         """
         mine = dict(self.named_parameters())
         with torch.no_grad():
-            for theirs, name, transposed in _gpt2_names(self.n_layers):
+            for theirs, name, transposed in gpt2_names(self.n_layers):
                 if theirs not in state:
                     raise CheckpointError(f"GPT-2 state dict: '{theirs}' is missing; the model here has {self.config}")
                 value = state[theirs].T if transposed else state[theirs]
@@ -216,7 +221,7 @@ def _label_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
     return nn.Linear(1, width) if shape.labels_are_numbers else nn.Embedding(shape.n_labels, width)
 
 
-def _gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:
+def gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:
     """(their name, our name, is it stored transposed) of every tensor that both models have."""
     inside = {
         "ln_1": "attention_norm",

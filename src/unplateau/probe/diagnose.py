@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from unplateau.decompose import Readable
+from unplateau.decompose import Readable, require_readable
 from unplateau.layout import Cut, TaskShape
 from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
@@ -173,6 +173,7 @@ def diagnose(
     ``n_prompts`` held-out ones tell its progress, where the task knows its exact predictors; scores take a quarter of
     them, and as many others to choose maps and heads on. Raises DivergedError for states that are not finite.
     """
+    require_readable(model)
     progress, by_choice = _progress(model, task, n_prompts, seed) if isinstance(task, Task) else (None, {})
     scores = probe_three_things(model, task, cut=cut, n_prompts=max(2, n_prompts // 4), seed=seed)
     findings = list(_of_things(scores, task.shape))

@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from unplateau.decompose import Readable, decompose
+from unplateau.decompose import Readable, decompose, require_readable
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.probe.linear import Accuracies, Examples, Method, probe_accuracies
@@ -53,6 +53,7 @@ def probe_components(
     in its arguments. Raises SpecError for what does not exist, such as a factor of an item, or several things that a
     prompt may hide, in a task without.
     """
+    require_readable(model)
     chosen = _chosen_layers(model, component, layers)
     names, sizes = _targets(task.shape, component)
     if not names:

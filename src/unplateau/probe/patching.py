@@ -1,21 +1,24 @@
-"""Patches between two models: what does one do if a head attends, or an item's own state is, as in the other?
+"""Patches: what does a model do if a component, or where a head attends, is as on other prompts or in another model?
 
-The two should come from the same run, or from the same initial weights: their states must mean the same. Legend: B
+Two models should come from the same run, or from the same initial weights: their states must mean the same. Legend: B
 prompts, T positions, H heads, D width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from unplateau.errors import SpecError, suggest
 from unplateau.models.transformer import Block, Transformer
 from unplateau.rng import fold_seed
+from unplateau.scores import Component
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors
 from unplateau.tasks.loss import prediction_loss
-from unplateau.tensors import Inputs, Output
+from unplateau.tensors import Components, Inputs, Output
 
 PROMPTS = 256
 
@@ -42,6 +45,72 @@ class Patches:
     own: float
     other: float
     patches: tuple[Patch, ...]
+
+
+def replace_component(
+    model: Transformer,
+    inputs: Inputs,
+    given: Components,
+    *,
+    component: Component = "weights",
+    layers: int | Sequence[int],
+    positions: int | Sequence[int] | None = None,
+) -> Output:
+    """What the model makes of these inputs if a component is that of ``given`` at these layers and positions.
+
+    ``given``: what :func:`~unplateau.decompose.decompose` returned, of this model on other prompts or of another model;
+    its cut says what the components are. ``layers``: from 0, the embedding, to L; ``positions``: of the prompt, all by
+    default, counted from its end below 0. Of ``weights`` and ``context`` the other component stays what it then is;
+    ``hidden`` replaces the whole state. Raises SpecError for what is not there.
+    """
+    chosen, places = _listed(layers), None if positions is None else _listed(positions)
+    if component not in get_args(Component):
+        raise SpecError(f"unknown component '{component}'{suggest(component, get_args(Component))}")
+    with torch.no_grad():
+        embedded = model.embed(inputs)
+        own = model.hidden_states(embedded, given.cut)
+    _refuse_absent(chosen, places, model, embedded, given)
+    where = torch.zeros(embedded.shape[1], dtype=torch.bool, device=embedded.device)
+    where[slice(None) if places is None else places] = True
+    states: list[Tensor] = []
+    with torch.no_grad():
+        for layer in range(model.n_layers + 1):
+            state = embedded if layer == 0 else _one_block(model, layer, states[-1])
+            if layer in chosen:
+                state = torch.where(where[:, None], _with_component(state, own[layer], given, component, layer), state)
+            states.append(state)
+        return model.output(states, inputs)
+
+
+def _one_block(model: Transformer, number: int, state: Tensor) -> Tensor:
+    return model.blocks[number - 1](state, "causal")
+
+
+def _with_component(hidden: Tensor, own: Tensor, given: Components, component: Component, layer: int) -> Tensor:
+    if component == "hidden":
+        return given.hidden[layer]
+    return hidden - own + given.weights[layer] if component == "weights" else own + given.context[layer]
+
+
+def _refuse_absent(
+    layers: Sequence[int], positions: Sequence[int] | None, model: Transformer, embedded: Tensor, given: Components
+) -> None:
+    length = embedded.shape[1]
+    if given.hidden.shape[1:] != embedded.shape or len(given.hidden) != model.n_layers + 1:
+        raise SpecError(
+            f"given: components of shape {tuple(given.hidden.shape)} do not fit {model.n_layers + 1} layers of "
+            f"{tuple(embedded.shape)}"
+        )
+    for name, numbers, existing in (
+        ("layers", layers, range(model.n_layers + 1)),
+        ("positions", positions or (), range(-length, length)),
+    ):
+        if absent := [number for number in numbers if number not in existing]:
+            raise SpecError(f"{name}: there is no {absent[0]}; there are {existing[0]} to {existing[-1]}")
+
+
+def _listed(numbers: int | Sequence[int]) -> list[int]:
+    return [numbers] if isinstance(numbers, int) else list(numbers)
 
 
 def patch(model: Transformer, other: Transformer, task: Task, *, n_prompts: int = PROMPTS, seed: int = 0) -> Patches:

@@ -7,9 +7,10 @@ from typing import Any
 
 from unplateau.analysis.columns import RESULTS, UNKNOWN, Cell, Column, known_results, mark, results_caption
 from unplateau.analysis.compare import Comparison, StrategyComparison
-from unplateau.analysis.runs import MILESTONES, Groups
+from unplateau.analysis.runs import MILESTONES, Groups, RunSummary
 from unplateau.analysis.savings import MEASURES, SHOWN
-from unplateau.report.finding import seeds_words
+from unplateau.analysis.variants import variants
+from unplateau.report.finding import noun, seeds_words
 from unplateau.report.style import printable, spoken
 
 MOST_NAMES = 8
@@ -37,10 +38,11 @@ def brief_table(groups: Groups, comparison: Comparison | None) -> Table:
     headings = ["escape", "completion", f"final {columns[-1].heading}"]
     said = ["Medians over seeds, with how many got there; > N: not by step N"]
     if comparison and len(groups) > 1:
-        said.append(f"FLOPs to escape: those of {printable(comparison.baseline)} over those of the strategy")
+        said.append(f"FLOPs to escape: those of {printable(comparison.baseline)} over those of the {noun(groups)}")
         headings.insert(2, "times fewer FLOPs")
         for one in comparison.strategies:
-            rows[one.strategy].insert(2, one.savings["escape"]["train_flops"].cell if one.savings else Cell("1"))
+            itself = Cell("1" if one.against else UNKNOWN)
+            rows[one.name].insert(2, one.savings["escape"]["train_flops"].cell if one.savings else itself)
     if any(mark(members) for members in groups.values()):
         said.append("*: with unfinished runs")
     return Table(
@@ -71,35 +73,61 @@ def results_table(groups: Groups) -> Table:
 
 def savings_table(comparison: Comparison) -> Table | None:
     """How many times less each strategy cost than the baseline; None if there is nothing to compare."""
-    baseline, *others = comparison.strategies
+    others = [one for one in comparison.strategies if one.savings]
     if not others:
         return None
+    what = "row" if comparison.settings else "strategy"
     tested = any(one.p(milestone) is not None for one in others for milestone in MILESTONES)
     columns = tuple(MEASURES[name] for name in SHOWN) + (("log-rank p",) if tested else ())
     return Table(
-        name=f"Savings against {printable(baseline.strategy)}",
-        caption=f"Cost of {printable(baseline.strategy)} divided by cost of the strategy, up to the event: above 1 the "
-        f"strategy is cheaper. Median over seeds in common, below it the range over seeds; > and < are bounds, because "
+        name=f"Savings against {printable(comparison.baseline)}",
+        caption=f"Cost of {printable(comparison.baseline)} divided by cost of the {what}, up to the event: above 1 the "
+        f"{what} is cheaper. Median over seeds in common, below it the range over seeds; > and < are bounds, because "
         f"runs ended before they got there; ? is unknown.",
         groups=tuple((f"to {milestone}", len(columns)) for milestone in MILESTONES),
         columns=columns * len(MILESTONES),
-        rows=tuple((printable(one.strategy), _saving_cells(one, tested)) for one in others),
+        rows=tuple((printable(one.name), _saving_cells(one, tested)) for one in others),
     )
 
 
 def facts(groups: Groups) -> list[tuple[str, str]]:
     """What was run: task, model, training, strategies."""
     runs = [run for members in groups.values() for run in members]
-    spec, sizes = runs[0].record.spec, runs[0].record.task
+    steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
+    found: dict[str, list[str]] = {}
+    for name, text in (pair for run in runs for pair in _facts_of(run, steps)):
+        found.setdefault(name, []).append(text)
+    differing = [
+        f"{key}: {', '.join(dict.fromkeys(value for _, value in sorted(zip(order, values, strict=True))))}"
+        for key, order, values in _differing(runs)
+    ]
+    strategies = "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())
+    return [
+        *((name, "; or ".join(dict.fromkeys(texts))) for name, texts in found.items()),
+        *([("Settings that differ", "; ".join(differing))] if differing else []),
+        ("Strategies", strategies),
+    ]
+
+
+def _differing(runs: Sequence[RunSummary]) -> list[tuple[str, list[tuple[Any, ...]], list[str]]]:
+    """Each setting that differs: its key, and of every run what sorts it and its value."""
+    told = variants(runs)
+    return [
+        (key, [one.rank[0][number] for one in told], [one.settings[number][1] for one in told])
+        for number, (key, _) in enumerate(told[0].settings)
+    ]
+
+
+def _facts_of(run: RunSummary, steps: Sequence[int]) -> list[tuple[str, str]]:
+    spec, sizes = run.record.spec, run.record.task
     task, training = spec.get("task", {}), spec.get("train", {})
     kinds = filter(None, [task.get("kind", ""), task.get("source", {}).get("kind", "")])
     factors = [
         f"{spoken(name)} ({size})" for name, size in zip(sizes["factor_names"], sizes["factor_sizes"], strict=True)
     ]
     hidden = [*map(spoken, sizes.get("hidden_names") or sizes["hidden_factors"])]
-    label = "a number" if runs[0].record.floors.bayes_accuracy is None else f"one of {sizes['n_labels']} labels"
+    label = "a number" if run.record.floors.bayes_accuracy is None else f"one of {sizes['n_labels']} labels"
     n_mappings = task.get("n_mappings", "not recorded")
-    steps = sorted({run.record.spec.get("train", {}).get("steps", run.steps) for run in runs})
     return [
         ("Task", " over ".join(kinds)),
         ("Prompt", f"{sizes['n_pairs']} pairs of an item and {label}"),
@@ -113,8 +141,7 @@ def facts(groups: Groups) -> list[tuple[str, str]]:
             f"Adam, learning rate {training.get('lr')}"
             + (", cosine to 0" if training.get("schedule") == "cosine" else ""),
         ),
-        *([("Cut of all scores", runs[0].cut)] if any(run.weights_score for run in runs) else []),
-        ("Strategies", "; ".join(f"{printable(name)}: {seeds_words(members)}" for name, members in groups.items())),
+        *([("Cut of all scores", run.cut)] if run.weights_score else []),
     ]
 
 

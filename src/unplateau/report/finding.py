@@ -19,12 +19,13 @@ def sentence(groups: Groups) -> str:
     all_runs = _all(groups)
     if len(groups) > 1 and not _n_escaped(all_runs):
         none = "Neither" if len(all_runs) == 2 else "None"
-        return f"{none} of {len(all_runs)} runs with {len(groups)} strategies had escaped its plateau {_by(all_runs)}."
+        what = f"{len(groups)} {noun(groups, many=True)}"
+        return f"{none} of {len(all_runs)} runs with {what} had escaped its plateau {_by(all_runs)}."
     others = {name: runs for name, runs in groups.items() if name != BASELINE}
     parts = [f"plain training {_escape_words(groups[BASELINE])}"] if BASELINE in groups else []
     if best is None and len(others) > 1:
         rest = _all(others)
-        parts.append(f"none of {len(rest)} runs with {len(others)} other strategies had {_by(rest)}")
+        parts.append(f"none of {len(rest)} runs with {len(others)} other {noun(groups, many=True)} had {_by(rest)}")
     elif others:
         name = best or next(iter(others))
         parts.append(f"with {printable(name)}{_first_words(groups, name)} training {_escape_words(others[name])}")
@@ -39,9 +40,10 @@ def numbers(groups: Groups, comparison: Comparison | None) -> list[Number]:
     """
     best = leader(groups)
     name = best or next(iter(groups))
-    ratio = comparison[best].savings["escape"]["train_flops"].ratio if comparison and best else None
+    saving = comparison[best].savings.get("escape", {}).get("train_flops") if comparison and best else None
+    against = (comparison[name].against if comparison else None) or BASELINE
     found = [
-        saving_number(ratio, name) or _flops_number(name, groups[name]),
+        saving_number(saving.ratio if saving else None, name, against) or _flops_number(name, groups[name]),
         _step_number(name, groups),
         _final_number(name, groups[name]),
     ]
@@ -50,18 +52,26 @@ def numbers(groups: Groups, comparison: Comparison | None) -> list[Number]:
 
 def leader(groups: Groups) -> str | None:
     """The strategy, other than plain training, that escaped first; None if none did."""
-    return next((name for name, runs in groups.items() if name != BASELINE and _n_escaped(runs)), None)
+    escaped = [name for name, runs in groups.items() if name != BASELINE and _n_escaped(runs)]
+    return min(escaped, key=lambda name: (not _escape(groups[name]).exact, _escape(groups[name]).low), default=None)
 
 
-def saving_number(ratio: Bounded | None, strategy: str) -> Number | None:
-    """How many times fewer FLOPs than plain training, or as many; None where it is open which side needs more."""
+def noun(groups: Groups, *, many: bool = False) -> str:
+    """What tells these groups apart: the strategy, or settings as well."""
+    if all(name == run.strategy for name, runs in groups.items() for run in runs):
+        return "strategies" if many else "strategy"
+    return "settings" if many else "row"
+
+
+def saving_number(ratio: Bounded | None, strategy: str, against: str = BASELINE) -> Number | None:
+    """How many times fewer FLOPs than the baseline, or as many; None where it is open which side needs more."""
     if ratio is None:
         return None
     if ratio.low >= 1.05:  # below, it would be shown as 1.0 times fewer
-        return _times(ratio), f"fewer FLOPs to escape {_with(strategy)} than {_with(BASELINE)}"
+        return _times(ratio), f"fewer FLOPs to escape {_with(strategy)} than {_with(against)}"
     if ratio.high < 1.05:
         inverse = Bounded.exactly(1.0).over(ratio)
-        return _times(inverse), f"as many FLOPs to escape {_with(strategy)} as {_with(BASELINE)}"
+        return _times(inverse), f"as many FLOPs to escape {_with(strategy)} as {_with(against)}"
     return None
 
 
@@ -93,7 +103,7 @@ def _escape(runs: Sequence[RunSummary]) -> Bounded:
 def _first_words(groups: Groups, best: str) -> str:
     """``, the first of 3 other strategies,``; a mere comma where another one may have been as early."""
     late = [_escape(groups[best]).high < _escape(groups[name]).low for name in groups if name not in (best, BASELINE)]
-    strategies = "other strategies" if BASELINE in groups else "strategies"
+    strategies = f"{'other ' if BASELINE in groups else ''}{noun(groups, many=True)}"
     return f", the first of {len(late) + 1} {strategies}," if late and all(late) else ","
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from unplateau.analysis.columns import results_csv
-from unplateau.analysis.compare import BASELINE, by_strategy, compare_summaries
+from unplateau.analysis.compare import by_strategy, comparison_of
 from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
 from unplateau.files import write_whole
 from unplateau.layout import CUTS, HOW_CUT
@@ -33,8 +33,8 @@ from unplateau.report.style import INK, LINE, MUTED, printable
 def write_report(runs: Runs, path: str | Path) -> Path:
     """Writes the report on these runs (records, run directories, or folders of them) and returns its path.
 
-    Raises SpecError if there is no run, if runs differ in more than strategy, seed and length, or if two have the same
-    strategy and seed; StorageError if the system refuses to write.
+    Where runs differ in other settings than strategy and seed, each choice of these has its own row and panels. Raises
+    SpecError if there is no run, or two of one spec; StorageError if the system refuses to write.
     """
     path = Path(path)
     write_whole(path, page(by_strategy(summaries(runs))).encode("utf-8", errors="replace"))
@@ -55,11 +55,11 @@ def write_results(runs: Runs, path: str | Path) -> Path:
 def page(groups: Groups) -> str:
     """The report as HTML."""
     runs = [run for members in groups.values() for run in members]
-    comparison = compare_summaries(runs) if BASELINE in groups else None
+    comparison = comparison_of(runs)
     scored = [run for run in runs if run.weights_score]
     prefixes = (f"p{number}" for number in count())
     return _template().render(
-        title=f"Learning plateaus: {printable(runs[0].recipe)}",
+        title=f"Learning plateaus: {', '.join(dict.fromkeys(printable(run.recipe) for run in runs))}",
         finding=sentence(groups),
         numbers=numbers(groups, comparison),
         brief=brief_table(groups, comparison),
@@ -77,8 +77,8 @@ def page(groups: Groups) -> str:
         ],
         block=scored[0].block if scored else None,
         no_scores=_why_no_scores(runs),
-        cut=runs[0].cut,
-        cuts={cut: HOW_CUT[cut] for cut in CUTS if cut != "item" or cut == runs[0].cut},
+        cut=" or ".join(dict.fromkeys(run.cut for run in runs)),
+        cuts={cut: HOW_CUT[cut] for cut in CUTS if cut != "item" or cut in {run.cut for run in runs}},
         progress=runs[0].record.floors.progress,
     )
 

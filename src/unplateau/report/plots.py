@@ -57,13 +57,22 @@ def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png"
     return written
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows as a cell's value, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self, "png")
+
+
 def compose(panels: Sequence[AnyPanel]) -> Figure:
     """Panels of one kind side by side, at most three in a row, on white."""
     down = math.ceil(len(panels) / 3)
     across = math.ceil(len(panels) / down)
     extra = legend_height(panels[0])
     with house_style():
-        figure = Figure((PANEL[0] * across, (PANEL[1] + 0.25 + extra) * down), layout="constrained", facecolor="white")
+        figure = ShownFigure(
+            (PANEL[0] * across, (PANEL[1] + 0.25 + extra) * down), layout="constrained", facecolor="white"
+        )
         axes = figure.subplots(down, across, squeeze=False).flatten()
         for panel, ax in zip(panels, axes, strict=False):
             draw(panel, ax)

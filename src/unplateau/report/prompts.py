@@ -71,11 +71,12 @@ class Prompt:
 
 
 def shown_prompts(groups: Groups) -> list[Prompt]:
-    """The prompts that all runs were shown; empty where none were kept or no guesses recorded."""
+    """The prompts that all runs of the first task were shown; empty where none were kept or no guesses recorded."""
     runs = {name: run for name, members in groups.items() if (run := _chosen(members)) is not None}
     keeper = next((run.record for run in runs.values() if (run.record.path / store.PROMPTS).exists()), None)
     if keeper is None:
         return []
+    runs = {name: run for name, run in runs.items() if run.record.spec.get("task") == keeper.spec.get("task")}
     data = _read(keeper)
     return [_prompt(keeper, data, number, runs) for number in range(len(data["labels"]))]
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from unplateau.config import Config
+from unplateau.config import Config, placed
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.strategies.base import Curriculum, LossTerm, Mix, Part, V
@@ -29,8 +29,11 @@ class Strategy(Config):
     parts: tuple[Part, ...] = Field((), description="curricula and loss terms, in order")
 
     def __init__(self, *parts: Part | str, **data: Any) -> None:
-        named = [one for part in parts for one in (_named(part) if isinstance(part, str) else (part,))]
+        with placed():
+            named = [one for part in parts for one in (_named(part) if isinstance(part, str) else (part,))]
         super().__init__(**({**data, "parts": named} if parts else data))
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined] # as in Config
 
     @model_validator(mode="before")
     @classmethod
@@ -83,5 +86,5 @@ def _named(names: str) -> tuple[Part, ...]:
         if name in COMBINATIONS:
             parts += COMBINATIONS[name]
         elif name != "plain":
-            parts.append(Part.named(name, besides=COMBINATIONS).model_validate({}))
+            parts.append(Part.named(name, besides=COMBINATIONS).inside({}))
     return tuple(parts)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from unplateau.config import sources_of
 from unplateau.decompose import Trainable
 from unplateau.errors import CheckpointError, RunDirectoryError, SpecError, suggest
 from unplateau.files import read_json, staged
-from unplateau.store import CHECKPOINTS, SPEC
-from unplateau.train.describe import read_shape
+from unplateau.store import CHECKPOINTS, ENV, SPEC
+from unplateau.train.describe import CODE, read_shape
 from unplateau.train.spec import RunSpec, spec_of
 from unplateau.train.step import build_model
 
@@ -66,19 +67,25 @@ def newest_checkpoint(run: Path, digest: str) -> Checkpoint | None:
     A damaged or foreign one is reported as a warning and the one before is taken. Raises CheckpointError if there are
     checkpoints and none can be read.
     """
-    problems = []
+    return next(whole_checkpoints(run, digest), None)
+
+
+def whole_checkpoints(run: Path, digest: str) -> Iterator[Checkpoint]:
+    """The checkpoints of this run that are whole, newest first; see :func:`newest_checkpoint` for the others."""
+    problems: list[str] = []
+    found = False
     for folder in _folders(run):
         try:
             checkpoint = read_checkpoint(folder, digest)
         except CheckpointError as error:
             problems.append(str(error))
             continue
-        for problem in problems:
-            logger.warning("%s; going back to step %d", problem, checkpoint.counters["step"])
-        return checkpoint
-    if problems:
+        while problems:
+            logger.warning("%s; going back to step %d", problems.pop(0), checkpoint.counters["step"])
+        found = True
+        yield checkpoint
+    if problems and not found:
         raise CheckpointError(f"{problems[0]}; no older one is whole: remove {run} to start over")
-    return None
 
 
 def read_checkpoint(folder: Path, digest: str) -> Checkpoint:
@@ -116,7 +123,8 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     if not (run / SPEC).is_file():
         raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints")
     spec = spec_of(read_json(run / SPEC), where=str(run / SPEC))
-    checkpoint = read_checkpoint(path, spec.digest()) if single else newest_checkpoint(run, spec.digest())
+    digest = recorded_digest(run, spec)
+    checkpoint = read_checkpoint(path, digest) if single else newest_checkpoint(run, digest)
     if checkpoint is None:
         raise CheckpointError(f"{run}: no checkpoint yet; the first one comes at step {spec.train.checkpoint_every}")
     model = build_model(spec, torch.device(device), read_shape(run))
@@ -125,6 +133,16 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the checkpoint does not fit the model of its spec ({error})") from error
     return spec, model.eval()
+
+
+def recorded_digest(run: Path, spec: RunSpec) -> str:
+    """That under which a run was trained, which is another one where classes of one's own were edited since: told."""
+    if not (run / CODE).exists():
+        return spec.digest()
+    now, then = sources_of(spec), read_json(run / CODE)
+    if edited := sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)):
+        logger.warning("%s: %s was edited since this run was trained", run, ", ".join(edited))
+    return str(read_json(run / ENV)["run"]["digest"])
 
 
 def take_weights(model: Trainable, donor: Path, modules: Sequence[str]) -> None:

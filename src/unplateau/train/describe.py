@@ -16,7 +16,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from unplateau import store
-from unplateau.config import one_line
+from unplateau.config import one_line, sources_of
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import read_json, write_json, write_whole
 from unplateau.layout import TaskShape
@@ -26,6 +26,8 @@ from unplateau.train.spec import RunSpec
 
 SHAPE = "shape.json"
 """What a model must know of the task, with which a run's model is built again."""
+CODE = "code.json"
+"""Source code of kinds of one's own, where a run has some."""
 _shape: TypeAdapter[TaskShape] = TypeAdapter(TaskShape)
 
 
@@ -36,6 +38,8 @@ def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameter
     _write_prompts(path / store.PROMPTS, spec)
     write_json(path / store.TASK, _task_facts(spec, n_parameters, flops))
     write_json(path / SHAPE, _shape.dump_python(spec.task.shape, mode="json"))
+    if code := sources_of(spec):
+        write_json(path / CODE, code)
     write_json(path / store.ENV, _environment(spec, device))
     write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
 

@@ -5,8 +5,10 @@ and kills do not change it.
 """
 
 import copy
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from unplateau import store
 from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
 from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
-from unplateau.store import RunRecord
+from unplateau.store import RunRecord, Stage
 from unplateau.tasks.mixture import Mixture
 from unplateau.train.checkpoint import (
     Checkpoint,
@@ -31,8 +33,11 @@ from unplateau.train.clock import CostClock
 from unplateau.train.describe import describe_run, refuse_unfit
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
+from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import adam, build_heads, build_model, compute_losses, flops_spent, learning_rate, step_flops
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -42,11 +47,14 @@ def train(
     device: str = "auto",
     observers: Sequence[Observer] | None = None,
     resume: bool = True,
+    progress: bool | None = None,
 ) -> RunRecord:
     """Trains, or goes on training, or returns the finished run of this spec.
 
     ``out``: folder that run directories are made in. ``device``: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``.
-    ``observers``: what to record; None for the default ones. ``resume=False`` refuses a directory that has a run.
+    ``observers``: what to record; None for the default ones, ``(*default_observers(spec), Mine())`` for one of your own
+    as well. ``resume=False`` refuses a directory that has a run. ``progress``: whether to show how far it is, as a bar
+    in terminals and notebooks; None does so where a person looks.
 
     Raises what ``spec.check()`` does, unless the run is finished; RunLockedError if another process trains here,
     RunDirectoryError if the directory belongs to another spec, CheckpointError if no checkpoint can be read,
@@ -57,14 +65,39 @@ def train(
     donors: list[Path] = []
     if not (path / store.DONE).exists():
         spec.check()
-        donors = [train(graft.donor, out=out, device=device).path for graft in spec.grafts]
+        donors = [_donated(graft.donor, Path(out), device, progress=progress) for graft in spec.grafts]
     refuse_unfit(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
     with store.locked(path), stop_requests() as stop:
         if not (path / store.DONE).exists():
-            _Training(spec, path, choose_device(device), observers, donors).run(stop)
+            with _shown(spec, path, progress) as show:
+                _Training(spec, path, choose_device(device), observers, donors, show).run(stop)
     return store.load_run(path)
+
+
+def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -> Path:
+    """The directory of the finished run whose weights are taken."""
+    path = donor.directory(out)
+    if not (path / store.DONE).exists():
+        logger.warning("%s: is trained first, for its weights", path)
+    return train(donor, out=out, device=device, progress=progress).path
+
+
+@contextmanager
+def _shown(spec: RunSpec, path: Path, progress: bool | None) -> Iterator[Callable[[int, Stage], None]]:
+    """Shows a step of the run, with the progress of its newest row, to who looks."""
+    if not (is_watched() if progress is None else progress):
+        yield lambda *_: None
+        return
+    name = f"{spec.recipe}, {spec.strategy.name}, seed {spec.seed}"
+    with display() as showing:
+
+        def show(step: int, stage: Stage) -> None:
+            newest = store.newest_row(path).get("progress")
+            showing(0, store.RunState(name, path, spec.train.steps, stage, step, newest))
+
+        yield show
 
 
 def choose_device(name: str) -> torch.device:
@@ -90,8 +123,10 @@ class _Training:
         device: torch.device,
         observers: Sequence[Observer] | None,
         donors: Sequence[Path],
+        show: Callable[[int, Stage], None],
     ) -> None:
-        self.spec, self.path, self.device = spec, path, device
+        self.spec, self.path, self.device, self.show = spec, path, device, show
+        self.digest = spec.digest()  # once: the source of one's own classes may be edited meanwhile
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         self.model, self.heads = build_model(spec, device), build_heads(spec, device)
         self.optimiser = adam([*self.model.parameters(), *self.heads.parameters()], spec.train.lr)
@@ -105,13 +140,14 @@ class _Training:
 
     def load(self) -> None:
         """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
-        checkpoint = newest_checkpoint(self.path, self.spec.digest())
+        checkpoint = newest_checkpoint(self.path, self.digest)
         start = {"step": 0, "sums": {}, "metrics_bytes": 0, "costs_bytes": 0}
         counters: Mapping[str, Any] = checkpoint.counters if checkpoint else start
         self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
         self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
         self.history = History(read_rows(self.path / store.METRICS))
         self.step: int = counters["step"]
+        self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
         self.sums: dict[str, float] = counters["sums"]  # of the losses since the last row, and the number of steps
         if checkpoint:
             self.clock.add(counters["costs"])
@@ -122,14 +158,15 @@ class _Training:
     def run(self, stop: StopRequest) -> None:
         """From the current step to the last, then the final figures."""
         config = self.spec.train
-        if self.step == 0:
-            self.log()
+        self.show(self.step, "running")
+        if self.row_is_missing:
+            self.look()
         while self.step < config.steps:
             self.update()
-            if due(self.observers, self.step, config.steps) or self.step % config.eval_every == 0:
-                self.log()
+            before = self.logged_so_far() if self.step == config.steps else None
+            self.look()
             if self.step % config.checkpoint_every == 0 or self.step == config.steps or stop:
-                self.save()
+                self.save(before)
             if stop and self.step < config.steps:
                 raise InterruptedRunError(
                     f"{self.path}: stopped after step {self.step} of {config.steps}, saved; run the same command again "
@@ -162,6 +199,17 @@ class _Training:
                     f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
                 )
 
+    def look(self) -> None:
+        """Logs a row if one is due."""
+        if due(self.observers, self.step, self.spec.train.steps) or self.step % self.spec.train.eval_every == 0:
+            self.log()
+            self.show(self.step, "running")
+
+    def logged_so_far(self) -> dict[str, Any]:
+        """Where the rows end, and what the next one will be made of."""
+        sums = dict(self.sums)
+        return {"sums": sums, "metrics_bytes": self.metrics.size(), "costs_bytes": self.costs.size()}
+
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
         self.clock.lap("training")
@@ -180,20 +228,16 @@ class _Training:
         self.costs.append({"step": self.step, **self.clock.read()})
         self.sums = {}
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
+    def save(self, before_row: Mapping[str, Any] | None) -> None:
+        """Writes a checkpoint. ``before_row``: how it was before the last row, which a longer run may not have."""
         self.clock.lap("training")
-        counters = {
-            "step": self.step,
-            "sums": self.sums,
-            "metrics_bytes": self.metrics.size(),
-            "costs_bytes": self.costs.size(),
-            "costs": self.clock.read(),
-        }
+        counters = {"step": self.step, **self.logged_so_far(), "costs": self.clock.read()}
+        if before_row is not None:
+            counters["before_row"] = before_row
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
-        save_checkpoint(self.path, self.spec.digest(), Checkpoint(tensors, counters))
+        save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
 
     def finish(self) -> None:
         """Final figures on many held-out prompts; ``DONE.json`` is the last file to appear."""
@@ -205,3 +249,4 @@ class _Training:
         done |= {f"test_{name}": value for name, value in figures.items()}
         done |= {"train_flops": flops_spent(self.spec, self.flops, self.step), **costs}
         write_json(self.path / store.DONE, done)
+        self.show(self.step, "done")

@@ -7,7 +7,7 @@ devices, threads and output folders are not part of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,6 +20,7 @@ from unplateau.decompose import Architecture
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut
 from unplateau.models.transformer import ModelConfig
+from unplateau.store import RunRecord
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.train.host import TaskHost
@@ -82,11 +83,28 @@ class RunSpec(Config):
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
-        return self.model_validate({**dict(self), "strategy": strategy})
+        return self.model_copy(update={"strategy": strategy})
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same run with another seed."""
-        return self.model_validate({**dict(self), "seed": seed})
+        return self.model_copy(update={"seed": seed})
+
+    def with_settings(self, settings: Mapping[str, Any]) -> RunSpec:
+        """The same run with these keys changed, in order: ``spec.with_settings({"train.steps": 600, "seed": 3})``.
+
+        Keys are those of ``--set``, with dots, and reach into parts: ``strategy.parts.0.fraction``. Raises SpecError,
+        naming the key, if there is no such one, or the result is no valid spec.
+        """
+        return with_settings(self, settings.items())
+
+    def init_from(self, donor: RunSpec | RunRecord, *modules: str) -> RunSpec:
+        """The same run, beginning with the last weights of another: of these modules, all of them if none is named.
+
+        The other run is looked for in the same folder ``out``, and trained first if it is not there (see ``grafts``).
+        """
+        spec = donor if isinstance(donor, RunSpec) else spec_of(dict(donor.spec), where=str(donor.path))
+        graft = Graft(donor=spec, modules=modules or ("",))
+        return self.model_copy(update={"grafts": (*self.grafts, graft)})
 
     def directory(self, out: str | Path) -> Path:
         """``<out>/<recipe>/<strategy>/seed-<n>-<digest>``."""
@@ -133,17 +151,27 @@ def read_value(text: str, *, where: str) -> Any:
 
 def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
     """``spec`` with these keys changed, in order. Raises SpecError, naming the key, if the result is no valid spec."""
-    data: Any = spec.model_dump(mode="json")
-    data["train"] = dict(spec.train)  # with what is left out where it is the default
+    data: Any = _opened(spec)
     for key, value in settings:
         *parents, last = key.split(".")
         inner = data
         for depth, name in enumerate(parents):
             inner = inner[_place(inner, name, key, depth)]
         # The name of a strategy becomes its parts at once, so that a later setting can reach into them.
-        given = parse(Strategy, value, where=key).model_dump(mode="json") if key == "strategy" else value
-        inner[_place(inner, last, key, len(parents))] = given
+        given = parse(Strategy, value, where=key) if key == "strategy" else value
+        inner[_place(inner, last, key, len(parents))] = _opened(given)
     return parse(RunSpec, data)
+
+
+def _opened(value: Any) -> Any:
+    """The value as data that a setting can reach into, with what a dump leaves out where it is the default."""
+    if isinstance(value, Config):
+        fields = {name: _opened(getattr(value, name)) for name in type(value).model_fields}
+        named = isinstance(value, Kind) and value.written_as() != value.usual
+        return {"kind": value.written_as(), **fields} if named else fields  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple):
+        return [*map(_opened, value)]
+    return {key: _opened(inside) for key, inside in value.items()} if isinstance(value, dict) else value
 
 
 def _place(data: Any, name: str, key: str, depth: int) -> str | int:

@@ -167,15 +167,88 @@ def test_an_unknown_baseline_is_refused_with_a_suggestion(demo):
         compare(demo)["nothing"]
 
 
+def swept(folder, key, falls, strategies=("plain",), **others):
+    """Runs of every strategy under every value of a setting, two seeds each, that fall at these steps."""
+    made = [
+        MadeRun(name, seed, falls[value] / (1 + number) + 20 * seed, probes=False, settings={key: value, **others})
+        for value in falls
+        for number, name in enumerate(strategies)
+        for seed in range(2)
+    ]
+    return make_runs(folder, made)
+
+
+def test_a_sweep_over_a_setting_is_compared_with_its_lowest_value(tmp_path):
+    comparison = compare(swept(tmp_path, "train.lr", {0.01: 400, 0.002: 800, 0.1: 1600}))
+    assert [one.name for one in comparison.strategies] == ["plain, lr=0.002", "plain, lr=0.01", "plain, lr=0.1"]
+    assert {one.against for one in comparison.strategies} == {"plain, lr=0.002"}
+    assert comparison.baseline == "lr=0.002"
+    saving = comparison["plain, lr=0.01"].savings["escape"]["steps"]
+    assert saving.pairs == 2
+    assert saving.ratio.low == pytest.approx(2, abs=0.2)
+    assert comparison["plain, lr=0.1"].savings["escape"]["steps"].ratio.high < 1
+    head, _, first, *_ = str(comparison).splitlines()
+    assert head.split()[:3] == ["escape", "lr", "reached"]
+    assert first.split()[:3] == ["plain", "0.002", "2"]
+    assert "x: cost of lr=0.002 / cost of the row" in str(comparison)
+    data = comparison["plain, lr=0.01"].as_dict()
+    assert (data["strategy"], data["settings"], data["against"]) == ("plain", {"train.lr": "0.01"}, "plain, lr=0.002")
+
+
+def test_strategies_under_several_settings_are_compared_under_the_same(tmp_path):
+    runs = swept(tmp_path, "model.n_heads", {2: 800, 4: 1600}, ("plain", "mixed"))
+    comparison = compare(runs)
+    assert comparison.baseline == "plain with the same n_heads"
+    assert [(one.name, one.against) for one in comparison.strategies] == [
+        ("plain, n_heads=2", "plain, n_heads=2"),
+        ("mixed, n_heads=2", "plain, n_heads=2"),
+        ("plain, n_heads=4", "plain, n_heads=4"),
+        ("mixed, n_heads=4", "plain, n_heads=4"),
+    ]
+    for heads in (2, 4):
+        assert comparison[f"mixed, n_heads={heads}"].savings["escape"]["steps"].ratio.low == pytest.approx(2, abs=0.2)
+    budgets = {one.name: one.costs["escape"]["steps"].budget for one in comparison.strategies}
+    assert set(budgets.values()) == {2000}
+    other = compare(runs, "n_heads=2")
+    assert other.baseline == "n_heads=2 with the same strategy"
+    assert other["mixed, n_heads=4"].against == "mixed, n_heads=2"
+    one = compare(runs, "plain, model.n_heads=2")
+    assert {row.against for row in one.strategies} == {"plain, n_heads=2"}
+    with pytest.raises(SpecError, match="no run of strategy 'n_heads=3'; did you mean 'n_heads="):
+        compare(runs, "n_heads=3")
+
+
 @pytest.mark.parametrize(
-    ("change", "named"),
-    [({"recipe": "other"}, "recipe"), ({"cut": "zero"}, "cut"), ({"model": {"n_layers": 4}}, "model")],
+    ("change", "names"),
+    [
+        ({"recipe": "other"}, ("plain, recipe=demo", "mixed, recipe=other")),
+        ({"cut": "zero"}, ("plain, cut=self", "mixed, cut=zero")),
+        ({"settings": {"task.n_mappings": 64}}, ("plain, n_mappings=null", "mixed, n_mappings=64")),
+        ({"settings": {"task.source": {"kind": "Digits"}}}, ("plain, source=Shapes3D", "mixed, source=Digits")),
+    ],
 )
-def test_runs_of_several_experiments_are_refused_in_one_line(tmp_path, change, named):
-    make_runs(tmp_path, [MadeRun(probes=False), MadeRun("mixed", probes=False, **change)])
-    with pytest.raises(SpecError, match=f"differ in {named}") as refusal:
-        compare(tmp_path)
-    assert "\n" not in str(refusal.value)
+def test_what_cannot_be_compared_is_shown(tmp_path, change, names):
+    make_runs(tmp_path, [MadeRun(falls=900, probes=False), MadeRun("mixed", falls=500, probes=False, **change)])
+    comparison = compare(tmp_path)
+    assert {one.name: one.against for one in comparison.strategies} == {names[0]: names[0], names[1]: None}
+    assert not comparison[names[1]].savings
+    assert "no x: nothing to compare with" in str(comparison)
+    json.dumps(comparison.as_dict(), allow_nan=False)
+
+
+def test_other_tasks_are_compared_where_it_is_asked_for(tmp_path):
+    runs = swept(tmp_path, "task.n_mappings", {1: 400, 64: 800})
+    assert [one.against for one in compare(runs).strategies] == ["plain, n_mappings=1", "plain, n_mappings=64"]
+    asked = compare(runs, "n_mappings=1")
+    assert asked["plain, n_mappings=64"].savings["escape"]["steps"].ratio.shown(1) == "0.5"
+
+
+def test_runs_of_one_seed_and_several_lengths_or_cadences(tmp_path):
+    """Only where nothing else tells them apart do these count."""
+    make_runs(tmp_path, [MadeRun(falls=300, steps=steps, probes=False) for steps in (1000, 2000)])
+    assert [one.name for one in compare(tmp_path).strategies] == ["plain, steps=1000", "plain, steps=2000"]
+    apart = make_runs(tmp_path / "b", [MadeRun("mixed", seed, falls=300, steps=1000 * seed) for seed in (1, 2)])
+    assert [one.name for one in compare(apart, "mixed").strategies] == ["mixed"]
 
 
 def test_two_runs_of_one_strategy_and_seed_are_refused(tmp_path):

@@ -1,13 +1,16 @@
 """Arguments: what is understood, and the one line that is said otherwise."""
 
 import io
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 from tyro.conf import Positional, UseAppendAction, arg
 
-from unplateau.cli.arguments import parse, unboxed
+from unplateau.cli.arguments import options, parse, unboxed
+from unplateau.cli.main import COMMANDS
 from unplateau.errors import SpecError
 
 
@@ -88,3 +91,12 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 def test_text_in_no_box_comes_back_on_one_line() -> None:
     assert unboxed("some\nother   error\n") == "some other error"
     assert unboxed("") == "wrong arguments"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_that_an_error_can_name_is_in_the_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = getattr(import_module(f"unplateau.cli.{COMMANDS[name][0]}"), name)
+    assert parse(command, name, ["--help"]) is None
+    shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", capsys.readouterr().out))
+    assert set(options(command)) <= shown
+    assert shown - set(options(command)) <= {"--help"} | {f"--no-{option[2:]}" for option in options(command)}

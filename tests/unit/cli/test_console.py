@@ -1,25 +1,8 @@
-"""Formatting, and progress in words and where it goes."""
-
-import io
-from dataclasses import replace
-from pathlib import Path
+"""Formatting."""
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 
-from unplateau.cli.console import Bars, Lines, Pace, display, duration, number, print_facts, print_table, size
-from unplateau.store import RunState
-
-WAITING = RunState("mixed[fraction=0.25], seed 0", Path("r"), total=100)
-RUNNING = replace(WAITING, state="running")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
-)
-def test_durations(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
+from unplateau.cli.console import number, print_facts, print_table, size
 
 
 @pytest.mark.parametrize(
@@ -45,50 +28,3 @@ def test_tables_in_a_pipe_are_whole_and_literal(capsys: pytest.CaptureFixture[st
 def test_facts_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     print_facts([("a", "1"), ("long", "2"), ("b", "")])
     assert capsys.readouterr().out == "a     1\nlong  2\nb\n"
-
-
-def test_pace_counts_from_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 10.0, 15.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    pace = Pace()
-    assert pace.facts(WAITING) == "step 0/100  waiting"
-    assert pace.facts(replace(RUNNING, step=50)) == "step 50/100"  # resumed: these were not made now
-    assert pace.facts(replace(RUNNING, step=60, progress=0.25)) == (
-        "step 60/100  progress 0.25  2.0 steps/s  20 s left"
-    )
-
-
-def test_lines_are_sparse(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
-    lines(0, WAITING)
-    for step in range(101):
-        lines(0, replace(RUNNING, step=step))
-    lines(0, replace(RUNNING, state="done", step=100))
-    written = capsys.readouterr().err.splitlines()
-    assert len(written) == 12
-    assert written[0] == "mixed[fraction=0.25], seed 0: step 0/100"
-    assert written[-1].endswith("step 100/100 done")
-
-
-def test_bars_take_names_literally() -> None:
-    console = Console(file=io.StringIO(), width=100, markup=False, force_terminal=True)
-    columns = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[facts]}", markup=False))
-    with Progress(*columns, console=console) as progress:
-        bars = Bars(progress, few=True)
-        bars(0, WAITING)
-        bars(0, replace(RUNNING, step=30))
-        assert progress.tasks[0].completed == 30
-    assert "mixed[fraction=0.25], seed 0" in console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def test_of_many_runs_only_those_that_run_are_shown() -> None:
-    progress = Progress()
-    bars = Bars(progress, few=False)
-    bars(0, WAITING)
-    bars(1, RUNNING)
-    assert [task.visible for task in progress.tasks] == [False, True]
-
-
-def test_no_bars_in_a_pipe() -> None:
-    with display() as show:
-        assert isinstance(show, Lines)

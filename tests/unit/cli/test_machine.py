@@ -141,15 +141,17 @@ def test_doctor_knows_every_extra_that_the_package_has(capsys: pytest.CaptureFix
     lines = [line.split(None, 2)[2] for line in capsys.readouterr().out.splitlines() if line.startswith("ok    extra ")]
     written = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     extras = written["project"]["optional-dependencies"]
-    assert [line.split(":")[0] for line in lines] == [name for name in extras if name not in ("dev", "docs")]
+    assert [line.split(":")[0] for line in lines] == [*extras]
 
 
 def test_an_extra_is_installed_when_all_its_packages_are(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"unplateau": "1", "pydantic": "2"}
     monkeypatch.setattr(machine, "_version", installed.get)
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
-    assert told["hf"] == "hf: not installed (pip install 'unplateau[hf]')"
+    assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
+    assert told["hf"] == "hf: not installed, without accelerate, gguf, transformers (pip install 'unplateau[hf]')"
     installed |= dict.fromkeys(("accelerate", "gguf", "transformers"), "1")
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
+    assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
     assert told["hf"] == "hf: installed"
     assert "not installed" in told["lightning"]

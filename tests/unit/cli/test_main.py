@@ -88,7 +88,7 @@ def test_a_closed_pipe_is_silent() -> None:
 
 def invalid() -> ValidationError:
     with pytest.raises(ValidationError) as caught:
-        ModelConfig(n_layers=0)
+        ModelConfig.inside({"n_layers": 0})
     return caught.value
 
 

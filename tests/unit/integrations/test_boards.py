@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from unplateau.errors import DataError, MissingExtraError
+from run_directories import MadeRun, make_run
+from unplateau.errors import DataError, MissingExtraError, RunDirectoryError
 from unplateau.history import History
 from unplateau.integrations.boards import lines_of, rows_of, scalars, write_tensorboard, write_wandb
 from unplateau.integrations.watch import Watch
@@ -32,6 +33,15 @@ PLATEAUS = [Plateau(0, 10, 2.5, True, (8, 12)), Plateau(15, 20, 1.5, False, (20,
 
 def test_numbers_of_a_row_by_tag() -> None:
     assert {(tag, row["step"]): value for row in ROWS for tag, value in scalars(row).items()} == WANTED
+
+
+def test_a_run_directory_is_taken_as_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path, MadeRun(steps=100))
+    assert list(rows_of(run.path)) == list(rows_of(str(run.path))) == list(run.history)
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        rows_of(tmp_path)
+    pytest.importorskip("tensorboard", reason="needs tensorboard (extra tensorboard)")
+    assert [*write_tensorboard(run.path, tmp_path / "events").glob("events.*")]
 
 
 def test_rows_come_from_a_run_a_file_or_as_they_are(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from unplateau.errors import SpecError
 from unplateau.items.base import ItemSource
 from unplateau.items.codes import RandomCodes
 
@@ -88,7 +88,7 @@ def test_pictures_are_stripes_of_the_code() -> None:
 
 @pytest.mark.parametrize("sizes", [(), (1, 4), (2,) * 27])
 def test_sizes_that_cannot_work(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValidationError, match="1 to 26 factors of at least 2 values"):
+    with pytest.raises(SpecError, match="1 to 26 factors of at least 2 values"):
         RandomCodes(sizes=sizes)
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from unplateau.config import parse
 from unplateau.data.subwords import train_subwords
@@ -86,7 +85,7 @@ def test_wrong_input_is_one_line(data: dict[str, object], message: str) -> None:
 def test_more_components_than_texts_are_refused() -> None:
     with pytest.raises(SpecError, match="width 5000: must be below"):
         LabelledText(width=5000).vectors(torch.tensor([0]))
-    with pytest.raises(ValidationError, match="twice"):
+    with pytest.raises(SpecError, match="twice"):
         LabelledText(attributes=("class", "class"))
 
 

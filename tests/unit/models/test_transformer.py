@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from transformers import GPT2Config, GPT2Model
 
-from unplateau.errors import CheckpointError
+from unplateau.errors import CheckpointError, SpecError
 from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tasks.selection import WordSelection
@@ -82,7 +81,7 @@ def test_items_alone_are_embedded_as_in_a_prompt() -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValidationError, match="width 63 is not divisible by n_heads 2"):
+    with pytest.raises(SpecError, match="width 63 is not divisible by n_heads 2"):
         ModelConfig(width=63)
 
 

@@ -1,6 +1,7 @@
 """The page as text: complete, escaped, self-contained, for every kind of run there is."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,7 @@ from unplateau.analysis.runs import summarise_run
 from unplateau.cli.reading import show
 from unplateau.errors import RunDirectoryError, SpecError, StorageError
 from unplateau.items.words import Words
-from unplateau.report import save_figures, write_report
+from unplateau.report import save_figures, write_report, write_results
 from unplateau.report.prompts import shown_prompts
 from unplateau.rng import fold_seed
 from unplateau.tasks.clusters import Clusters
@@ -246,9 +247,34 @@ def test_prompts_that_do_not_fit_together_are_named(tmp_path):
 
 
 def test_refusals_are_one_line(tmp_path):
-    runs = make_runs(tmp_path, [MadeRun(), MadeRun(recipe="other")])
-    with pytest.raises(SpecError, match="differ in recipe"):
-        write_report(runs, tmp_path / "report.html")
+    runs = make_runs(tmp_path, [MadeRun()])
+    shutil.copytree(runs[0].path, tmp_path / "copy")
+    with pytest.raises(SpecError, match="two runs with seed 0"):
+        write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         write_report(runs[:1], tmp_path / "file" / "report.html")
+
+
+def test_a_sweep_over_a_setting_has_a_row_and_a_panel_for_each_value(tmp_path):
+    made = [MadeRun(falls=900 / lr, seed=seed, settings={"train.lr": lr}) for lr in (1, 3) for seed in range(2)]
+    runs = make_runs(tmp_path, made)
+    text = write_report(runs, tmp_path / "report.html").read_text()
+    assert "With plain, lr=3, the first of 2 settings, training escaped at step" in text
+    assert "train.lr: 1, 3" in text
+    assert "Savings against lr=1" in text
+    assert text.count("plain, lr=3</figcaption>") == text.count("plain, lr=1</figcaption>") >= 3
+    rows = (write_results(runs, tmp_path / "results.csv")).read_text().splitlines()
+    assert rows[0].startswith("recipe,strategy,train.lr,seed,steps")
+    assert [row.split(",")[:4] for row in rows[1:]] == [["demo", "plain", lr, s] for lr in "13" for s in "01"]
+
+
+def test_runs_of_several_tasks_are_shown_beside_each_other(tmp_path):
+    other = {"task.source": {"kind": "Digits"}}
+    runs = make_runs(tmp_path, [MadeRun(falls=600), MadeRun("mixed", falls=300, recipe="digits", settings=other)])
+    text = write_report(runs, tmp_path / "report.html").read_text()
+    assert "Learning plateaus: demo, digits" in text
+    assert "FactorTask over Shapes3D; or FactorTask over Digits" in text
+    assert "mixed, recipe=digits" in text
+    prompts = text[text.index(">Two prompts<") :]
+    assert "mixed, recipe=digits<small>" not in prompts  # its prompts were others

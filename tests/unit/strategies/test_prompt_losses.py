@@ -88,9 +88,9 @@ def test_a_term_that_was_let_go_leaves_plain_training(term: LossTerm) -> None:
 
 @each_term
 def test_a_control_asks_for_what_the_prompt_does_not_say(term: LossTerm) -> None:
-    control, batch = term.model_copy(update={"control": True, "share": 1}), batch_of()
-    assert control.name == f"{term.name}[share=1,control=True]"
-    real = term.model_copy(update={"share": 1})
+    control, batch = term.model_copy(update={"control": True, "share": 1.0}), batch_of()
+    assert control.name == f"{term.name}[share=1.0,control=True]"
+    real = term.model_copy(update={"share": 1.0})
     assert value(control, batch) != value(real, batch)
     assert Strategy(term).model_dump(mode="json") == Strategy(term.model_copy(update={"control": False})).model_dump(
         mode="json"

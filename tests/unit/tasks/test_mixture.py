@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from unplateau.errors import SpecError
 from unplateau.items.codes import RandomCodes
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture, rows_of
@@ -50,7 +50,7 @@ def test_predictor_finds_out_which_task_a_prompt_comes_from() -> None:
     [((0.5,), "need as many shares"), ((0.5, 0.6), "sum to 1"), ((-0.5, 1.5), "at least 0")],
 )
 def test_bad_shares_are_refused(shares: tuple[float, ...], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SpecError, match=message):
         Mixture(tasks=(TASK, TASK.fixed()), shares=shares)
 
 

@@ -83,3 +83,26 @@ def test_wrong_settings_are_one_line_that_names_the_key(setting: str, parts: tup
 def test_a_setting_that_is_left_out_where_it_is_the_default_can_be_changed() -> None:
     assert applied("train.schedule=cosine").train.schedule == "cosine"
     assert applied("train.schedule=cosine", "train.schedule=constant") == PLAIN
+
+
+def test_in_python_as_with_set() -> None:
+    spec = PLAIN.with_settings({"train.steps": 30, "strategy": "mixed", "strategy.parts.0.fraction": 0.25})
+    assert spec == applied("train.steps=30", "strategy=mixed", "strategy.parts.0.fraction=0.25")
+    assert PLAIN.with_settings({}) == PLAIN
+    assert PLAIN.with_settings({"strategy": Strategy(Mixed())}) == PLAIN.with_settings({"strategy": "mixed"})
+    with pytest.raises(SpecError, match="did you mean 'steps'"):
+        PLAIN.with_settings({"train.stpes": 30})
+
+
+def test_values_reach_into_other_values() -> None:
+    other = FactorTask(source=RandomCodes(sizes=(3, 3)), n_pairs=3)
+    spec = PLAIN.with_settings({"task": other, "task.source.width": 12})
+    assert spec.task == FactorTask(source=RandomCodes(sizes=(3, 3), width=12), n_pairs=3)
+
+
+def test_what_is_not_written_where_it_is_the_default_can_be_set() -> None:
+    spec = PLAIN.with_settings({"strategy": "match-loss"})
+    changed = spec.with_settings({"strategy.parts.0.control": True, "train.schedule": "cosine", "grafts": []})
+    assert changed.strategy.loss_terms[0].control  # type: ignore[attr-defined]
+    assert changed.with_settings({"strategy.parts.0.control": False, "train.schedule": "constant"}) == spec
+    assert changed.digest() != spec.digest()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from unplateau.errors import SpecError
 from unplateau.items.base import factor_table
@@ -23,7 +22,7 @@ def test_the_small_grid_has_5120_images() -> None:
 
 @pytest.mark.parametrize("values", [(), (1, 1), (2, 1), (-1, 0)])
 def test_indices_must_increase_from_zero_up(values: tuple[int, ...]) -> None:
-    with pytest.raises(ValidationError, match="increasing"):
+    with pytest.raises(SpecError, match="increasing"):
         Grid(scale=values)
 
 

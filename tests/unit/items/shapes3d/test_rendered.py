@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from unplateau.errors import SpecError
 from unplateau.items.base import ItemSource
 from unplateau.items.shapes3d.images import Encoder, Grid
 from unplateau.items.shapes3d.rendered import HUES, SKY, Shapes3D, _code_parts, geometry_passes
@@ -159,5 +159,5 @@ def test_it_is_a_value() -> None:
 def test_pixels_have_their_own_width() -> None:
     assert tiny("pixels").form.width == 16 * 16 * 3
     assert Shapes3D(encoder="vae").form.width == 768
-    with pytest.raises(ValidationError, match="leave it out"):
+    with pytest.raises(SpecError, match="leave it out"):
         tiny("pixels", width=16)

@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 
 from unplateau.errors import UnplateauError
-from unplateau.recipes import demo
-from unplateau.train.spec import RunSpec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
-PROGRAMS = [
-    page for page in (ROOT / "README.md", DOCS / "tour.md", DOCS / "concepts" / "your_own_training.md") if page.exists()
-]
 SCRIPTS = Path(sys.executable).parent
 FENCE = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -28,20 +23,14 @@ def family(root: type[UnplateauError]) -> list[type[UnplateauError]]:
     return [root, *(below for child in root.__subclasses__() for below in family(child))]
 
 
-def blocks(page: Path, language: str) -> list[tuple[int, str]]:
-    """First line number and text of each fenced block in this language, but for those tagged ``no-run``."""
-    text = page.read_text()
-    found = [(match["tag"].split(), match) for match in FENCE.finditer(text)]
-    return [
-        (text.count("\n", 0, match.start("body")), match["body"])
-        for tags, match in found
-        if tags[:1] == [language] and "no-run" not in tags
-    ]
+def blocks(page: Path, language: str) -> list[str]:
+    """The text of each fenced block in this language."""
+    return [match["body"] for match in FENCE.finditer(page.read_text()) if match["tag"].split()[:1] == [language]]
 
 
 def commands(page: Path) -> list[str]:
     """What stands after ``$ unplateau`` in the console blocks of a page, continued lines joined."""
-    shown = "\n".join(body.replace("\\\n", " ") for _, body in blocks(page, "console"))
+    shown = "\n".join(body.replace("\\\n", " ") for body in blocks(page, "console"))
     return re.findall(r"^\$ unplateau +(.*)$", shown, re.MULTILINE)
 
 
@@ -74,18 +63,6 @@ def test_every_error_has_its_page(error):
 
 def test_every_error_page_belongs_to_an_error():
     assert {page.stem for page in (DOCS / "errors").glob("*.md")} == {error.page for error in family(UnplateauError)}
-
-
-@pytest.mark.parametrize("page", PROGRAMS, ids=name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """The blocks of a page are one program: later ones use the names of earlier ones. The demo is cut to 20 steps."""
-    short = demo().model_dump() | {"train": {"steps": 20, "batch_size": 8, "final_prompts": 8}}
-    monkeypatch.setattr("unplateau.recipes.demo", lambda: RunSpec.model_validate(short))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    namespace = {"__name__": "__main__"}
-    for line, body in blocks(page, "python"):
-        exec(compile("\n" * line + body, page, "exec"), namespace)
 
 
 @cache

@@ -1,15 +1,18 @@
 """The documentation builds, says something about every error, and shows only code and commands that work."""
 
+import inspect
 import os
 import re
 import runpy
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from unplateau.cli.main import COMMANDS
 from unplateau.errors import UnplateauError
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +41,16 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@cache
+def help_of(subcommand: str) -> str:
+    """The help text of a subcommand; of the program itself for the empty name."""
+    wide = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
+    command = [SCRIPTS / "unplateau", *subcommand.split(), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 def test_sphinx_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx", reason="needs sphinx (extra docs)")
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
@@ -52,6 +65,24 @@ def test_pictures_are_what_the_script_draws():
     assert not stale, "run `make figures` and commit what it writes"
 
 
+def test_pages_of_commands_are_what_the_commands_say():
+    made = runpy.run_path(str(DOCS / "commands.py"))["pages"]()
+    assert {path.name: path.read_text("utf-8") for path in (DOCS / "commands").glob("*.md")} == made, (
+        "run `make figures` and commit what it writes"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_of_a_command_has_every_argument(command):
+    page = (DOCS / "commands" / f"{command}.md").read_text("utf-8").replace("\\", "")
+    function = getattr(import_module(f"unplateau.cli.{COMMANDS[command][0]}"), command)
+    options = re.findall(r"^\W*(--[a-z][\w-]*)", help_of(command), re.MULTILINE)
+    assert len(options) >= sum(one.kind is one.KEYWORD_ONLY for one in inspect.signature(function).parameters.values())
+    assert not [option for option in options if f"`{option}" not in page]
+    assert inspect.getdoc(function).splitlines()[0] in page
+    assert f"$ unplateau {command}" in page
+
+
 @pytest.mark.parametrize("error", family(UnplateauError), ids=lambda error: error.__name__)
 def test_every_error_has_its_page(error):
     page = (DOCS / "errors" / f"{error.page}.md").read_text()
@@ -63,16 +94,6 @@ def test_every_error_has_its_page(error):
 
 def test_every_error_page_belongs_to_an_error():
     assert {page.stem for page in (DOCS / "errors").glob("*.md")} == {error.page for error in family(UnplateauError)}
-
-
-@cache
-def help_of(subcommand: str) -> str:
-    """The help text of a subcommand; of the program itself for the empty name."""
-    wide = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
-    command = [SCRIPTS / "unplateau", *subcommand.split(), "--help"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md" and commands(page)], ids=name)

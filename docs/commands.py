@@ -97,6 +97,7 @@ def listed(arguments: list[tuple[str, str]]) -> str:
 def page(name: str) -> str:
     """The page of a command."""
     usage, paragraphs, found = sections(help_of(name))
+    more = f" More: {READ[name]}." if name in READ else ""
     said = "\n\n".join(map(meaning_of, paragraphs))
     lists = "".join(
         f"## {heading.removeprefix('positional ').capitalize()}\n\n{listed(arguments)}\n\n"
@@ -109,14 +110,14 @@ def page(name: str) -> str:
 {said}
 
 ```console
-{EXAMPLES[name]}
+{EXAMPLES.get(name, f"$ unplateau {name}")}
 ```
 
 ```text
 {usage}
 ```
 
-{lists}Exit codes: 0 done, 2 wrong input, 1 anything else ([errors](../errors/index.md)). More: {READ[name]}.
+{lists}Exit codes: 0 done, 2 wrong input, 1 anything else ([errors](../errors/index.md)).{more}
 """
 
 

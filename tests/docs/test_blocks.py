@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,27 +38,30 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+SHOWING = (DOCS / "flat.md",)
+"""Pages on which a block of text behind a program is what it prints."""
 WITH_PROGRAMS = [page for page in PAGES if page.name != "extending.md" and programs(page)]
+
+
+def ran(body: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """The block as a program of its own in this folder."""
+    path = os.pathsep.join(map(str, (SHORT, ROOT / "src")))
+    settings = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    interpreter = [sys.executable, "-"]
+    return subprocess.run(
+        interpreter, input=body, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=name)
 def test_each_block_runs_in_an_interpreter_of_its_own(page: Path, tmp_path: Path) -> None:
-    settings = {
-        "MPLBACKEND": "agg",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, (SHORT, ROOT / "src"))),
-    }
-    for line, body in programs(page):
-        done = subprocess.run(
-            [sys.executable, "-"],
-            input=body,
-            cwd=tmp_path,
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{name(page)}, block from line {line + 1}:\n{done.stderr}"
+    found = blocks(page)
+    for (line, tags, body), (_, next_tags, printed) in pairwise([*found, (0, [], "")]):
+        if tags[:1] == ["python"]:
+            done = ran(body, tmp_path)
+            assert done.returncode == 0, f"{name(page)}, block from line {line + 1}:\n{done.stderr}"
+            if page in SHOWING and next_tags == ["text"]:
+                assert done.stdout == printed, f"{name(page)}, block from line {line + 1}"
 
 
 def test_no_block_of_python_is_left_out() -> None:

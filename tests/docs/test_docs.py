@@ -1,17 +1,20 @@
 """The documentation builds, says something about every error, and shows only code and commands that work."""
 
+import html
 import inspect
 import os
 import re
 import runpy
 import subprocess
 import sys
-from functools import cache
+import tomllib
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import unplateau as up
 from unplateau.cli.main import COMMANDS
 from unplateau.errors import UnplateauError
 
@@ -51,12 +54,52 @@ def help_of(subcommand: str) -> str:
     return run.stdout
 
 
-def test_sphinx_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as HTML, built without a warning."""
     pytest.importorskip("sphinx", reason="needs sphinx (extra docs)")
-    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
-    run = subprocess.run([*build, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False)
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "trees"]
+    run = subprocess.run([*build, DOCS, folder / "html"], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / "html" / "index.html").exists()
+    return folder / "html"
+
+
+def test_the_site_has_every_page(site):
+    built = {str(page.relative_to(site).with_suffix("")) for page in site.rglob("*.html")}
+    assert {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES[1:]} <= built
+
+
+def test_every_public_name_is_in_the_reference_with_its_types(site):
+    text = "".join(page.read_text("utf-8") for page in (site / "reference").glob("*.html"))
+    places = re.findall(r'<dt class="[^"]*" id="unplateau\.(\w+)">', text) + re.findall(
+        r'id="module-unplateau\.(\w+)"', text
+    )
+    assert {name for name in places if name in up.__all__} == set(up.__all__)
+    assert len(places) == len(set(places))
+    assert "_NestedSequence" not in text
+    plain = re.sub(r"<[^>]+>", "", text)
+    settings = [one for one in map(partial(getattr, up), up.__all__) if hasattr(one, "model_fields")]
+    assert len(settings) > 20
+    for field in {field.description for one in settings for field in one.model_fields.values() if field.description}:
+        assert typographic(field) in typographic(html.unescape(plain)), field
+
+
+def typographic(text):
+    """Without what Sphinx makes of quotes, dashes and dots."""
+    return re.sub(r"[^\w]+", " ", text)
+
+
+def test_every_example_is_listed():
+    page = (DOCS / "examples.md").read_text("utf-8")
+    linked = re.findall(r"\[([\w.]+)\]\(\.\./examples/([\w.]+)\)", page)
+    assert [one for one, _ in linked] == [other for _, other in linked]
+    assert {one for one, _ in linked} == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+def test_every_extra_is_on_the_page_about_installing():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert {*re.findall(r"^\| `(\w+)` \|", (DOCS / "install.md").read_text("utf-8"), re.MULTILINE)} == {*extras}
 
 
 def test_pictures_are_what_the_script_draws():

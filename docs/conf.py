@@ -11,12 +11,12 @@ author = "The unplateau authors"
 copyright = "2026, the unplateau authors"
 release = version = installed_version("unplateau")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "reference"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "kind, model_config"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "kind, model_config, noun"}
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.typing import stringify_annotation
 
 
@@ -26,7 +27,9 @@ def named(text: str | None) -> str | None:
 
 
 def docstring(_app: Any, what: str, _name: str, obj: object, _options: object, lines: list[str]) -> None:
-    """Adds the fields of a class of settings, with type, default and description."""
+    """Reads ``Args:`` and ``Raises:``; adds the fields of a class of settings, with type, default and description."""
+    if what in ("class", "function", "method"):  # in a property what stands before a colon would be taken for its type
+        lines[:] = GoogleDocstring(lines, Config()).lines()
     if what == "class" and is_settings(obj):
         fields: dict[str, FieldInfo] = obj.model_fields  # type: ignore[attr-defined]
         for name, field in fields.items():

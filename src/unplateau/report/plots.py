@@ -180,7 +180,7 @@ def _draw_levels(
 
 
 def spread(heights: Mapping[str, float], apart: float) -> dict[str, float]:
-    """The same names from the lowest up, moved as little as makes neighbours ``apart`` from each other."""
+    """The same names from the lowest up, moved so that neighbours are at least ``apart`` from each other."""
     names = sorted(heights, key=lambda name: heights[name])
     placed = [heights[name] for name in names]
     for at in range(1, len(placed)):

@@ -57,8 +57,9 @@ format: setup  ## rewrite the code in the house format
 docs: setup $(EXTRAS)  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-figures: setup  ## redraw the pictures and tables of the documentation from benchmarks/results
+figures: setup  ## make the documentation's pictures, tables and pages of commands anew
 	$(BIN)/python docs/figures.py
+	$(BIN)/python docs/commands.py
 	$(BIN)/python benchmarks/strategies.py --table
 	$(BIN)/python benchmarks/cards.py
 

@@ -1,7 +1,9 @@
 """The report in a real browser: what it draws, what it asks for, and whether a phone and a keyboard suffice."""
 
+import base64
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -174,6 +176,34 @@ def test_a_single_stuck_run_prints(browser, tmp_path):
     opened(browser, page)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {})
     assert len(printed["data"]) > 10_000
+
+
+WHERE_PRINTED = """
+document.querySelectorAll('h2, h3, p, dt, dd, figure, table').forEach((e, place) => {
+  e.id = e.id || `place-${place}`;
+  document.body.append(Object.assign(document.createElement('a'), {href: `#${e.id}`, textContent: e.id}));
+});
+const first = e => e.matches('dl, div') ? first(e.firstElementChild) : e;
+return [...document.querySelectorAll('h2:not(.quiet), h3, h2:not(.quiet) + p, h3 + p, dt')]
+  .filter(e => e.nextElementSibling && e.getClientRects().length)
+  .map(e => [e.id, first(e.nextElementSibling).id, e.textContent.slice(0, 40)]);
+"""
+"""Gives what may stand alone, and what must follow it on its page, a place in the PDF: what a link leads to has one."""
+
+
+@pytest.mark.parametrize("n_strategies", [1, 4])
+def test_no_heading_stands_alone_at_the_foot_of_a_printed_page(browser, n_strategies, tmp_path):
+    names = [*dict.fromkeys(made.strategy for made in DEMO)][:n_strategies]
+    runs = make_runs(tmp_path, [made for made in DEMO if made.strategy in names])
+    opened(browser, write_report(runs, tmp_path / "report.html"))
+    pairs = browser.execute_script(WHERE_PRINTED)
+    assert len(pairs) > 20
+    for inches in (8.5, 11.7, 13):
+        printed = browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": inches})
+        places = re.findall(rb"/([\w-]+) \[(\d+) 0 R /XYZ", base64.b64decode(printed["data"]))
+        page = {name.decode(): number for name, number in places}
+        assert len(set(page.values())) > 3
+        assert not [text for one, next_, text in pairs if page[one] != page[next_]], f"paper of {inches} inches"
 
 
 TEXT_AT = """

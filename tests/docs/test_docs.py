@@ -1,25 +1,26 @@
 """The documentation builds, says something about every error, and shows only code and commands that work."""
 
+import html
+import inspect
 import os
 import re
 import runpy
 import subprocess
 import sys
-from functools import cache
+import tomllib
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import unplateau as up
+from unplateau.cli.main import COMMANDS
 from unplateau.errors import UnplateauError
-from unplateau.recipes import demo
-from unplateau.train.spec import RunSpec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
-PROGRAMS = [
-    page for page in (ROOT / "README.md", DOCS / "tour.md", DOCS / "concepts" / "your_own_training.md") if page.exists()
-]
 SCRIPTS = Path(sys.executable).parent
 FENCE = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -28,20 +29,14 @@ def family(root: type[UnplateauError]) -> list[type[UnplateauError]]:
     return [root, *(below for child in root.__subclasses__() for below in family(child))]
 
 
-def blocks(page: Path, language: str) -> list[tuple[int, str]]:
-    """First line number and text of each fenced block in this language, but for those tagged ``no-run``."""
-    text = page.read_text()
-    found = [(match["tag"].split(), match) for match in FENCE.finditer(text)]
-    return [
-        (text.count("\n", 0, match.start("body")), match["body"])
-        for tags, match in found
-        if tags[:1] == [language] and "no-run" not in tags
-    ]
+def blocks(page: Path, language: str) -> list[str]:
+    """The text of each fenced block in this language."""
+    return [match["body"] for match in FENCE.finditer(page.read_text()) if match["tag"].split()[:1] == [language]]
 
 
 def commands(page: Path) -> list[str]:
     """What stands after ``$ unplateau`` in the console blocks of a page, continued lines joined."""
-    shown = "\n".join(body.replace("\\\n", " ") for _, body in blocks(page, "console"))
+    shown = "\n".join(body.replace("\\\n", " ") for body in blocks(page, "console"))
     return re.findall(r"^\$ unplateau +(.*)$", shown, re.MULTILINE)
 
 
@@ -49,18 +44,86 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def test_sphinx_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx", reason="needs sphinx (extra docs)")
-    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
-    run = subprocess.run([*build, DOCS, tmp_path / "html"], capture_output=True, text=True, check=False)
+@cache
+def help_of(subcommand: str) -> str:
+    """The help text of a subcommand; of the program itself for the empty name."""
+    wide = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
+    command = [SCRIPTS / "unplateau", *subcommand.split(), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / "html" / "index.html").exists()
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as HTML, built without a warning."""
+    pytest.importorskip("sphinx", reason="needs sphinx (extra docs)")
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "trees"]
+    run = subprocess.run([*build, DOCS, folder / "html"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return folder / "html"
+
+
+def test_the_site_has_every_page(site):
+    built = {str(page.relative_to(site).with_suffix("")) for page in site.rglob("*.html")}
+    assert {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES[1:]} <= built
+
+
+def test_every_public_name_is_in_the_reference_with_its_types(site):
+    text = "".join(page.read_text("utf-8") for page in (site / "reference").glob("*.html"))
+    places = re.findall(r'<dt class="[^"]*" id="unplateau\.(\w+)">', text) + re.findall(
+        r'id="module-unplateau\.(\w+)"', text
+    )
+    assert {name for name in up.__all__ if not name.startswith("_")} <= set(places)
+    assert len(places) == len(set(places))
+    assert "_NestedSequence" not in text
+    plain = re.sub(r"<[^>]+>", "", text)
+    settings = [one for one in map(partial(getattr, up), up.__all__) if hasattr(one, "model_fields")]
+    assert len(settings) > 20
+    for field in {field.description for one in settings for field in one.model_fields.values() if field.description}:
+        assert typographic(field) in typographic(html.unescape(plain)), field
+
+
+def typographic(text):
+    """Without what Sphinx makes of quotes, dashes and dots."""
+    return re.sub(r"[^\w]+", " ", text)
+
+
+def test_every_example_is_listed():
+    page = (DOCS / "examples.md").read_text("utf-8")
+    linked = re.findall(r"\[([\w.]+)\]\(\.\./examples/([\w.]+)\)", page)
+    assert [one for one, _ in linked] == [other for _, other in linked]
+    assert {one for one, _ in linked} == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+def test_every_extra_is_on_the_page_about_installing():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert {*re.findall(r"^\| `(\w+)` \|", (DOCS / "install.md").read_text("utf-8"), re.MULTILINE)} == {*extras}
 
 
 def test_pictures_are_what_the_script_draws():
     pictures = runpy.run_path(str(DOCS / "figures.py"))["PICTURES"]
     stale = [name for name, draw in pictures.items() if (DOCS / "concepts" / name).read_text("utf-8") != draw()]
     assert not stale, "run `make figures` and commit what it writes"
+
+
+def test_pages_of_commands_are_what_the_commands_say():
+    made = runpy.run_path(str(DOCS / "commands.py"))["pages"]()
+    assert {path.name: path.read_text("utf-8") for path in (DOCS / "commands").glob("*.md")} == made, (
+        "run `make figures` and commit what it writes"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_of_a_command_has_every_argument(command):
+    page = (DOCS / "commands" / f"{command}.md").read_text("utf-8").replace("\\", "")
+    function = getattr(import_module(f"unplateau.cli.{COMMANDS[command][0]}"), command)
+    options = re.findall(r"^\W*(--[a-z][\w-]*)", help_of(command), re.MULTILINE)
+    assert len(options) >= sum(one.kind is one.KEYWORD_ONLY for one in inspect.signature(function).parameters.values())
+    assert not [option for option in options if f"`{option}" not in page]
+    assert inspect.getdoc(function).splitlines()[0] in page
+    assert f"$ unplateau {command}" in page
 
 
 @pytest.mark.parametrize("error", family(UnplateauError), ids=lambda error: error.__name__)
@@ -74,28 +137,6 @@ def test_every_error_has_its_page(error):
 
 def test_every_error_page_belongs_to_an_error():
     assert {page.stem for page in (DOCS / "errors").glob("*.md")} == {error.page for error in family(UnplateauError)}
-
-
-@pytest.mark.parametrize("page", PROGRAMS, ids=name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """The blocks of a page are one program: later ones use the names of earlier ones. The demo is cut to 20 steps."""
-    short = demo().model_dump() | {"train": {"steps": 20, "batch_size": 8, "final_prompts": 8}}
-    monkeypatch.setattr("unplateau.recipes.demo", lambda: RunSpec.model_validate(short))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    namespace = {"__name__": "__main__"}
-    for line, body in blocks(page, "python"):
-        exec(compile("\n" * line + body, page, "exec"), namespace)
-
-
-@cache
-def help_of(subcommand: str) -> str:
-    """The help text of a subcommand; of the program itself for the empty name."""
-    wide = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1"}
-    command = [SCRIPTS / "unplateau", *subcommand.split(), "--help"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extending.md" and commands(page)], ids=name)

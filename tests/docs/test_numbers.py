@@ -99,6 +99,7 @@ SENTENCES = [
     (README, "associative recall at {recall/unplateau escape} (median) against {recall/plain escape}"),
     (README, "on noisy clusters at {clusters/unplateau escape} against {clusters/plain escape}"),
     (README, "told nothing, do so at step {demo/unplateau first} and {demo/unplateau last}"),
+    ("docs/flat.md", "stayed on its plateau for all of {shapes/plain trained} steps, on five seeds of five"),
     (THREE, "with size or shape it is flat for all of {shapes/plain trained}"),
     (THREE, "(alone on {shapes/match there} of five; bound labels on {shapes/bind there}, queries that look on"),
     (THREE, "queries that look on {shapes/look there})"),

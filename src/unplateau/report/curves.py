@@ -28,6 +28,9 @@ THREE_THINGS = {
 }
 """Figures of the three things that in-context learning waits for: their columns begin so, and what they are called."""
 
+CONTEXT_SPREAD = 0.05
+"""Standard deviation of a context score from one batch of test prompts to another, as training looks at it."""
+
 
 def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
     """The panels of each figure of a report by its name; those of scores are left out for strategies without probes."""
@@ -50,6 +53,23 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
         if found:
             panels[figure] = [*found]
     return panels
+
+
+def context_at_chance(groups: Groups) -> bool:
+    """Whether the context score that is shown ends near chance, or near its control, in all runs.
+
+    Near is within twice its spread; the last quarter of the looks, averaged, counts as the end.
+    """
+    return not any(_context_above_chance(run) for runs in groups.values() for run in runs if run.weights_score)
+
+
+def _context_above_chance(run: RunSummary) -> bool:
+    (_, scores), (_, controls) = (run.record.history.column(f"context_{name}") for name in ("score", "control"))
+    if not scores:
+        return False
+    last = -max(1, len(scores) // 4)
+    score, control = (fmean(at[run.block] for at in column[last:]) for column in (scores, controls))
+    return score > max(control, run.record.history.last("context_chance")) + 2 * CONTEXT_SPREAD
 
 
 def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "compute"]) -> OverviewPanel:

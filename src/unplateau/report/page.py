@@ -20,7 +20,7 @@ from unplateau.analysis.compare import by_strategy, comparison_of
 from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
 from unplateau.files import write_whole
 from unplateau.layout import CUTS, HOW_CUT
-from unplateau.report.curves import all_panels
+from unplateau.report.curves import CONTEXT_SPREAD, all_panels, context_at_chance
 from unplateau.report.facts import brief_table, facts, provenance, results_table, savings_table
 from unplateau.report.finding import numbers, sentence
 from unplateau.report.hover import areas
@@ -58,6 +58,8 @@ def page(groups: Groups) -> str:
     comparison = comparison_of(runs)
     scored = [run for run in runs if run.weights_score]
     prefixes = (f"p{number}" for number in count())
+    panels = all_panels(groups)
+    left_out = {"context-score"} & panels.keys() if context_at_chance(groups) else set()
     return _template().render(
         title=f"Learning plateaus: {', '.join(dict.fromkeys(printable(run.recipe) for run in runs))}",
         finding=sentence(groups),
@@ -65,9 +67,12 @@ def page(groups: Groups) -> str:
         brief=brief_table(groups, comparison),
         tables=[table for table in (results_table(groups), comparison and savings_table(comparison)) if table],
         pictures={
-            kind: [(panel.title, inline_svg(panel, next(prefixes))) for panel in panels]
-            for kind, panels in all_panels(groups).items()
+            kind: [(panel.title, inline_svg(panel, next(prefixes))) for panel in of_kind]
+            for kind, of_kind in panels.items()
+            if kind not in left_out
         },
+        left_out=left_out,
+        spread=CONTEXT_SPREAD,
         prompts=shown_prompts(groups),
         held_out=all(run.record.tested_on == "held-out" for run in runs),
         facts=facts(groups),

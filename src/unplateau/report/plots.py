@@ -5,9 +5,11 @@ The same runs give the same bytes each time.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,6 +28,13 @@ from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
 
 FORMATS = ("png", "svg", "pdf", "csv")
 _NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+_BESIDE_THE_AXES: dict[str, Any] = {
+    "xycoords": "axes fraction",
+    "textcoords": "offset points",
+    "annotation_clip": False,
+}
+_NAMES_APART = 0.075
+"""Of the height of the axes: a line of text."""
 _ESCAPE: dict[str, Any] = {"marker": "v", "markersize": 8, "color": INK, "linestyle": "none", "zorder": 5}
 
 
@@ -88,8 +97,7 @@ def single(panel: AnyPanel) -> Figure:
     height = PANEL[1] + below
     with house_style():
         figure = Figure((PANEL[0], height))
-        right = 0.82 if isinstance(panel, HeatPanel) else 0.95
-        figure.subplots_adjust(left=0.13, right=right, top=1 - 0.12 / height, bottom=(0.56 + below) / height)
+        figure.subplots_adjust(left=0.13, right=0.79, top=1 - 0.12 / height, bottom=(0.56 + below) / height)
         draw(panel, figure.subplots())
     return figure
 
@@ -131,10 +139,11 @@ def _draw_overview(panel: OverviewPanel, ax: Axes) -> None:
     handles = []
     for number, (_, look, lines) in enumerate(panel.groups):
         style: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker, "markersize": 4}
+        style |= {"linewidth": look.width, "zorder": 2 - look.width / 10}  # wide lines below, seen on both sides
         handles.append(Line2D([], [], label=f"line {number}", **style))
         for line in lines:
             every = max(1, len(line.x) // 6)
-            ax.plot(line.x, line.y, linewidth=1.5, markevery=(every // 2, every), **style)
+            ax.plot(line.x, line.y, markevery=(every // 2, every), **style)
     legend = ax.legend(
         handles=handles,
         loc="upper center",
@@ -153,12 +162,10 @@ def _legend_columns(panel: OverviewPanel) -> int:
 
 
 def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
-    _draw_levels(panel, ax)
+    ends = [float(line.y[-1]) for line in panel.controls if line.y.size]
+    _draw_levels(panel, ax, {"control": fmean(ends)} if ends else {})
     for line in panel.controls:
         ax.plot(line.x, line.y, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)))
-    if panel.controls and panel.controls[0].y.size:
-        first = panel.controls[0]
-        _note(ax, "control", (first.x[0], float(first.y.min())), (3, -3), ha="left", color=MUTED)
     for line in panel.lines:
         for start, end in line.plateaus:
             ax.axvspan(start, end, color=panel.look.colour, alpha=0.22 / len(panel.lines), linewidth=0)
@@ -168,21 +175,27 @@ def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
             ax.plot(*line.mark, **_ESCAPE, markeredgecolor="white")
 
 
-def _draw_levels(panel: CurvePanel | OverviewPanel, ax: Axes) -> None:
-    """Dashed lines with their names where the curves are not: progress begins below them, a loss ends between them."""
-    upper = max(panel.levels.values(), default=0.0)
-    for name, value in panel.levels.items():
+def _draw_levels(
+    panel: CurvePanel | OverviewPanel, ax: Axes, others: Mapping[str, float] = MappingProxyType({})
+) -> None:
+    """Dashed lines, named right of the axes, where no curve comes; ``others`` are named there as well."""
+    for value in panel.levels.values():
         ax.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2.5)), zorder=1)
-        if isinstance(panel, OverviewPanel):
-            _note(ax, name, (panel.limits[0], value), (3, 3), ha="left")
-        else:
-            _note(ax, name, (panel.limits[1], value), (0, 3 if value == upper else -3), ha="right")
+    low, high = panel.limits[2:]
+    heights = {name: (value - low) / (high - low) for name, value in {**panel.levels, **others}.items()}
+    for name, height in spread(heights, _NAMES_APART).items():
+        colour = MUTED if name in others else INK
+        ax.annotate(name, (1, height), xytext=(4, 0), color=colour, fontsize=9, va="center", **_BESIDE_THE_AXES)
 
 
-def _note(ax: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], **settings: Any) -> None:
-    """A small text above or below a point, ``offset`` points away from it."""
-    va = "bottom" if offset[1] > 0 else "top"
-    ax.annotate(text, at, xytext=offset, textcoords="offset points", va=va, fontsize=9.5, **settings)
+def spread(heights: Mapping[str, float], apart: float) -> dict[str, float]:
+    """The same names from the lowest up, moved so that neighbours are at least ``apart`` from each other."""
+    names = sorted(heights, key=lambda name: heights[name])
+    placed = [heights[name] for name in names]
+    for at in range(1, len(placed)):
+        lacking = max(0.0, apart - (placed[at] - placed[at - 1])) / 2
+        placed = [height - lacking for height in placed[:at]] + [height + lacking for height in placed[at:]]
+    return dict(zip(names, placed, strict=True))
 
 
 def _draw_heat(panel: HeatPanel, ax: Axes) -> None:

@@ -51,21 +51,28 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, dash pattern (as matplotlib has it) and marker of a strategy; no two strategies share all three."""
+    """Colour, dash pattern (as matplotlib has it) and marker of a strategy; no two strategies share all three.
+
+    ``width``: of its line among those of others, in points.
+    """
 
     colour: str
     dashes: Any
     marker: str
+    width: float = 1.5
 
 
 def looks(strategies: Sequence[str]) -> dict[str, Look]:
-    """A look for each strategy, by name and not by result; plain training is always grey and solid."""
+    """A look for each strategy, by name and not by result.
+
+    Plain training is always grey, solid and wide: where others lie on it, as on a plateau, it is still seen.
+    """
     others = sorted(set(strategies) - {"plain"})
     chosen = {
         name: Look(PALETTE[i % len(PALETTE)], DASHES[(i + 1) % len(DASHES)], MARKERS[(i + 1) % len(MARKERS)])
         for i, name in enumerate(others)
     }
-    return {**chosen, "plain": Look("#6e7681", "-", MARKERS[0])}
+    return {**chosen, "plain": Look("#6e7681", "-", MARKERS[0], width=3.0)}
 
 
 @contextmanager

@@ -227,7 +227,34 @@ def test_prompts_of_classic_tasks_can_be_read(tmp_path, task, item, rule):
     page = write_report(record, tmp_path / "report.html").read_text()
     assert rule in page
     assert page.count(f'<tr><th scope="row" title="item 1: {item if item != "+" else "sign"}') == 2
-    assert ("Context score of block" in page) == isinstance(task, SparseParity)
+    assert ("context score of block" in page) == isinstance(task, SparseParity)  # after two steps: at chance
+
+
+def context_of(made, tmp_path):
+    """What the page on these runs says of their context score, in its section on scores."""
+    text = " ".join(" ".join(checked(write_report(make_runs(tmp_path, made), tmp_path / "report.html")).texts).split())
+    section = text[text.index("What the weights know") : text.index("Weights score of every layer")]
+    return section[section.lower().index("context score") :]
+
+
+@pytest.mark.parametrize(
+    "made", [[MadeRun()], [MadeRun(), MadeRun("mixed"), MadeRun("mixed", 1)], [MadeRun(falls=1999)]], ids=len
+)
+def test_a_context_score_at_chance_in_all_runs_is_left_out_in_words(made, tmp_path):
+    said = context_of(made, tmp_path)
+    assert said.startswith("context score of block 3 (can the hidden factor be read off the context component?) ended")
+    assert "is not drawn" in said
+    assert "chance shows only" not in said
+    (tmp_path / "figures").mkdir()
+    assert "context-score" in {path.stem for path in save_figures(tmp_path / "demo", tmp_path / "figures", ["csv"])}
+
+
+@pytest.mark.parametrize("made", [[MadeRun(), MadeRun("mixed", falls=900)], [MadeRun(falls=300)]], ids=len)
+def test_a_context_score_that_rises_anywhere_is_drawn_and_explained(made, tmp_path):
+    said = context_of(made, tmp_path)
+    assert said.startswith("Context score of block 3: can the hidden factor be read off?")
+    assert "Chance is the share of the commonest factor" in said
+    assert f"Context score of block 3 of {made[-1].strategy} under cut self" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04"])

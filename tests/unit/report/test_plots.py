@@ -15,7 +15,8 @@ from unplateau.errors import SpecError
 from unplateau.plateau.progress import trailing_means
 from unplateau.report import figures, save_figures
 from unplateau.report.curves import all_panels
-from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, merged
+from unplateau.report.panels import MOST_COLUMNS, MOST_POINTS, HeatPanel, merged
+from unplateau.report.plots import single, spread
 from unplateau.report.style import looks, printable
 
 KINDS = ["progress-by-step", "progress-by-compute", "loss", "accuracy", "weights-score", "context-score", "layers"]
@@ -90,6 +91,35 @@ def test_long_runs_are_drawn_with_few_points(tmp_path):
     assert len(panels["loss"].lines[0].x) == MOST_POINTS
     assert panels["layers"].values.shape == (LAYERS + 1, MOST_COLUMNS)
     assert len(panels["layers"].edges) == MOST_COLUMNS + 1
+
+
+def test_names_of_levels_stand_where_no_curve_comes(runs):
+    panels = [panel for kind in panels_of(runs).values() for panel in kind if not isinstance(panel, HeatPanel)]
+    for panel in panels:
+        figure = single(panel)
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        names = [text.get_window_extent() for text in axes.texts]
+        assert len(names) == len(panel.levels) + bool(getattr(panel, "controls", ()))
+        assert all(axes.bbox.x1 < name.x0 < name.x1 <= figure.bbox.x1 for name in names)
+        assert not any(one.overlaps(other) for one in names for other in names if one is not other)
+
+
+def test_plain_training_is_seen_below_what_lies_on_it(runs):
+    (axes,) = single(panels_of(runs)["progress-by-step"][0]).axes
+    plain, *others = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    assert plain.get_color() == looks(["plain"])["plain"].colour
+    assert all(plain.get_linewidth() > 1.5 * line.get_linewidth() for line in others)
+    assert all(plain.get_zorder() < line.get_zorder() for line in others)
+
+
+@given(st.lists(st.floats(0, 1), max_size=6), st.floats(0.01, 0.2))
+def test_names_that_are_spread_keep_their_order_and_a_distance(heights, apart):
+    placed = spread(dict(enumerate(heights)), apart)
+    assert [heights[name] for name in placed] == sorted(heights)
+    assert (np.diff([*placed.values()]) >= apart - 1e-9).all()
+    wide = all(abs(one - other) >= apart for i, one in enumerate(heights) for other in heights[:i])
+    assert not wide or placed == pytest.approx(dict(enumerate(heights)))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(1, 50))

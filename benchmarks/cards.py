@@ -101,7 +101,7 @@ def table_of_recipe(name: str) -> str:
 def tables_of_study(name: str) -> str:
     """All that the study prints."""
     return "\n".join(
-        f"**{table.heading}**\n\n{_markdown([table.columns, *table.lines])}\n{table.note}\n"
+        f"{table.heading}\n\n{_markdown([table.columns, *table.lines])}" + (f"\n{table.note}\n" if table.note else "")
         for table in STUDIES[name].judge(read_study(RESULTS / f"{name}.jsonl"))
     )
 

@@ -155,6 +155,13 @@ def test_numbers_in_prose_are_those_of_the_results(page: str, sentence: str) -> 
     assert filled(sentence) in prose
 
 
+def test_tables_of_cards_are_made_from_the_results() -> None:
+    pages = [ROOT / "docs" / "results.md", *(ROOT / "docs" / "cards").glob("*.md")]
+    made = [strategies.page(strategies.read_raw()), *(cards.page(page.read_text("utf-8")) for page in pages[1:])]
+    stale = [page.name for page, text in zip(pages, made, strict=True) if page.read_text("utf-8") != text]
+    assert not stale, "run `make figures` and commit what it writes"
+
+
 def test_what_the_three_losses_cost_a_step() -> None:
     extra = [
         100 * (found(entry.name, "unplateau").flops / found(entry.name, "plain").flops - 1)

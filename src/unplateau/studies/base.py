@@ -5,6 +5,7 @@ judged again without training anything.
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -190,11 +191,16 @@ def escape_of(rows: Iterable[Row]) -> Bounded:
 
 
 def by_cell(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
-    """The rows of each setting by cell; settings without plain training, with which all is compared, are left out."""
+    """The rows of each setting by cell, plain training first, which all is compared with; no settings without it."""
     found: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (_natural(row.setting), row.cell != PLAIN, _natural(row.cell))):
         found.setdefault(row.setting, {}).setdefault(row.cell, []).append(row)
-    return {setting: cells for setting, cells in sorted(found.items()) if PLAIN in cells}
+    return {setting: cells for setting, cells in found.items() if PLAIN in cells}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts the numbers in names by size: ``4 mappings`` before ``32 mappings``."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def escapes(rows: Sequence[Row]) -> str:

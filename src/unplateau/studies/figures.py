@@ -71,7 +71,9 @@ def _mappings(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
     for number in MAPPINGS:
         task = plain.task.model_copy(update={"n_mappings": number})
         spec = plain.model_copy(update={"task": task})
-        yield from _planned(plain.recipe, PLAIN if number is None else f"{number} mappings", spec, seeds)
+        yield from _planned(
+            plain.recipe, PLAIN if number is None else f"{number} mapping{'s' if number > 1 else ''}", spec, seeds
+        )
 
 
 def _warm_ups(scale: Scale, seeds: Sequence[int]) -> Iterator[Planned]:
@@ -111,10 +113,12 @@ def _correlation(pairs: Sequence[tuple[float, float]], wanted: int) -> tuple[str
     """The verdict of a rank correlation that should have this sign."""
     if len(pairs) < 3:
         return UNDECIDED, "too few runs"
+    if any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
+        return UNDECIDED, "all runs alike"
     found = float(stats.spearmanr([one for one, _ in pairs], [other for _, other in pairs]).statistic)
     value = wanted * found
     verdict = AGREES if value >= STRONG else DISAGREES if value < WEAK else UNDECIDED
-    return (UNDECIDED if math.isnan(value) else verdict), f"rank correlation {found:.2f} over {len(pairs)}"
+    return verdict, f"rank correlation {found:.2f} over {len(pairs)}"
 
 
 def _number(cell: str) -> float:

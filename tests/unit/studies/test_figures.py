@@ -84,3 +84,9 @@ def test_runs_are_planned_once_and_at_both_scales(study: object) -> None:
     assert all(one.spec.train.steps > planned[0].spec.train.steps for one in large)
     if name != "figure-1b":
         assert {one.spec.train.steps for one in large} == {46_920}
+
+
+def test_cells_are_told_in_the_order_of_their_numbers() -> None:
+    made = [row("demo", cell, 100) for cell in ("1000 mappings", "32 mappings", "plain", "1 mapping", "4 mappings")]
+    shown = STUDIES["figure-3"].judge(made)[0]
+    assert [line[1] for line in shown.lines] == ["plain", "1 mapping", "4 mappings", "32 mappings", "1000 mappings"]

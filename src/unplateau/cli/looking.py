@@ -54,7 +54,7 @@ def probe(
 
     Args:
         model: a run directory (its newest checkpoint is taken), or one folder under its checkpoints; with --task the
-            folder of a causal language model of transformers, or its name on the hub
+            folder of a causal language model of transformers or of an adapter (peft), or its name on the hub
         task: the task to probe a language model on; its items must be words or sentences
         wording: how a language model is asked
         component: weights or hidden (read out: each factor of the item), context (read out: which factor is hidden), or
@@ -252,8 +252,11 @@ def trajectory(
     Finds the plateaus of the accuracy and shows the weights score at their ends. Every revision is asked the same
     prompts. The rows are written as they come; the same command again goes on where it stopped.
 
+    Revisions whose weights are those of a later one, tensor by tensor, are named and left out of the curve: some suites
+    serve the same weights under many steps.
+
     Args:
-        model: a folder with a sub-folder for each revision, or a name on the hub
+        model: a folder with a sub-folder for each revision, whole models or adapters, or a name on the hub
         revisions: names that end in the training step, with commas; all: every such sub-folder
         task: the task; its items must be words or sentences
         wording: how the model is asked
@@ -273,7 +276,7 @@ def trajectory(
     )
     chosen = along.find_revisions(model, [name.strip() for name in revisions.split(",") if name.strip()])
     device = str(choose_device(device))
-    rows = list(along.measure_revisions(model, chosen, measurement, out=out, device=device))
+    rows = along.mark_repeats(list(along.measure_revisions(model, chosen, measurement, out=out, device=device)))
     found = along.accuracy_plateaus(rows)
     if json:
         print_json({"rows": rows, "plateaus": [plateau.as_dict() for plateau in found]})
@@ -297,12 +300,13 @@ def _print_rows(
     """``best``: of each component that was probed, the index of its best layer."""
     from unplateau.plateau.progress import FEWEST_POINTS  # noqa: PLC0415 (numpy)
 
-    last = rows[-1]
+    last, different = rows[-1], [row for row in rows if "repeats" not in row]
     layers = ", ".join(f"layer {last['layers'][layer]} for the {name} score" for name, layer in best.items())
     print(f"cut {last['cut']}; {layers}:")
     print("where it is highest in the last row; in brackets: control with shuffled labels")
     columns = ("step", "in-context accuracy", *(f"{name} score" for name in best))
     print_table(columns, [_row(row, best) for row in rows])
+    _print_repeats(rows)
     chances = ", ".join(f"of the {name} score {number(last[f'{name}_chance'])}" for name in best)
     print(
         f"in-context accuracy without context {number(last['icl']['no_context_accuracy'])}, Bayes-optimal "
@@ -312,9 +316,25 @@ def _print_rows(
         start, end = (number(score) for score in one.weights_score)
         print(f"{one.plateau}; weights score from {start} to {end} (layer {one.layer}, cut {last['cut']})")
     if not plateaus:
-        print("no plateau found" if len(rows) >= FEWEST_POINTS else f"plateaus need at least {FEWEST_POINTS} revisions")
+        print(
+            "no plateau found"
+            if len(different) >= FEWEST_POINTS
+            else f"plateaus need at least {FEWEST_POINTS} revisions"
+        )
+
+
+def _print_repeats(rows: Sequence[dict[str, Any]]) -> None:
+    """Which revisions are left out of the curve, and why."""
+    repeated: dict[str, list[str]] = {}
+    for row in rows:
+        if "repeats" in row:
+            repeated.setdefault(row["repeats"], []).append(row["revision"])
+    for name, others in repeated.items():
+        have = "has" if len(others) == 1 else "have"
+        print(f"left out of the curve: {', '.join(others)} {have} the weights of {name}, tensor by tensor")
 
 
 def _row(row: dict[str, Any], best: Mapping[Component, int]) -> list[str]:
     scores = [_with_control(row[f"{name}_score"][layer], row[f"{name}_control"][layer]) for name, layer in best.items()]
-    return [str(row["step"]), number(row["icl"]["accuracy"]), *scores]
+    step = f"{row['step']} (repeated)" if "repeats" in row else str(row["step"])
+    return [step, number(row["icl"]["accuracy"]), *scores]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
+from unplateau.integrations.packing import BOUNDS, packing_of
 from unplateau.tensors import TokenPrompts
 
 IGNORED = -100
@@ -44,12 +45,14 @@ Annotations = Annotation | Mapping[str, Annotation]
 class TokenBatch:
     """Tokens (B, T) with their mask, which of them count (B, T), and everything that came with them.
 
-    Padding (``attention_mask`` 0) and tokens whose ``labels`` are -100 do not count.
+    Padding (``attention_mask`` 0) and tokens whose ``labels`` are -100 do not count. ``documents`` (B, T): the number
+    of each token's document in its row, see :mod:`~unplateau.integrations.packing`; None where rows have one each.
     """
 
     prompts: TokenPrompts
     counted: Tensor
     given: Mapping[str, Tensor]
+    documents: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor] | Tensor) -> TokenBatch:
@@ -62,16 +65,24 @@ class TokenBatch:
         tokens = given["input_ids"]
         if tokens.ndim != 2:
             raise SpecError(f"batch: input_ids must be (B, T), got {tuple(tokens.shape)}")
-        mask, labels = (_like(tokens, given.get(key)) for key in ("attention_mask", "labels"))
-        prompts = TokenPrompts(tokens, None if mask is None else mask.bool())
+        packing = packing_of(given, tokens)
+        prompts = TokenPrompts(tokens, packing.mask, places=packing.places)
+        labels = _like(tokens, given.get("labels"))
         counted = torch.ones_like(tokens, dtype=torch.bool) if prompts.mask is None else prompts.mask
-        return cls(prompts, counted if labels is None else counted & (labels >= 0), given)
+        counted = counted if labels is None else counted & (labels >= 0)
+        return cls(prompts, counted, given, packing.documents)
 
     def first(self, n_rows: int | None) -> TokenBatch:
         """The first rows of the batch, all if None."""
-        of_rows = {key: value for key, value in self.given.items() if isinstance(value, Tensor) and value.ndim}
-        given = {**self.given, **{key: value[:n_rows] for key, value in of_rows.items()}}
-        return TokenBatch(self.prompts.map(lambda tensor: tensor[:n_rows]), self.counted[:n_rows], given)
+        own = len(self.counted)
+        cut = {
+            key: value[:n_rows]
+            for key, value in self.given.items()
+            if isinstance(value, Tensor) and value.ndim and len(value) == own and key not in BOUNDS
+        }
+        documents = None if self.documents is None else self.documents[:n_rows]
+        prompts = self.prompts.map(lambda tensor: tensor[:n_rows])
+        return TokenBatch(prompts, self.counted[:n_rows], {**self.given, **cut}, documents)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def targets_of(annotations: Annotations | None, n_tokens: int) -> list[Target]:
 
 def _target(name: str, annotation: Annotation, n_tokens: int) -> Target:
     if isinstance(annotation, Tensor):
-        return _of_table(name, annotation, n_tokens)
+        return _of_table(name, annotation)
     if isinstance(annotation, TokenClasses):
         return _of_batch(name, annotation, n_tokens)
     if annotation == "identity":
@@ -157,38 +168,47 @@ def _of_batch(name: str, classes: TokenClasses, n_tokens: int) -> Target:
     return Target(name, read_out, classes.n_classes or 0, find, key=key, limit=limit)
 
 
-def _of_table(name: str, table: Tensor, n_tokens: int) -> Target:
+def _of_table(name: str, table: Tensor) -> Target:
     if table.ndim != 1 or table.is_floating_point():
         raise SpecError(
             f"annotation '{name}': a table must be (V,) of integers, got {tuple(table.shape)} of {table.dtype}"
         )
-    # long enough for every token: embeddings may be larger than the vocabulary of the tokenizer
-    table = functional.pad(table.long(), (0, max(0, n_tokens - len(table))), value=IGNORED)
+    table = table.long()
     if bool(((table < 0) & (table != IGNORED)).any()) or bool((table < 0).all()):
         raise SpecError(
             f"annotation '{name}': classes must be 0, 1, 2 ..., or {IGNORED} for none; at least one is needed"
         )
     if len(table[table >= 0].unique()) < 2:
         raise SpecError(f"annotation '{name}': all classes of the table are {int(table.max())}; at least 2 are needed")
-    return Target(name, "linear", int(table.max()) + 1, _Lookup(table), of_type=True)
+    return Target(name, "linear", int(table.max()) + 1, _Lookup(name, table), of_type=True)
 
 
 @dataclass
 class _Lookup:
     """A table (V,) from token to class, kept on the device that last asked."""
 
+    name: str
     table: Tensor
 
     def __call__(self, batch: TokenBatch) -> Tensor:
-        self.table = self.table.to(batch.prompts.tokens.device)
-        return self.table[batch.prompts.tokens]
+        tokens, size = batch.prompts.tokens, len(self.table)
+        beyond = batch.counted & (tokens >= size)
+        if bool(beyond.any()):
+            raise SpecError(
+                f"annotation '{self.name}': token {int(tokens[beyond][0])} in the batch, but the table has classes for "
+                f"tokens 0 .. {size - 1}: give one for each token, or {IGNORED} for none"
+            )
+        self.table = self.table.to(tokens.device)
+        return self.table[tokens.clamp(max=size - 1)]
 
 
 def _next(batch: TokenBatch) -> Tensor:
     following = torch.where(batch.counted, batch.prompts.tokens, IGNORED)[:, 1:]
+    if batch.documents is not None:
+        following = following.masked_fill(batch.documents[:, 1:] != batch.documents[:, :-1], IGNORED)
     return functional.pad(following, (0, 1), value=IGNORED)
 
 
 def _like(tokens: Tensor, other: Tensor | None) -> Tensor | None:
-    """What has one value for each token; masks of other shapes say nothing about single tokens."""
+    """What has one value for each token."""
     return other if isinstance(other, Tensor) and other.shape == tokens.shape else None

@@ -4,10 +4,8 @@ Legend: B rows, T positions, D width, L blocks.
 """
 
 import logging
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,9 +16,12 @@ from torch.utils.hooks import RemovableHandle
 
 from unplateau.errors import SpecError, suggest
 from unplateau.integrations.attention import Attended, AttentionCapture, read
-from unplateau.integrations.huggingface.passes import evaluating
+from unplateau.integrations.huggingface.passes import evaluating, forget_compiled, not_compiled
 
 logger = logging.getLogger(__name__)
+
+PASSES_KEPT = 3
+"""Of those that nobody has read yet; each holds on to its graph."""
 
 
 @dataclass
@@ -63,7 +64,7 @@ class BlockRecorder:
     ) -> None:
         self.model, self.blocks, self.batch_first, self.shown = model, tuple(blocks), batch_first, shown
         self.looked_at: set[int] = set()
-        self._newest: Pass | None = None
+        self._newest: deque[Pass] = deque(maxlen=PASSES_KEPT)
         self._open: Pass | None = None
         self._apart: Pass | None = None
         self._captures: dict[int, AttentionCapture] = {}
@@ -73,24 +74,31 @@ class BlockRecorder:
         ]
         self._inside: list[RemovableHandle] = []
         self._attach()
+        forget_compiled()
 
     def close(self) -> None:
         """Removes the hooks."""
         self._detach()
         for handle in self._around:
             handle.remove()
-        self._around, self._newest = [], None
+        self._around = []
+        self._newest.clear()
 
-    def take(self) -> Pass:
-        """The newest pass with gradients, once. Raises SpecError, saying why, if there is none to read."""
+    def take(self, fits: Callable[[Pass], bool] = lambda _: True) -> Pass:
+        """The newest pass with gradients that ``fits``, else the newest, once. Raises SpecError if it cannot be read.
+
+        A loop may call its model more than once before it reads: the few newest passes are kept until then.
+        """
         handles = [*self._around, *self._inside]
         if not self._around or not all(handle.id in (handle.hooks_dict_ref() or {}) for handle in handles):
             raise SpecError(
                 "a hook was removed from the model's blocks, by close() or by other code: make a new helper"
             )
-        newest, self._newest = self._newest, None
-        if newest is None:
+        found = [*reversed(self._newest)]
+        self._newest.clear()
+        if not found:
             raise SpecError("the model must be called on this batch, with gradients, just before; it was not")
+        newest = next((one for one in found if fits(one)), found[0])
         if newest.blind:
             raise SpecError(
                 "blocks ran without gradients inside the model: checkpoint activations with use_reentrant=False"
@@ -104,7 +112,7 @@ class BlockRecorder:
         """One more pass, apart from those of the loop: in evaluation mode, without dropout; ``wanted``: of a Pass."""
         self._apart = Pass(**wanted)
         try:
-            with evaluating(self.model), _not_compiled():
+            with evaluating(self.model), not_compiled():
                 call()
         except _EnoughError:
             pass
@@ -147,7 +155,8 @@ class BlockRecorder:
         if self._apart is not None:
             return
         if torch.is_grad_enabled():
-            self._newest = self._open = Pass(looked_at=frozenset(self.looked_at))
+            self._open = Pass(looked_at=frozenset(self.looked_at))
+            self._newest.append(self._open)
             if not torch.compiler.is_compiling():
                 self._open.given = (args, kwargs)
         elif not torch.compiler.is_compiling():
@@ -232,17 +241,6 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((one for one in inside if isinstance(one, Tensor)), None)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and ``torch.compile``."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif "_orig_mod" in model._modules:
-            model = model.get_submodule("_orig_mod")
-        else:
-            return model
-
-
 def find_blocks(model: nn.Module, blocks: str | Sequence[nn.Module]) -> list[nn.Module]:
     """The blocks by the dotted name of what holds them, or as given. Raises SpecError, with a suggestion, for none."""
     if not isinstance(blocks, str):
@@ -281,10 +279,3 @@ def width_of(block: nn.Module) -> int:
 def _entering(args: Any, kwargs: Any) -> Any:
     """The states among the arguments of a block: the first tensor."""
     return first_tensor(args) if first_tensor(args) is not None else first_tensor(kwargs)
-
-
-@contextmanager
-def _not_compiled() -> Iterator[None]:
-    """Compiled code runs as it is written, so that hooks are called; PyTorch's compiler is not loaded for it."""
-    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
-        yield

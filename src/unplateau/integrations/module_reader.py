@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from unplateau.errors import SpecError
 from unplateau.integrations.attention import read
-from unplateau.integrations.blocks import BlockRecorder, find_blocks, unwrapped
+from unplateau.integrations.blocks import BlockRecorder, find_blocks
 from unplateau.integrations.huggingface.passes import untouched
+from unplateau.integrations.huggingface.wrappers import unwrapped
 from unplateau.integrations.pairs import located
 from unplateau.integrations.perturbation import SAME
 from unplateau.layout import Attention

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.errors import SpecError
-from unplateau.integrations.blocks import BlockRecorder, Pass, find_blocks, unwrapped, width_of
+from unplateau.integrations.blocks import BlockRecorder, Pass, find_blocks, width_of
 from unplateau.integrations.calls import Call, one_pair_each, rows_second
 from unplateau.integrations.huggingface.passes import untouched
+from unplateau.integrations.huggingface.wrappers import unwrapped
 from unplateau.integrations.labels import Reading, find_labels, reading_of
 from unplateau.integrations.pairs import Positions, find_pairs, located
 from unplateau.integrations.perturbation import Perturbation

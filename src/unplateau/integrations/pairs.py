@@ -25,7 +25,8 @@ class Pairs(Rows):
     """Where pairs stand: ``items`` (B, M) and ``labels`` (B, K). Item k owns label k; the last may have none.
 
     ``has_item`` (B, M) and ``has_label`` (B, K) bool: False at padding, behind the pairs that there are. ``both_ways``:
-    whether positions are read in both directions, or only those before.
+    whether positions are read in both directions, or only those before. ``item_in`` (B, M), ``label_in`` (B, K): the
+    number of the document that each stands in, if rows hold several, which do not read each other.
     """
 
     items: Tensor
@@ -33,6 +34,8 @@ class Pairs(Rows):
     has_item: Tensor
     has_label: Tensor
     both_ways: bool = False
+    item_in: Tensor | None = None
+    label_in: Tensor | None = None
 
     def first(self, rows: int | None) -> "Pairs":
         """The first rows."""
@@ -46,6 +49,12 @@ class Pairs(Rows):
             has_label=self.has_label & counted.gather(1, self.labels),
         )
 
+    def within(self, documents: Tensor | None) -> "Pairs":
+        """In rows that hold several documents (B, T)."""
+        if documents is None:
+            return self
+        return replace(self, item_in=documents.gather(1, self.items), label_in=documents.gather(1, self.labels))
+
     @property
     def apart(self) -> bool:
         """Whether labels have positions of their own."""
@@ -57,6 +66,8 @@ class Pairs(Rows):
         readable = self.labels[:, None] < self.items[:, :, None]
         if self.both_ways:
             readable = ~torch.eye(n_items, n_labels, dtype=torch.bool, device=self.items.device)
+        if self.item_in is not None and self.label_in is not None:
+            readable = readable & (self.item_in[:, :, None] == self.label_in[:, None])
         return readable & self.has_item[:, :, None] & self.has_label[:, None]
 
 
@@ -86,13 +97,16 @@ def find_pairs(
     return Pairs(at, label_at, has_item, has_label)
 
 
-def text_pairs(there: Tensor) -> Pairs:
-    """Of text: every token is the label of the one before; ``there`` (B, T) bool, False at padding."""
+def text_pairs(there: Tensor, documents: Tensor | None = None) -> Pairs:
+    """Of text: every token is the label of the one before in its document; ``there`` (B, T) bool, False at padding."""
     n_rows, n_positions = there.shape
     if n_positions < 3:
         raise SpecError(f"text of {n_positions} tokens has no two pairs of a token and the next")
     places = torch.arange(n_positions, device=there.device).expand(n_rows, -1)
-    return Pairs(places[:, :-1], places[:, 1:], there[:, :-1], there[:, 1:])
+    both = there[:, :-1] & there[:, 1:]
+    if documents is not None:
+        both = both & (documents[:, 1:] == documents[:, :-1])
+    return Pairs(places[:, :-1], places[:, 1:], both, both).within(documents)
 
 
 def located(

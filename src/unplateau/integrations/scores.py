@@ -3,6 +3,7 @@
 Looking changes nothing: neither random numbers, nor modes, nor gradients.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -17,12 +18,14 @@ from unplateau.integrations.annotation import IGNORED, Annotations, Target, Toke
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.passes import untouched
 from unplateau.integrations.huggingface.token_task import TokenTask
+from unplateau.integrations.packing import documents_apart
 from unplateau.layout import Cut, Split
 from unplateau.probe.linear import Examples, probe_accuracies
 from unplateau.probe.measure import cells_of, measure
 from unplateau.rng import fold, fold_seed
 from unplateau.scores import ProbeScore, Scores
 from unplateau.tasks.floors import floors
+from unplateau.tensors import TokenPrompts
 from unplateau.train.observers import loss_and_accuracy
 
 
@@ -96,18 +99,67 @@ class TokenScores:
         return usable[~tested][: self.n_examples], usable[tested][: self.n_examples]
 
     def _states(self, attention: Cut | Literal["causal"]) -> Tensor:
-        """(L + 1, B T, D): the states of every layer."""
+        """(L + 1, B T, D): the states of every layer; each document is shown alone."""
         device = self.decoder.parts.embedding.weight.device
         prompts = self.batch.prompts.map(lambda tensor: tensor.to(device))
-        alone = torch.arange(prompts.tokens.shape[1], device=device).expand_as(prompts.tokens)
+        if self.batch.documents is None:
+            return self._shown(prompts, attention).flatten(1, 2)
+        at = documents_apart(self.batch.documents).to(device)  # (N, P)
+        there = at >= 0
+        mask = there if prompts.mask is None else there & prompts.mask.flatten()[at]
+        tokens, places = (one.flatten()[at] for one in (prompts.tokens, prompts.positions()))
+        states = self._shown(TokenPrompts(tokens, mask, places=places), attention)  # (L + 1, N, P, D)
+        return states[:, there]  # documents follow each other, so that flat places grow
+
+    def _shown(self, prompts: TokenPrompts, attention: Cut | Literal["causal"]) -> Tensor:
+        alone = torch.arange(prompts.tokens.shape[1], device=prompts.tokens.device).expand_as(prompts.tokens)
         anywhere = prompts.tokens.new_zeros(len(prompts.tokens), 1)  # logits are not looked at
-        return self.decoder(replace(prompts, units=alone, queries=anywhere), attention).hidden.flatten(1, 2)
+        return self.decoder(replace(prompts, units=alone, queries=anywhere), attention).hidden
 
     def _held_out_loss(self) -> dict[str, float]:
-        known = ("input_ids", "attention_mask", "labels")
+        """The model's own, on all of the batch that it takes; each document is shown alone."""
+        model = self.decoder.model
+        if "labels" not in self.batch.given:
+            return {}
+        takes = inspect.signature(model.forward).parameters
+        given = {key: value for key, value in self._by_document().items() if key in takes}
         device = self.decoder.parts.embedding.weight.device
-        given = {key: self.batch.given[key].to(device) for key in known if key in self.batch.given}
-        return {"held_out_loss": float(self.decoder.model(**given).loss)} if "labels" in given else {}
+        on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in given.items()}
+        return {"held_out_loss": float(model(**on_device).loss)}
+
+    def _by_document(self) -> dict[str, Any]:
+        """The batch with a row for each document, positions where padding moves tokens, and no label for a first token.
+
+        A square mask says itself what may see what.
+        """
+        given, mask, documents = {**self.batch.given}, self.batch.prompts.mask, self.batch.documents
+        given["labels"] = self._foreseen(given["labels"])
+        whole = given.get("attention_mask")
+        if isinstance(whole, Tensor) and whole.ndim > 2:
+            return given
+        if documents is not None:
+            at = documents_apart(documents)
+            there = (at >= 0) if mask is None else (at >= 0) & mask.flatten()[at]
+            given["position_ids"] = self.batch.prompts.positions()
+            given = {key: one.flatten()[at] for key, one in given.items() if _is_like(one, documents)}
+            given["labels"] = given["labels"].masked_fill(~there, IGNORED)
+            given["attention_mask"] = there.long()
+        elif mask is not None and not bool(mask[:, 0].all()):
+            given.setdefault("position_ids", self.batch.prompts.positions())
+        return given
+
+    def _foreseen(self, labels: Tensor) -> Tensor:
+        """Without those of padding and of the first token of a document, which nothing before it tells."""
+        mask, documents = self.batch.prompts.mask, self.batch.documents
+        if mask is not None:
+            labels = labels.masked_fill(~mask | ~functional.pad(mask[:, :-1], (1, 0)), IGNORED)
+        if documents is not None:
+            labels = labels.masked_fill(functional.pad(documents.diff(dim=1) != 0, (1, 0)), IGNORED)
+        return labels
+
+
+def _is_like(one: Any, tokens: Tensor) -> bool:
+    return isinstance(one, Tensor) and one.shape == tokens.shape
 
 
 class TaskScores:

@@ -128,9 +128,17 @@ def in_precision_of(head: Any, states: Tensor) -> Tensor:
     return states.to(next((one.dtype for one in parameters if one.is_floating_point()), states.dtype))
 
 
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The same in each process of distributed training; the value itself elsewhere."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
 def _average_over_processes(parameter: Tensor) -> None:
     """Heads live outside the wrappers of distributed training; what was averaged before stays as it is."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and parameter.grad is not None:
-        distributed.all_reduce(parameter.grad)
-        parameter.grad /= distributed.get_world_size()
+    if parameter.grad is not None:
+        parameter.grad.copy_(mean_over_processes(parameter.grad))

@@ -14,9 +14,10 @@ from torch.nn import functional
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Target, TokenBatch
 from unplateau.integrations.blocks import BlockRecorder, Pass
+from unplateau.integrations.calls import Call
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.parts import model_type
-from unplateau.integrations.huggingface.passes import own_inputs
+from unplateau.integrations.huggingface.passes import kernel_for_masks, masked, own_inputs
 from unplateau.integrations.pairs import Pairs, at_positions, bound_labels, items_alone, looks
 from unplateau.integrations.terms import NotShownError, in_precision_of
 from unplateau.layout import Cut
@@ -117,9 +118,7 @@ class TokenView:
         """From the last tokens of items to the labels before them; in text, to what followed copies of the token."""
         pairs = self._prompts("attention", layer, rows)
         prompts, model = self.batch.first(rows).prompts, self.decoder.model
-        shares = self._recorded().attention(
-            self._passed(), layer, rows, lambda: model(input_ids=prompts.tokens, **own_inputs(prompts))
-        )
+        shares = self._recorded().attention(self._passed(), layer, rows, lambda: self._call_again(rows))
         if shares is None:
             raise NotShownError(
                 f"{type(self.term).__name__}: block {layer} of {model_type(model)} does not show where it looks; load "
@@ -130,6 +129,20 @@ class TokenView:
             return found
         copies = prompts.tokens[:, :-1, None] == prompts.tokens[:, None, :-1]
         return replace(found, seen=found.seen & copies)
+
+    def _call_again(self, rows: int | None) -> None:
+        """The model on these rows, with what the loop gave it, which a compiled model does not tell."""
+        done, model = self._passed(), self.decoder.model
+        if done.given is not None:
+            Call(*done.given).first(self.n_rows, rows).of(model)
+            return
+        batch, backbone = self.batch.first(rows), self.decoder.parts.backbone
+        if batch.documents is None:
+            model(input_ids=batch.prompts.tokens, **own_inputs(batch.prompts))
+            return
+        with kernel_for_masks(backbone, "item"):
+            same = (batch.documents[:, :, None] == batch.documents[:, None]).tril()
+            model(input_ids=batch.prompts.tokens, **masked(backbone, same, batch.prompts.positions()))
 
     def _prompts(self, read: Read, layer: int, rows: int | None) -> Pairs:
         """Where the pairs of these rows stand, if the term may read this there."""

@@ -7,6 +7,7 @@ Three lines are enough::
     loss = model(**batch).loss + helper(batch)
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,11 +19,12 @@ from torch.utils.hooks import RemovableHandle
 
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, Target, TokenBatch, targets_of
-from unplateau.integrations.blocks import BlockRecorder, Pass
+from unplateau.integrations.blocks import PASSES_KEPT, BlockRecorder, Pass
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.parts import model_type
+from unplateau.integrations.huggingface.passes import forget_compiled
 from unplateau.integrations.pairs import Pairs, Positions, find_pairs, located, text_pairs
-from unplateau.integrations.terms import LossTerms
+from unplateau.integrations.terms import LossTerms, mean_over_processes
 from unplateau.integrations.token_view import OF_PAIRS, OF_PROMPTS, OF_TOKENS, TokenView
 from unplateau.models.initialise import initialise_linear
 from unplateau.rng import fold
@@ -30,6 +32,7 @@ from unplateau.strategies.base import Ask, LossTerm
 from unplateau.strategies.strategy import Strategy
 from unplateau.train.host import head_key
 
+ON_OTHERS = "the model must be called on this batch just before; it was called on other tokens"
 OF_THE_MODEL = frozenset({"input_ids", "labels"})
 """Keys of a batch that a language model reads itself."""
 
@@ -42,6 +45,7 @@ class TokenReadOut(nn.Module):
         self.parts = decoder.parts  # no module: parameters of the model are not the head's
         self.targets = tuple(targets)
         width = self.parts.embedding.embedding_dim
+        self.shares: Tensor | None = None
         self.linear = nn.ModuleDict(
             {_key(one): nn.Linear(width, one.n_classes) for one in targets if one.read_out == "linear"}
         )
@@ -55,18 +59,22 @@ class TokenReadOut(nn.Module):
                 initialise_linear(layer, "scaled", fold(seed, f"{stream}/{target.name}"))
 
     def loss(self, states: Tensor, classes: Tensor) -> Tensor:
-        """Mean over annotations of the mean cross-entropy over tokens; ``states`` (N, D), ``classes`` (N, A)."""
+        """Mean over annotations of the mean cross-entropy over tokens; ``states`` (N, D), ``classes`` (N, A).
+
+        Each annotation counts as much as ``shares`` (A,) says, if they are set.
+        """
         losses = []
         for target, wanted in zip(self.targets, classes.unbind(-1), strict=True):
             logits = self._logits(target, states).float()
             total = functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
             losses.append(total / (wanted != IGNORED).sum().clamp(min=1))  # 0 where no position has a class
-        return torch.stack(losses).mean()
+        found = torch.stack(losses)
+        return (found if self.shares is None else found * self.shares.to(found)).mean()
 
     def _logits(self, target: Target, states: Tensor) -> Tensor:
         """(N, C)."""
         if target.read_out == "input embedding":
-            weight = self.parts.embedding.weight
+            weight = self.parts.token_matrix()
             return functional.linear(states.to(weight.dtype), weight)
         read = self.linear[_key(target)] if target.read_out == "linear" else self.parts.head.module
         return read(states.to(next(read.parameters()).dtype))
@@ -75,7 +83,7 @@ class TokenReadOut(nn.Module):
 class TokenStrategy(LossTerms):
     """The loss terms of a strategy, computed on batches of tokens: a :class:`~unplateau.strategies.base.Host`.
 
-    ``model``: the causal language model itself, not a wrapper of it. ``annotation``: see
+    ``model``: the causal language model, or what only calls it, as for a Decoder. ``annotation``: see
     :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``items``, ``labels``: where the last token
     of each item and its label stand, if the tokens are prompts, see :data:`~unplateau.integrations.pairs.Positions`;
     what stands between a label and the next one but for this is the item. Without them the tokens are text, in which
@@ -111,8 +119,9 @@ class TokenStrategy(LossTerms):
         super().__init__(strategy, seed)
         self.targets: list[Target] = []
         self.recorder: BlockRecorder | None = None
-        self._hook: RemovableHandle | None = None
-        self._final: Tensor | None = None
+        self._hooks: list[RemovableHandle] = []
+        self._finals: deque[tuple[Tensor | None, Tensor]] = deque(maxlen=PASSES_KEPT)  # tokens, states
+        self._tokens: Tensor | None = None
         if (items is None) != (labels is None):
             raise SpecError("items, labels: give both, or none")
         self.places = {} if items is None or labels is None else {"items": items, "labels": labels}
@@ -147,23 +156,44 @@ class TokenStrategy(LossTerms):
         del ask
         return TokenReadOut(self.decoder, self.targets or targets_of(None, 0))
 
-    def forward(self, batch: Mapping[str, Tensor] | Tensor) -> Tensor | float:
+    def forward(
+        self, batch: Mapping[str, Tensor] | Tensor, shares: Mapping[str, Tensor] | None = None
+    ) -> Tensor | float:
         """What to add to the loss of this batch: the weighted sum of all terms, in nats; 0.0 without terms.
 
         ``batch``: a mapping with ``input_ids`` (B, T), or the tokens alone. Padding and tokens whose label is -100 are
-        left out; so are positions of class -100.
+        left out; so are positions of class -100. ``shares``: of this micro-batch in its update, see :meth:`shares`.
         """
-        return self._weighted(self.values(batch))
+        return self._weighted(self.values(batch, shares))
 
-    def values(self, batch: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
+    def shares(self, batches: Sequence[Mapping[str, Tensor] | Tensor]) -> list[dict[str, Tensor]]:
+        """How much each micro-batch of an update counts in it, by the name of the term.
+
+        With them, the terms of the micro-batches sum up to what the term is on all rows at once, however these are cut,
+        if it reads all rows of a batch. Over several processes, whose gradients are averaged, the same holds.
+        """
+        counts = [{term.name: self._count(term, TokenBatch.of(batch)) for term in self.terms} for batch in batches]
+        found: list[dict[str, Tensor]] = [{} for _ in batches]
+        for term in self.terms:
+            own = torch.stack([count[term.name] for count in counts]).to(self.calls.device, torch.float32)  # (N, A)
+            total = mean_over_processes(own.sum(0)).clamp(min=1)
+            for number, share in enumerate(own / total):
+                found[number][term.name] = share
+        return found
+
+    def values(
+        self, batch: Mapping[str, Tensor] | Tensor, shares: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """The unweighted value of each term by name; ``last`` keeps them for logging."""
         if not self.terms or self._let_go():
+            self._finals.clear()
             return {}
-        final, given = self._final, TokenBatch.of(batch)
-        self._final = None
+        given = TokenBatch.of(batch)
+        final = self._final_of(given.prompts.tokens)
         self._follow(self.decoder.parts.embedding.weight.device)
         done = None if self.recorder is None else self._done(self.recorder, given)
         pairs = self._pairs(given) if any(OF_PAIRS & set(term.reads) for term in self.terms) else None
+        self._share_out(shares)
         values = self._compute(
             lambda term, head: TokenView(
                 self.decoder,
@@ -180,17 +210,22 @@ class TokenStrategy(LossTerms):
                 self.seed,
             )
         )
-        self._final = None  # normalising components goes through the final norm as well
+        self._share_out(None)
+        if shares is not None:
+            own = [name for name in values if not isinstance(self._head_of[name], TokenReadOut)]
+            values |= {name: values[name] * shares[name].to(values[name]).squeeze() for name in own}
+            self.last = {name: value.detach() for name, value in values.items()}
+        self._finals.clear()  # normalising components goes through the final norm as well
         return values
 
     def close(self) -> None:
         """Removes the hooks; the model is then as if the helper had never been."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
         if self.recorder is not None:
             self.recorder.close()
-        self._final = None
+        self._finals.clear()
 
     def _prepare(self, annotation: Annotations | None) -> None:
         embedding = self.decoder.parts.embedding
@@ -199,7 +234,12 @@ class TokenStrategy(LossTerms):
             self.targets = targets_of(annotation, embedding.num_embeddings)
         self._add_heads(embedding.weight.device)
         if any("final" in term.reads for term in self.terms):
-            self._hook = self.decoder.parts.final_norm.register_forward_hook(self._capture)
+            parts = self.decoder.parts
+            self._hooks = [
+                parts.backbone.register_forward_pre_hook(self._note_tokens, with_kwargs=True),
+                parts.final_norm.register_forward_hook(self._capture),
+            ]
+            forget_compiled()
         if any({"labels", "attention"} & set(term.reads) for term in self.terms):
             self.recorder = BlockRecorder(self.decoder.model, list(self.decoder.parts.block_list))
 
@@ -212,33 +252,83 @@ class TokenStrategy(LossTerms):
             head.initialise(self.seed, f"head/{term.name}")
             self.heads.update({head_key(f"{term.name}{name}"): layer for name, layer in head.linear.items()})
 
+    def _share_out(self, shares: Mapping[str, Tensor] | None) -> None:
+        """Read-outs divide by what their annotations have in the whole update."""
+        for name, head in self._head_of.items():
+            if isinstance(head, TokenReadOut):
+                head.shares = None if shares is None else shares.get(name)
+
+    def _count(self, term: LossTerm, batch: TokenBatch) -> Tensor:
+        """(A,) or (1,): how many things a term is a mean over in this batch."""
+        if isinstance(self._head_of[term.name], TokenReadOut):
+            return torch.stack([(target.classes(batch) != IGNORED).sum() for target in self.targets])
+        if not OF_PAIRS & set(term.reads):
+            return batch.counted.sum()[None]
+        pairs, tokens = self._pairs(batch), batch.prompts.tokens
+        if "labels" in term.reads:
+            return pairs.has_label.sum()[None]
+        n_labels = pairs.labels.shape[1]
+        labels, seen = tokens.gather(1, pairs.labels), pairs.seen()[:, :n_labels]
+        if "attention" in term.reads and not self.places:
+            seen = seen & (tokens[:, :-1, None] == tokens[:, None, :-1])
+        return (seen & (labels[:, :, None] == labels[:, None])).any(-1).sum()[None]
+
     def _done(self, recorder: BlockRecorder, given: TokenBatch) -> Pass:
         """What the loop's own pass over this batch left in the blocks."""
-        done = recorder.take()
+        tokens = given.prompts.tokens
+        done = recorder.take(lambda one: _is_on(one, tokens))
         shape, called = tuple(given.counted.shape), tuple(recorder.states(done, 0).shape[:2])
         if called != shape:
             raise SpecError(f"the model must be called on this batch {shape} just before; it was called on {called}")
+        if not _is_on(done, tokens):
+            raise SpecError(ON_OTHERS)
         return done
 
     def _pairs(self, given: TokenBatch) -> Pairs:
         """Where the items and labels of the batch stand; padding has none."""
         tokens, mask = given.prompts.tokens, given.prompts.mask
         if not self.places:
-            return text_pairs(torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
+            return text_pairs(torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask, given.documents)
         n_rows, n_positions = tokens.shape
         items, labels = (
             located(where, name, n_rows, n_positions, partial(_asked, where, given))
             for name, where in self.places.items()
         )
-        pairs = find_pairs(items, labels, n_rows, tokens.device)
+        pairs = find_pairs(items, labels, n_rows, tokens.device).within(given.documents)
         if not pairs.apart:
             raise SpecError("items, labels: a label is a token of its own, behind those of its item")
         return pairs if mask is None else pairs.only(mask)
 
+    def _final_of(self, tokens: Tensor) -> Tensor | None:
+        """The states that the newest pass over these tokens left at the final norm; None without a pass."""
+        kept = [*reversed(self._finals)]
+        self._finals.clear()
+        found = next((states for own, states in kept if own is None or _are_same(own, tokens)), None)
+        if found is None and kept and kept[0][1].shape[:2] == tokens.shape:
+            raise SpecError(ON_OTHERS)
+        return kept[0][1] if found is None and kept else found
+
+    def _note_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        self._tokens = None if torch.compiler.is_compiling() else kwargs.get("input_ids", args[0] if args else None)
+
     def _capture(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         del module, inputs
         if torch.is_grad_enabled():
-            self._final = output
+            self._finals.append((self._tokens, output))
+
+
+def _is_on(done: Pass, tokens: Tensor) -> bool:
+    """Whether the model was called on these tokens, as far as the pass tells, which a compiled one does not."""
+    if done.given is None:
+        return True
+    args, kwargs = done.given
+    own = kwargs.get("input_ids", args[0] if args else None)
+    return not isinstance(own, Tensor) or _are_same(own, tokens)
+
+
+def _are_same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and (one.data_ptr() == other.data_ptr() or torch.equal(one.to(other.device), other))
 
 
 def _asked(where: Any, batch: TokenBatch) -> Any:

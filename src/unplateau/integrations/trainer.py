@@ -5,15 +5,19 @@ With no term and no curriculum it is the same training bit for bit.
 
 # ruff: noqa: ARG002 (the arguments of callbacks are not ours to choose)
 import logging
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 
 from unplateau.errors import CheckpointError, SpecError, missing_extra
 from unplateau.integrations.annotation import Annotations
 from unplateau.integrations.datasets import CurriculumDataset, Rows
 from unplateau.integrations.pairs import Positions
+from unplateau.integrations.terms import mean_over_processes
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.watch import Recorder
 from unplateau.strategies.strategy import Strategy
@@ -57,17 +61,23 @@ class UnplateauCallback(Recorder, TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A row for each logged loss, and one with ``eval_loss`` for each evaluation."""
+        """A row for all that is logged at once: a loss with what stands beside it, or one set's evaluation."""
         if self.watch is not None and logs is not None:
-            if "loss" in logs:
-                self.watch.record(state.global_step, loss=logs["loss"])
-            elif "eval_loss" in logs:
-                self.watch.record(state.global_step, look=False, eval_loss=logs["eval_loss"])
+            numbers = {key: value for key, value in logs.items() if _is_kept(key, value)}
+            if numbers and "train_runtime" not in logs:  # which the summary at the end has
+                self.watch.record(state.global_step, look=None if "loss" in logs else False, **numbers)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Logs the plateaus."""
         for plateau in self.plateaus():
             logger.info("loss: %s", plateau)
+
+
+def _is_kept(key: str, value: Any) -> bool:
+    """Whether a logged value is a number, and not about time, which no two trainings share."""
+    about_time = key.endswith(("_runtime", "_per_second", "_time"))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and not about_time and key not in ("step", "look")
 
 
 class StrategyMixin(_Base):
@@ -77,11 +87,13 @@ class StrategyMixin(_Base):
     each step between ``train_dataset`` and ``fixed_dataset``. ``annotation``, ``items`` and ``labels``: see
     :class:`~unplateau.integrations.tokens.TokenStrategy`. All other arguments are the Trainer's.
 
-    A term is a mean over the tokens of a micro-batch, and the mean over the micro-batches is added, whether the Trainer
-    averages losses or divides sums by ``num_items_in_batch``. The heads join the optimiser (learning rate of the rest,
-    no weight decay, not in the gradient clipping), are saved with every checkpoint and taken up again with it. A
-    curriculum needs ``max_steps``. Neither FSDP nor DeepSpeed ZeRO 3 are supported: they gather weights only inside
-    their own forward pass. Raises SpecError for what cannot work.
+    A term is a mean over the tokens of an update, however these are cut into micro-batches, and whether the Trainer
+    averages losses or divides sums by ``num_items_in_batch``. Each is logged beside the loss under its own name,
+    unweighted, and the loss without terms as ``base_loss``. ``compute_loss`` may be your own, in a class behind this
+    one; it may call the model more than once: the pass over the batch's own tokens is read. The heads join the
+    optimiser (learning rate of the rest, no weight decay, not in the gradient clipping), are saved with every
+    checkpoint and taken up again with it. A curriculum needs ``max_steps``. Neither FSDP nor DeepSpeed ZeRO 3 are
+    supported: they gather weights only inside their own forward pass. Raises SpecError for what cannot work.
     """
 
     def __init__(
@@ -100,6 +112,8 @@ class StrategyMixin(_Base):
         self.helper = self._new_helper()
         self._helped_model = self.model
         self._heads_from: Path | None = None
+        self._shares: deque[dict[str, Tensor]] = deque()
+        self._loss_parts = _LossParts()
         if self.helper.terms:
             _refuse_unusable(self)
             self.add_callback(_Heads(self))
@@ -131,23 +145,56 @@ class StrategyMixin(_Base):
             optimiser.add_param_group({"params": heads, "weight_decay": 0.0})
         return optimiser
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of an update; how much each counts in the terms is known from here on."""
+        found = super().get_batch_samples(*args, **kwargs)
+        if self.helper.terms:
+            self._shares = deque(self.helper.shares(found[0]))
+        return found
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's. Raises SpecError for a ``compute_loss`` that leaves the terms out."""
+        before = int(self.helper.calls)
+        loss = super().training_step(*args, **kwargs)
+        if self.helper.terms and int(self.helper.calls) == before:
+            raise SpecError(
+                f"{type(self).__name__}.compute_loss hides that of StrategyMixin, so no term was added: write it in a "
+                "Trainer of its own, and class Mine(StrategyMixin, ThatTrainer)"
+            )
+        return loss
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The Trainer's loss and, in training, the terms."""
         own = self.helper.batch_keys
         given = {key: value for key, value in inputs.items() if key not in own}  # a copy: the Trainer takes from it
-        loss, outputs = super().compute_loss(model, given, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if self.helper.terms and model.training:
-            loss = loss + self.helper(inputs) / self._micro_batches(num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+        counted = {} if num_items_in_batch is None else {"num_items_in_batch": num_items_in_batch}
+        found = super().compute_loss(model, given, return_outputs=return_outputs, **counted)
+        if not (self.helper.terms and model.training):
+            return found
+        loss = found[0] if isinstance(found, tuple) else found  # some return the loss alone, whatever is asked for
+        n_batches = int(self.current_gradient_accumulation_steps)
+        divided = 1 if self._is_scaled(num_items_in_batch) else n_batches  # by so many, after this
+        shares = self._shares.popleft() if self._shares else None
+        added = self.helper(inputs, shares) * (divided if shares is not None else divided / n_batches)
+        self._loss_parts.add(
+            loss.detach() / divided,
+            {name: value if shares is not None else value / n_batches for name, value in self.helper.last.items()},
+        )
+        return (loss + added, *found[1:]) if isinstance(found, tuple) else loss + added
 
-    def _micro_batches(self, num_items_in_batch: Any) -> int:
-        """By how many the Trainer will not divide: it does so only for losses that are means over a micro-batch."""
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's; with the loss, what it is made of."""
+        if "loss" in logs and self.helper.terms:
+            logs.update(self._loss_parts.take())
+        super().log(logs, *args, **kwargs)
+
+    def _is_scaled(self, num_items_in_batch: Any) -> bool:
+        """Whether the Trainer leaves the loss as it is, as it does with all but means over a micro-batch."""
         said = getattr(self, "loss_is_scaled_for_ga", None)  # newer versions let subclasses say so
         counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
-        scaled = (counted or self.compute_loss_func is not None) if said is None else said
-        return int(self.current_gradient_accumulation_steps) if scaled else 1
+        return bool((counted or self.compute_loss_func is not None) if said is None else said)
 
     def _new_helper(self) -> TokenStrategy:
         model = cast("torch.nn.Module", self.model)
@@ -175,6 +222,25 @@ class StrategyTrainer(StrategyMixin, Trainer):
     """The Trainer of transformers with a strategy."""
 
 
+class _LossParts:
+    """What the loss of the updates since the last log was made of."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.updates = 0
+
+    def add(self, base: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """A micro-batch: its part in the loss without terms, and in each term."""
+        for name, value in {"base_loss": base, **terms}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.float()
+
+    def take(self) -> dict[str, float]:
+        """Means over updates and processes."""
+        found = {name: float(mean_over_processes(one)) / max(1, self.updates) for name, one in self.sums.items()}
+        self.sums, self.updates = {}, 0
+        return found
+
+
 class _Heads(TrainerCallback):
     """Clears the gradients of the heads, which are no part of the model, and saves them with each checkpoint."""
 
@@ -183,6 +249,12 @@ class _Heads(TrainerCallback):
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.trainer.helper.zero_grad(set_to_none=True)
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.trainer._loss_parts = _LossParts()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.trainer._loss_parts.updates += 1
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         from safetensors.torch import save_file  # noqa: PLC0415

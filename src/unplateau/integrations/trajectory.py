@@ -14,6 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import nn
+
 from unplateau.errors import SpecError
 from unplateau.files import RowFile, read_rows
 from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
@@ -109,21 +112,53 @@ def measure_revisions(
 ) -> Iterator[dict[str, Any]]:
     """The row of each revision, in order; it is appended to ``out`` as soon as it is known.
 
-    A revision that is in the file under the same settings is not measured again.
+    A revision that is in the file under the same settings is not measured again, nor one whose weights were measured
+    before: suites of checkpoints are known to serve the same ones under several steps, see :func:`mark_repeats`.
     """
-    rows = {str(row.get("digest")): row for row in read_rows(out)}
+    rows = {str(row.get("digest")): row for row in read_rows(out) if "weights" in row}
+    measured: dict[str, dict[str, Any]] = {}
     own = model if Path(model).is_dir() else None
     for revision in revisions:
         digest = measurement.digest(model, revision.name, revision.fingerprint())
         if digest not in rows:
             at = revision.hub_revision
             loaded = load_language_model(revision.where, revision=at, device=device, tokenizer_in=own)
-            row = measure(loaded, measurement)
+            weights = weights_digest(loaded.model)
+            row = measured[weights] if weights in measured else measure(loaded, measurement)
             del loaded
             gc.collect()  # the next model may need the memory
-            rows[digest] = {"step": revision.step, "revision": revision.name, "digest": digest, **row}
+            which = {"step": revision.step, "revision": revision.name, "digest": digest, "weights": weights}
+            rows[digest] = {**row, **which}
             RowFile(out).append(rows[digest])  # a row cut off by a crash goes
+        measured.setdefault(rows[digest]["weights"], rows[digest])
         yield rows[digest]
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Sixteen hex digits that identify all tensors of a model, with their names."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
+
+
+def mark_repeats(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in order; where a later step has the same weights, ``repeats`` names its revision.
+
+    Training changes weights, so one of the two names is wrong. It is taken to be the earlier one, as where the final
+    weights are served under the names of steps before.
+    """
+    last = {row["weights"]: row["revision"] for row in rows}
+    repeated = [last[row["weights"]] != row["revision"] for row in rows]
+    return [
+        {**row, "repeats": last[row["weights"]]} if again else row for row, again in zip(rows, repeated, strict=True)
+    ]
+
+
+def without_repeats(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that belong into curves."""
+    return [row for row in rows if "repeats" not in row]
 
 
 def measure(loaded: LanguageModel, measurement: Measurement) -> dict[str, Any]:
@@ -172,8 +207,10 @@ class MarkedPlateau:
 def accuracy_plateaus(rows: Sequence[dict[str, Any]]) -> list[MarkedPlateau]:
     """Plateaus of the in-context accuracy over steps, between the task's two floors; none for fewer than 8 revisions.
 
-    The weights score is that of :func:`best_layer`, at the revisions nearest to the ends.
+    Rows that :func:`mark_repeats` has marked are left out. The weights score is that of :func:`best_layer`, at the
+    revisions nearest to the ends.
     """
+    rows = without_repeats(rows)
     steps = [row["step"] for row in rows]
     icl = rows[-1]["icl"]
     found = find_plateaus(

@@ -137,6 +137,39 @@ def test_trajectory_prints_a_table_and_goes_on(place: Path, capsys: Any) -> None
     assert found["plateaus"] == []
 
 
+def test_trajectory_names_weights_that_come_again(place: Path, capsys: Any) -> None:
+    for step, seed in ((2, 8), (4, 8)):
+        folder = place / "model" / f"step{step}"
+        saved(folder, tiny_model("gpt2", seed=seed, vocab_size=len(TOKENIZER)), TOKENIZER)
+    line = "model --revisions all --task words.yaml --n-test 64 --layer 1 --out rows.jsonl"
+    run(trajectory, line)
+    shown = capsys.readouterr().out
+    assert "left out of the curve: step2, step4 have the weights of step8, tensor by tensor" in shown
+    assert "2 (repeated)" in shown
+    run(trajectory, line + " --json")
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [one.get("repeats") for one in found] == [None, "step8", "step8", None]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_is_probed_in_its_model(place: Path, capsys: Any) -> None:
+    peft = pytest.importorskip("peft")
+    settings = {"init_lora_weights": False, "fan_in_fan_out": True}
+    base = tiny_model("gpt2", vocab_size=len(TOKENIZER))
+    base.name_or_path = "model/step0"
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], **settings)
+    peft.get_peft_model(base, config).save_pretrained(place / "adapters" / "checkpoint-5")
+    found = {}
+    for model in ("model/step0", "adapters/checkpoint-5"):
+        run(probe, f"{model} --task words.yaml --n-train 64 --n-test 64 --json")
+        found[model] = json.loads(capsys.readouterr().out)["scores"]
+    own, plain = found["adapters/checkpoint-5"], found["model/step0"]
+    assert [one["layer"] for one in own] == [one["layer"] for one in plain]
+    assert own != plain
+    run(trajectory, "adapters --revisions all --task words.yaml --n-test 64 --layer 1 --out rows.jsonl")
+    assert "plateaus need at least 8 revisions" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "parts"),
     [

@@ -43,7 +43,11 @@ def test_tokens_without_a_label_are_left_out() -> None:
 def test_a_table_may_be_shorter_than_the_embedding_and_says_how_many_classes_there_are() -> None:
     (target,) = targets_of(torch.tensor([0, 4]), 4)
     assert target.n_classes == 5
-    assert target.classes(TokenBatch.of(torch.tensor([[3, 1]]))).tolist() == [[IGNORED, 4]]
+    assert target.classes(TokenBatch.of(torch.tensor([[0, 1]]))).tolist() == [[0, 4]]
+    padded = {"input_ids": torch.tensor([[1, 3]]), "attention_mask": torch.tensor([[1, 0]])}
+    assert target.classes(TokenBatch.of(padded)).tolist() == [[4, IGNORED]]
+    with pytest.raises(SpecError, match=r"token 3 in the batch, but the table has classes for tokens 0 \.\. 1"):
+        target.classes(TokenBatch.of(torch.tensor([[3, 1]])))
 
 
 def test_several_annotations_keep_their_names() -> None:

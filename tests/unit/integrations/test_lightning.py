@@ -161,3 +161,137 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'unplateau\[lightning\]'"):
         importlib.import_module("unplateau.integrations.lightning")
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+class Returned(Module):
+    """Keeps what ``training_step`` returns."""
+
+    def __init__(self, model: Any, strategy: Strategy | None = None) -> None:
+        super().__init__(model, strategy)
+        self.returned: list[float] = []
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.returned.append(float(loss.detach()))
+        return {"loss": loss} if batch_idx % 2 else loss
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_the_loss_of_a_row_is_the_one_that_was_returned(new_model: NewModel, tmp_path: Path, accumulate: int) -> None:
+    module = Returned(new_model(), TERMS)
+    fit(module, loader(), tmp_path, 4, accumulate_grad_batches=accumulate, callbacks=[UnplateauCallback(log_every=1)])
+    rows_written = logged(tmp_path)
+    assert [row["step"] for row in rows_written] == [1, 2, 3, 4]
+    last = [module.returned[number] for number in _last_of_each(accumulate)]
+    assert [row["loss"] for row in rows_written] == pytest.approx(last, rel=1e-6)
+    assert all({"component-loss[items=6]", "weights-loss[weight=0.5]"} <= set(row) for row in rows_written)
+
+
+def _last_of_each(accumulate: int) -> list[int]:
+    """Micro-batches after which there is an update: at the end of an epoch of ten, too."""
+    return [number for number in range(40) if (number % 10 + 1) % accumulate == 0 or number % 10 == 9][:4]
+
+
+class Manual(Module):
+    """Two optimisers, or one, in the order and number of steps that its owner chooses."""
+
+    def __init__(
+        self, model: Any, n_optimisers: int, every: int = 1, returns: bool = False, direct: bool = False
+    ) -> None:
+        super().__init__(model, None)
+        self.automatic_optimization = False
+        self.n_optimisers, self.every, self.returns, self.direct = n_optimisers, every, returns, direct
+        self.given: list[list[float]] = []
+
+    def configure_optimizers(self) -> Any:
+        halves = [[*self.model.parameters()][number :: self.n_optimisers] for number in range(self.n_optimisers)]
+        return [torch.optim.SGD(half, lr=1e-2) for half in halves]
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        optimisers = self.optimizers()
+        optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
+        self.given.append([])
+        for number, optimiser in enumerate(optimisers):
+            loss = self.model(input_ids=batch, labels=batch).loss * (number + 1)
+            self.given[-1].append(float(loss.detach()))
+            loss.backward() if self.direct else self.manual_backward(loss)
+            if (batch_idx + 1) % self.every == 0:
+                optimiser.step()
+                optimiser.zero_grad()
+        return loss if self.returns else None
+
+
+def fit_manually(module: Manual, out: Path, batches: int = 8, **settings: Any) -> Any:
+    settings.setdefault("callbacks", [UnplateauCallback(log_every=1)])
+    return fit(module, loader(), out, -1, limit_train_batches=batches, max_epochs=1, **settings)
+
+
+def test_two_optimisers_make_one_update_in_a_batch(new_model: NewModel, tmp_path: Path) -> None:
+    module = Manual(new_model(), 2)
+    fit_manually(module, tmp_path)
+    written = logged(tmp_path)
+    assert [row["step"] for row in written] == [*range(1, 9)]
+    for row, own in zip(written, module.given, strict=True):
+        assert [row["loss"], row["loss/1"], row["loss/2"]] == pytest.approx([sum(own), *own])
+
+
+@pytest.mark.parametrize(("n_optimisers", "steps"), [(1, [1, 2, 3, 4]), (2, [1, 2, 3, 4])])
+def test_an_update_of_several_batches_is_their_sum(
+    new_model: NewModel, tmp_path: Path, n_optimisers: int, steps: list[int]
+) -> None:
+    module = Manual(new_model(), n_optimisers, every=2)
+    fit_manually(module, tmp_path)
+    written = logged(tmp_path)
+    assert [row["step"] for row in written] == steps
+    wanted = [sum(module.given[number]) + sum(module.given[number + 1]) for number in range(0, 8, 2)]
+    assert [row["loss"] for row in written] == pytest.approx(wanted)
+
+
+def test_a_loss_that_manual_optimisation_returns_is_written_as_it_is(new_model: NewModel, tmp_path: Path) -> None:
+    module = Manual(new_model(), 1, returns=True)
+    fit_manually(module, tmp_path)
+    assert [row["loss"] for row in logged(tmp_path)] == pytest.approx([own[0] for own in module.given])
+
+
+def test_no_loss_at_all_is_said_once(new_model: NewModel, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit_manually(Manual(new_model(), 1, direct=True), tmp_path)
+    assert [row["loss"] for row in logged(tmp_path)] == [None] * 8
+    assert sum("no loss to record at step 1" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_updates_of_two_optimisers_are_counted_on_after_a_stop(new_model: NewModel, tmp_path: Path) -> None:
+    whole = Manual(new_model(**NO_DROPOUT), 2)
+    fit_manually(whole, tmp_path / "whole")
+    trainer = fit_manually(Manual(new_model(**NO_DROPOUT), 2), tmp_path / "torn", 4)
+    trainer.save_checkpoint(tmp_path / "four.ckpt")
+    resumed = Manual(new_model(**NO_DROPOUT), 2)
+    callback = UnplateauCallback(log_every=1)
+    fit(
+        resumed,
+        DataLoader(rows(40, 1), 4),
+        tmp_path / "torn",
+        -1,
+        tmp_path / "four.ckpt",
+        limit_train_batches=4,
+        max_epochs=2,
+        callbacks=[callback],
+    )
+    assert [row["step"] for row in logged(tmp_path / "torn")] == [*range(1, 9)]
+
+
+def test_the_stream_goes_on_at_the_right_update_with_two_optimisers(new_model: NewModel, tmp_path: Path) -> None:
+    strategy = Strategy(WarmUp(steps=2))
+    data = CurriculumDataModule(strategy, rows(40, 1), rows(16, 2), batch_size=4)
+    first = Manual(new_model(), 2)
+    trainer = fit(first, data, tmp_path, -1, limit_train_batches=3, max_epochs=1)
+    assert trainer.global_step == 6
+    data.trainer = trainer
+    stream = data.train_dataloader().dataset
+    assert stream.start == 3  # type: ignore[attr-defined]
+
+
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from tiny_language_models import tiny_model
 from unplateau.errors import SpecError
 from unplateau.integrations.annotation import IGNORED, Annotations, TokenClasses
 from unplateau.integrations.huggingface import Decoder
+from unplateau.integrations.scores import TokenScores
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.strategies.curricula import Mixed
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tensors import TokenPrompts
 
@@ -329,3 +334,66 @@ def test_classes_that_there_are_not_are_named_before_the_loss_fails(new_model: N
     with pytest.raises(SpecError, match="annotation 'class': class 3 in the batch"):
         helper({**batches[0], "kind": batches[0]["input_ids"] % 4})
     assert float(helper({**batches[0], "kind": (batches[0]["input_ids"] % 3).int()}).detach()) > 0
+
+
+def test_tokens_beyond_a_table_are_refused_and_not_counted_as_zero(new_model: NewModel, batches: Batches) -> None:
+    model, tokens = new_model(), batches[0]["input_ids"]
+    short = CLASSES[:9]
+    helper = TokenStrategy(model, Strategy(ComponentLoss()), {"part": short})
+    with pytest.raises(SpecError, match=r"annotation 'part': token \d+ in the batch, .* for tokens 0 \.\. 8"):
+        helper(batches[0])
+    with pytest.raises(SpecError, match="annotation 'class': token"):
+        TokenScores(model, batches[0], short)
+    known = {"input_ids": tokens, "labels": tokens.masked_fill(tokens >= 9, IGNORED)}
+    assert float(helper(known).detach()) > 0  # tokens that do not count may be any
+    assert float(helper(tokens % 9).detach()) > 0
+
+
+def test_of_several_passes_the_one_over_these_tokens_is_read(new_model: NewModel, batches: Batches) -> None:
+    model = new_model().eval()
+    helper = TokenStrategy(model, Strategy(WeightsLoss(), BindLoss(share=1)), CLASSES)
+    found = []
+    for others in ((), (1,), (1, 2)):
+        model(**batches[0])
+        for other in others:
+            model(**batches[other])
+        found.append(helper.values(batches[0])["weights-loss"])
+    assert all(torch.equal(one, found[0]) for one in found)
+    model(**batches[0])
+    before = helper.values(batches[0])["bind-loss[share=1.0]"]
+    helper.calls.fill_(0)
+    model(**batches[1])
+    with pytest.raises(SpecError, match="it was called on other tokens"):
+        helper.values(batches[0])
+    model(**batches[0])
+    model(**batches[1])
+    assert before.isfinite()
+    assert helper.values(batches[0])["bind-loss[share=1.0]"].isfinite()
+
+
+@settings(max_examples=15)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=st.integers(0, 20))
+def test_shares_make_the_terms_of_an_update_those_of_its_rows_at_once(sizes: list[int], seed: int) -> None:
+    """However many rows a micro-batch has, and however long they are."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(6, (sum(sizes), 10), generator=generator)
+    mask = (torch.arange(10) < torch.randint(4, 11, (sum(sizes), 1), generator=generator)).long()
+    mask[0] = 1
+    whole = {"input_ids": tokens, "attention_mask": mask}
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    parts = [{key: one[at : at + size] for key, one in whole.items()} for at, size in zip(starts, sizes, strict=True)]
+    strategy = Strategy(ComponentLoss(), WeightsLoss(), MatchLoss(share=1), LookLoss(share=1))
+    annotations = {"some": torch.where(torch.arange(24) % 4 == 0, IGNORED, CLASSES), "own": "identity"}
+    helper = TokenStrategy(MODEL, strategy, annotations)
+    MODEL(**whole)
+    wanted = helper.values(whole)
+    summed = dict.fromkeys(wanted, torch.zeros(()))
+    for part, shares in zip(parts, helper.shares(parts), strict=True):
+        MODEL(**part)
+        summed = {name: summed[name] + value for name, value in helper.values(part, shares).items()}
+    helper.close()
+    for name, value in wanted.items():
+        torch.testing.assert_close(summed[name], value, rtol=1e-4, atol=1e-5)
+
+
+MODEL = tiny_model("gpt2")

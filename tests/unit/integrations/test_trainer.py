@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from unplateau.errors import CheckpointError, MissingExtraError, SpecError
 from unplateau.integrations.annotation import TokenClasses
@@ -23,6 +23,7 @@ from unplateau.integrations.trainer import HEADS, StrategyMixin, StrategyTrainer
 from unplateau.logs import read_curve
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 
 NewModel = Callable[..., Any]
@@ -292,3 +293,186 @@ def test_a_trainer_whose_create_optimizer_takes_no_argument(new_trainer: Callabl
         trainer.train()
         found.append(losses(trainer))
     assert found[0] == found[1]
+
+
+def ragged(n_rows: int, seed: int) -> list[dict[str, Tensor]]:
+    """Rows of several lengths, padded to ten tokens; a class for some tokens only."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(24, (n_rows, 10), generator=generator)
+    lengths = torch.randint(3, 11, (n_rows, 1), generator=generator)
+    mask = torch.arange(10) < lengths
+    labels = tokens.masked_fill(~mask, -100)
+    return [
+        dict(zip(("input_ids", "attention_mask", "labels"), one, strict=True))
+        for one in zip(tokens, mask.long(), labels, strict=True)
+    ]
+
+
+SOME = {"some": torch.where(torch.arange(24) % 4 == 0, -100, CLASSES), "own": "identity"}
+WHOLE = Strategy(ComponentLoss(), WeightsLoss(), MatchLoss(share=1), LookLoss(share=1))
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_terms_do_not_depend_on_how_an_update_is_cut(new_trainer: Callable[..., Any], accepts: bool) -> None:
+    """Twelve rows of several lengths in one update: at once, in three micro-batches, or in four."""
+    found = []
+    for size in (12, 4, 3):
+        settings = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 12 // size, "max_steps": 1}
+        fixed = {"optim": "sgd", "max_grad_norm": 0.0, "train_sampling_strategy": "sequential"}
+        model = no_dropout()
+        trainer = new_trainer(arguments=settings | fixed, model=model, strategy=WHOLE, annotation=SOME)
+        trainer.train_dataset = ragged(12, 4)
+        trainer.model_accepts_loss_kwargs = accepts
+        trainer.train()
+        (row,) = (row for row in trainer.state.log_history if "loss" in row)
+        heads = [head.grad.clone() for head in trainer.helper.parameters()]
+        found.append((row, heads))
+    whole, heads = found[0]
+    names = [term.name for term in WHOLE.loss_terms]
+    for row, other in found[1:]:
+        for name in (*names, *(("loss", "base_loss") if accepts else ())):
+            assert row[name] == pytest.approx(whole[name], rel=1e-4), name
+        for one, wanted in zip(other, heads, strict=True):
+            torch.testing.assert_close(one, wanted, rtol=1e-3, atol=1e-6)
+    weights = {term.name: term.weight for term in WHOLE.loss_terms}
+    total = whole["base_loss"] + sum(weights[name] * whole[name] for name in names)
+    assert whole["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def no_dropout() -> Any:
+    torch.manual_seed(0)
+    none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=24, n_positions=32, n_embd=16, n_head=2, n_layer=2, **none))
+
+
+def test_an_update_of_fewer_rows_is_no_smaller_part(new_trainer: Callable[..., Any]) -> None:
+    """The last update of an epoch has five rows, in micro-batches of four and one."""
+    settings = {"gradient_accumulation_steps": 2, "max_steps": 2, "train_sampling_strategy": "sequential"}
+    trainer = new_trainer(
+        arguments=settings | {"learning_rate": 0.0},
+        model=no_dropout(),
+        strategy=Strategy(ComponentLoss()),
+        annotation=CLASSES,
+    )
+    data = rows(13, 4)
+    trainer.train_dataset = data
+    trainer.train()
+    logged = [row["component-loss"] for row in trainer.state.log_history if "loss" in row]
+    for value, part in zip(logged, (data[:8], data[8:]), strict=True):
+        assert value == pytest.approx(float(trainer.helper(collate(part)).detach()), rel=1e-5)
+
+
+def test_each_term_has_a_key_and_a_column(new_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = new_trainer(
+        arguments={"logging_steps": 2, "gradient_accumulation_steps": 2},
+        strategy=TERMS,
+        annotation=CLASSES,
+        callbacks=[UnplateauCallback()],
+    )
+    trainer.train()
+    logged = [row for row in trainer.state.log_history if "loss" in row]
+    assert len(logged) == 3
+    written = read(tmp_path / "out")
+    for row, own in zip(logged, written, strict=True):
+        terms = row["component-loss[items=6]"] + 0.5 * row["weights-loss[weight=0.5]"]
+        assert row["loss"] == pytest.approx(row["base_loss"] + terms, rel=1e-4)
+        assert 0.3 < row["component-loss[items=6]"] < 3
+        assert {name: own[name] for name in own} == {name: row[name] for name in own}
+        assert {"step", "loss", "base_loss", "learning_rate", "epoch", "component-loss[items=6]"} <= set(own)
+    plain = new_trainer(Trainer)
+    plain.train()
+    assert not any("base_loss" in row for row in plain.state.log_history)
+
+
+def test_rows_of_several_evaluation_sets_with_all_their_metrics(
+    new_trainer: Callable[..., Any], tmp_path: Path
+) -> None:
+    def accuracy(found: Any) -> dict[str, Any]:
+        guesses = found.predictions.argmax(-1)[:, :-1]
+        return {"accuracy": float((guesses == found.label_ids[:, 1:]).mean()), "words": "not a number"}
+
+    trainer = new_trainer(
+        arguments={"eval_strategy": "steps", "eval_steps": 3},
+        eval_dataset={"seen": rows(8, 5), "new": rows(8, 6)},
+        compute_metrics=accuracy,
+        callbacks=[UnplateauCallback(Counting(), every=2)],
+    )
+    trainer.train()
+    written = [row for row in read(tmp_path / "out") if any(name.startswith("eval") for name in row)]
+    assert [row["step"] for row in written] == [3, 3, 6, 6]
+    logged = [row for row in trainer.state.log_history if any(name.endswith("_accuracy") for name in row)]
+    for row, wanted, name in zip(written, logged, ("seen", "new") * 2, strict=True):
+        assert set(row) == {"step", "epoch", f"eval_{name}_loss", f"eval_{name}_accuracy"}
+        assert all(row[key] == wanted[key] for key in row)
+
+
+class Alone(Trainer):
+    """A loss of one's own that has no outputs to return."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        return model(**inputs).logits.square().mean()
+
+
+class Twice(Trainer):
+    """A second pass over other tokens, of the same shape, after the one on the batch."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        output = model(**inputs)
+        other = model(**{**inputs, "input_ids": inputs["input_ids"].flip(1)})
+        loss = output.loss + 0 * other.loss
+        return (loss, output) if return_outputs else loss
+
+
+class Once(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        output = model(**inputs)
+        return (output.loss, output) if return_outputs else output.loss
+
+
+def with_strategy(kind: type) -> type:
+    return type(f"With{kind.__name__}", (StrategyMixin, kind), {})
+
+
+def test_a_loss_that_is_returned_alone(new_trainer: Callable[..., Any]) -> None:
+    trainer = new_trainer(with_strategy(Alone), strategy=TERMS, annotation=CLASSES)
+    trainer.train()
+    assert int(trainer.helper.calls) == 6
+    assert all(row["base_loss"] < row["loss"] for row in trainer.state.log_history if "loss" in row)
+
+
+def test_of_two_passes_the_one_over_the_batch_is_read(new_trainer: Callable[..., Any]) -> None:
+    strategy = Strategy(WeightsLoss(), BindLoss(share=1))
+    found = []
+    for kind in (Once, Twice):
+        trainer = new_trainer(
+            with_strategy(kind), model=no_dropout(), strategy=strategy, annotation=CLASSES, arguments={"max_steps": 2}
+        )
+        trainer.train()
+        found.append(
+            [(row["weights-loss"], row["bind-loss[share=1.0]"]) for row in trainer.state.log_history if "loss" in row]
+        )
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_compute_loss_that_hides_the_terms_is_refused(new_trainer: Callable[..., Any]) -> None:
+    class Hiding(StrategyTrainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            return model(**inputs).loss
+
+    trainer = new_trainer(Hiding, strategy=TERMS, annotation=CLASSES)
+    with pytest.raises(SpecError, match=r"Hiding\.compute_loss hides that of StrategyMixin"):
+        trainer.train()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_is_trained_by_the_terms(new_trainer: Callable[..., Any], new_model: NewModel) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["c_attn"], fan_in_fan_out=True)
+    model = peft.get_peft_model(new_model(), config)
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    trainer = new_trainer(model=model, strategy=TERMS, annotation=CLASSES)
+    trainer.train()
+    moved = {name for name, one in model.named_parameters() if not torch.equal(one, before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    assert len(losses(trainer)) == 6

@@ -163,3 +163,65 @@ def test_layer_that_is_shown_is_the_best_one_and_not_the_embedding() -> None:
 
 def test_few_revisions_have_no_plateau() -> None:
     assert along.accuracy_plateaus([row(0, 0.25, 0.3)]) == []
+
+
+def test_weights_that_come_again_are_named_and_left_out_of_the_curve(tmp_path: Path) -> None:
+    """As in suites of checkpoints where some steps serve the final weights."""
+    folder = tmp_path / "model"
+    for step, seed in ((1, 9), (2, 2), (3, 9), (4, 4), (9, 9)):
+        saved(folder / f"step{step}", tiny_model("gpt2", seed=seed, vocab_size=len(TOKENIZER)), TOKENIZER)
+    rows = along.mark_repeats(measured(folder, tmp_path / "rows.jsonl"))
+    assert [row.get("repeats") for row in rows] == ["step9", None, "step9", None, None]
+    assert [one["step"] for one in along.without_repeats(rows)] == [2, 4, 9]
+    assert rows[0]["icl"] == rows[4]["icl"]
+    assert along.mark_repeats(rows) == rows
+    again = along.mark_repeats(measured(folder, tmp_path / "rows.jsonl"))  # from the file
+    assert again == rows
+
+
+def test_one_tensor_that_differs_is_another_model() -> None:
+    one, other = tiny_model("gpt2"), tiny_model("gpt2")
+    assert along.weights_digest(one) == along.weights_digest(other)
+    with torch.no_grad():
+        other.transformer.ln_f.bias[0] += 1e-7
+    assert along.weights_digest(one) != along.weights_digest(other)
+
+
+def test_plateaus_are_those_of_the_rows_that_are_no_repeats() -> None:
+    """The final accuracy under early steps would cut a plateau in two."""
+    generator = torch.Generator().manual_seed(0)
+    noise = (0.004 * torch.randn(30, generator=generator)).tolist()
+    levels = [0.25 if step < 15 else min(0.8, 0.25 + 0.11 * (step - 14)) for step in range(30)]
+    rows = [row(100 * step, level + noise[step], 0.5) for step, level in enumerate(levels)]
+    rows = [{**one, "weights": str(one["step"]), "revision": f"step{one['step']}"} for one in rows]
+    served = [{**one, "icl": rows[-1]["icl"], "weights": "2900"} if at % 4 == 2 else one for at, one in enumerate(rows)]
+    found = along.accuracy_plateaus(along.mark_repeats(served))
+    assert found == along.accuracy_plateaus([one for at, one in enumerate(rows) if at % 4 != 2])
+    assert found[0].plateau.ended
+    assert found != along.accuracy_plateaus(served)
+
+
+def test_rows_of_before_weights_were_compared_are_measured_again(tmp_path: Path) -> None:
+    folder, out = revisions(tmp_path / "model", (3,)), tmp_path / "rows.jsonl"
+    (first,) = measured(folder, out)
+    old = {name: value for name, value in first.items() if name != "weights"}
+    out.write_text(json.dumps(old) + "\n")
+    assert measured(folder, out) == [first]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_of_a_training_are_its_revisions(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = saved(tmp_path / "base", tiny_model("gpt2", vocab_size=len(TOKENIZER)), TOKENIZER)
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True
+    )
+    for step in (1, 2):
+        model = tiny_model("gpt2", vocab_size=len(TOKENIZER))
+        model.name_or_path = str(base)
+        torch.manual_seed(step)
+        peft.get_peft_model(model, config).save_pretrained(tmp_path / "run" / f"checkpoint-{step}")
+    rows = measured(tmp_path / "run", tmp_path / "rows.jsonl")
+    assert [one["step"] for one in rows] == [1, 2]
+    assert rows[0]["weights"] != rows[1]["weights"]
+    assert rows[0]["weights_score"] != rows[1]["weights_score"]

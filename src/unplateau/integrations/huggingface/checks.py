@@ -6,6 +6,7 @@ Documentation promises little about masks; behaviour is what can be relied on.
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -14,17 +15,24 @@ from torch.nn import functional
 
 from unplateau.decompose import Decomposable
 from unplateau.errors import LawError, SpecError, demand
-from unplateau.integrations.huggingface.parts import Parts, find_parts, model_type, refuse_by_name
+from unplateau.integrations.huggingface.behaviour import FAILURES, part_names
+from unplateau.integrations.huggingface.parts import PartNames, Parts, find_parts, model_type
 from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
 from unplateau.layout import CUTS, Attention
 from unplateau.rng import apart, fold
 from unplateau.tensors import TokenPrompts
 from unplateau.testing.models import check_model
 
-FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
-"""What a model raises that is used as it is not meant to be."""
 
-_CHECKED: dict[tuple[str, str, str], Mapping[str, str]] = {}
+@dataclass(frozen=True)
+class Admission:
+    """What is known of an architecture that is let in: ``refused`` attentions mean nothing in it, with the reason."""
+
+    names: PartNames
+    refused: Mapping[str, str]
+
+
+_CHECKED: dict[tuple[str, str, str], Admission] = {}
 
 
 class TokenModel(Decomposable, Protocol):
@@ -37,9 +45,8 @@ class TokenModel(Decomposable, Protocol):
         """(B, T, D): the unnormalised states after this many blocks."""
 
 
-def refused_attentions(model: nn.Module, take_apart: Callable[[nn.Module], TokenModel]) -> Mapping[str, str]:
-    """What :func:`~unplateau.integrations.huggingface.check_architecture` returns; ``take_apart`` checks nothing."""
-    refuse_by_name(model)
+def admitted(model: nn.Module, take_apart: Callable[[nn.Module], TokenModel]) -> Admission:
+    """See :func:`~unplateau.integrations.huggingface.check_architecture`; ``take_apart`` checks nothing."""
     key = _architecture(model)
     if key not in _CHECKED:
         with apart(0, "admission"):
@@ -87,11 +94,11 @@ def _check_padding(decoder: TokenModel, inputs: TokenPrompts, attention: Attenti
         demand(same, decoder, f"padding on the {side} changes no real position (attention {attention})")
 
 
-def _check(tiny: Any, what: str, name: str, take_apart: Callable[[nn.Module], TokenModel]) -> Mapping[str, str]:
+def _check(tiny: Any, what: str, name: str, take_apart: Callable[[nn.Module], TokenModel]) -> Admission:
     """Checks everything on ``tiny``, which is ``what``; the message of a broken law names the model type."""
     try:
         inputs = _prompts(int(tiny.get_input_embeddings().num_embeddings))
-        _check_structure(tiny, inputs)
+        names = _check_structure(tiny, inputs)
         decoder = take_apart(tiny)
         decoder.refused = _meaningless(decoder, inputs)
         check_decoder(decoder, inputs)
@@ -99,22 +106,24 @@ def _check(tiny: Any, what: str, name: str, take_apart: Callable[[nn.Module], To
         raise SpecError(f"{name}: not admitted: {error}") from error
     except FAILURES as error:
         raise SpecError(f"{name}: not admitted: {what} fails ({_in_words(error)})") from error
-    return decoder.refused
+    return Admission(names, decoder.refused)
 
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> None:
+def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> PartNames:
     """A model that looks ahead is named as such, whether its parts can be found or not."""
     try:
-        find_parts(tiny)
+        names = part_names(tiny)
+        find_parts(tiny, names)
     except SpecError:
         with suppress(*FAILURES):
             _check_plain_causality(tiny, inputs)
         raise
     _check_plain_causality(tiny, inputs)
+    return names
 
 
 def _check_plain_causality(tiny: Any, inputs: TokenPrompts) -> None:
@@ -182,6 +191,7 @@ def _tiny_or_copy(model: Any) -> tuple[nn.Module, str]:
     try:
         copied = copy.deepcopy(model).cpu().float().eval()
         copied.config._attn_implementation = mask_kernel(copied)  # others may need another device or precision
+        _fill_zeros(copied)
     except MemoryError:
         raise
     except Exception as error:
@@ -190,6 +200,15 @@ def _tiny_or_copy(model: Any) -> tuple[nn.Module, str]:
             f"({_in_words(error)})"
         ) from error
     return copied, "a copy of it"
+
+
+@torch.no_grad()
+def _fill_zeros(copied: nn.Module) -> None:
+    """What starts at zero, as outputs of blocks may, would hide what a module does."""
+    generator = fold(0, "zeros filled")
+    for parameter in copied.parameters():
+        if not parameter.any():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
 def _prompts(vocabulary: int) -> TokenPrompts:
@@ -244,6 +263,8 @@ def tiny_instance(model: Any) -> nn.Module:
 def tiny_config(config: Any) -> Any:
     """A copy of the config with small sizes; every type of layer, sliding window and grouped heads stay in it."""
     small = {name: value for name, value in TINY.items() if getattr(config, name, None) is not None}
+    if getattr(config, "qk_rope_head_dim", None) is not None:
+        small |= _small_latent(config)
     grouped = getattr(config, "num_key_value_heads", None)
     if grouped is not None:
         small["num_key_value_heads"] = 4 if grouped == config.num_attention_heads else min(grouped, 2)
@@ -260,6 +281,21 @@ def tiny_config(config: Any) -> Any:
     if tiny._attn_implementation not in MASKED_KERNELS:
         tiny._attn_implementation = None  # the model's own choice on this machine
     return tiny
+
+
+LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
+"""Small sizes of multi-head latent attention (MLA)."""
+
+
+def _small_latent(config: Any) -> dict[str, int]:
+    """Sizes of heads that are sums of others stay so."""
+    small = {name: size for name, size in LATENT.items() if getattr(config, name, None) is not None}
+    rope, whole = config.qk_rope_head_dim, config.qk_rope_head_dim + config.qk_nope_head_dim
+    for name in ("head_dim", "qk_head_dim"):
+        size = getattr(config, name, None)
+        if size is not None:
+            small[name] = 4 if size == rope else 12 if size == whole else 8
+    return small
 
 
 def _plain_rope(rope: Mapping[str, Any]) -> dict[str, Any]:

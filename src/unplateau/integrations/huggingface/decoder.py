@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from unplateau.errors import SpecError, suggest
-from unplateau.integrations.huggingface.checks import refused_attentions
-from unplateau.integrations.huggingface.parts import find_parts, model_type
+from unplateau.integrations.huggingface.behaviour import part_names
+from unplateau.integrations.huggingface.checks import Admission, admitted
+from unplateau.integrations.huggingface.parts import find_parts, model_type, refuse_by_name
 from unplateau.integrations.huggingface.passes import (
     LabelHead,
     evaluating,
     kernel_for_masks,
-    mask_kernel,
+    masked,
+    not_compiled,
     own_inputs,
     recorded,
     replaced,
@@ -26,6 +28,7 @@ from unplateau.integrations.huggingface.passes import (
     using_kernel,
     visible,
 )
+from unplateau.integrations.huggingface.wrappers import refuse_sharded, unwrapped
 from unplateau.layout import Attention
 from unplateau.tensors import Inputs, Output, TokenPrompts
 
@@ -35,7 +38,8 @@ class Decoder(nn.Module):
 
     ``label_tokens``: the C tokens that logits are restricted to, all of the vocabulary by default. ``check``: whether
     the laws of decomposable models are checked on a tiny instance of the same architecture, once per process.
-    ``parameters()`` are the model's own.
+    ``parameters()`` are the model's own. ``model`` may stand in wrappers that only call it, such as ``torch.compile``,
+    DistributedDataParallel or peft; it is taken out of them, with the adapters that are in it.
 
     Every pass is made in evaluation mode, so that dropout does not enter the difference of two passes; the training
     flags are restored, and gradients flow. Raises SpecError for what cannot be taken apart, naming the model type.
@@ -46,9 +50,11 @@ class Decoder(nn.Module):
 
     def __init__(self, model: nn.Module, *, label_tokens: Sequence[int] | None = None, check: bool = True) -> None:
         super().__init__()
-        self.refused = check_architecture(model) if check else {}
+        model = _taken_out(model)
+        admission = _admitted(model) if check else Admission(part_names(model), {})
+        self.refused = admission.refused
         self.model = model
-        self.parts = find_parts(model)
+        self.parts = find_parts(model, admission.names)
         self.n_layers = len(self.parts.block_list)
         self.label_tokens = None if label_tokens is None else tuple(label_tokens)
 
@@ -129,6 +135,7 @@ class Decoder(nn.Module):
         states: list[Tensor] = []
         with (
             evaluating(self.model),
+            not_compiled(),
             truncated(self.parts, n_layers),
             recorded(self.parts, states),
             kernel_for_masks(self.parts.backbone, attention),
@@ -138,11 +145,7 @@ class Decoder(nn.Module):
         return states, output
 
     def _masked(self, given: TokenPrompts, attention: Attention) -> dict[str, Tensor]:
-        seen = visible(given, attention)[:, None]  # (B, 1, T, T)
-        if mask_kernel(self.parts.backbone) == "eager":
-            dtype = self.parts.embedding.weight.dtype
-            seen = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-        return {"attention_mask": seen, "position_ids": given.positions()}
+        return masked(self.parts.backbone, visible(given, attention), given.positions())
 
 
 def _in_tokens(inputs: Inputs) -> TokenPrompts:
@@ -159,4 +162,16 @@ def check_architecture(model: nn.Module) -> Mapping[str, str]:
     constructor takes more than a config, they are checked on a copy of the model, in float32 on the CPU. Raises
     SpecError, one line, where a law is broken or neither can be had.
     """
-    return refused_attentions(model, partial(Decoder, label_tokens=range(1, 5), check=False))
+    return _admitted(_taken_out(model)).refused
+
+
+def _taken_out(model: nn.Module) -> nn.Module:
+    """Raises SpecError for what has no parts that can be read by themselves."""
+    refuse_sharded(model)
+    model = unwrapped(model)
+    refuse_by_name(model)
+    return model
+
+
+def _admitted(model: nn.Module) -> Admission:
+    return admitted(model, partial(Decoder, label_tokens=range(1, 5), check=False))

@@ -4,6 +4,7 @@ What is on this machine is taken first, the hub is asked only for what is not.
 """
 
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -21,10 +22,13 @@ from unplateau.errors import DataError, SpecError, missing_extra
 from unplateau.files import cache_dir, held, lock_of, staged
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
+from unplateau.integrations.huggingface.wrappers import unwrapped
 from unplateau.tasks.base import Task
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """One of these is in a folder with a tokenizer; without any, transformers would make an empty one."""
+ADAPTER = "adapter_config.json"
+"""The file that peft writes beside the weights of an adapter."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def load_language_model(
     """Model and tokenizer of a folder or of a name on the hub; code that comes with a model is never run.
 
     ``where`` may also be ``smollm2``, the package of ``unplateau data get smollm2``.
+    A folder of an adapter (peft) is that adapter in the model that it was trained in, where that is here or on the hub.
     ``tokenizer_in``: a folder whose tokenizer is taken where ``where`` has none. Raises SpecError for what is missing
     or no causal language model, DataError for files that are damaged or lack weights.
     """
@@ -88,6 +93,8 @@ def load_language_model(
     with _quiet(transformers):
         if str(where) in PACKAGED and not Path(where).exists():
             where = packaged_folder(package_named(str(where)), transformers)
+        if is_adapter(where):
+            return _adapted(Path(where), device, tokenizer_in)
         _check_place(where)
         config = _fetched(transformers.AutoConfig, where, revision)
         if config.is_encoder_decoder:
@@ -106,11 +113,65 @@ def load_language_model(
     return LanguageModel(model.to(device).eval(), tokenizer)
 
 
+def is_adapter(where: str | Path) -> bool:
+    """Whether a folder has an adapter, and no whole model."""
+    return (Path(where) / ADAPTER).is_file() and not (Path(where) / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
+    """Where the model is that the adapter of this folder belongs to; a relative name may be relative to the folder."""
+    try:
+        said = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder / ADAPTER}: damaged: it names no base model ({error})") from error
+    if not isinstance(said, str) or not said:
+        raise SpecError(f"{folder / ADAPTER}: names no base model; write its folder to base_model_name_or_path")
+    beside = (place / said for place in (Path(), folder, folder.parent, folder.parent.parent))
+    return next((str(place) for place in beside if place.is_dir()), said)
+
+
+def _adapted(folder: Path, device: str | torch.device, tokenizer_in: str | Path | None) -> LanguageModel:
+    """The adapter of this folder in its model; the tokenizer that was saved with it, else that of the model."""
+    try:
+        peft: Any = import_module("peft")
+    except ImportError as error:
+        raise missing_extra(f"{folder}: an adapter needs peft", "hf") from error
+    base = base_of(folder)
+    own = next((one for one in (folder, tokenizer_in) if one is not None and _has_tokenizer(Path(one))), None)
+    try:
+        loaded = load_language_model(base, device=device, tokenizer_in=own)
+    except SpecError as error:
+        raise SpecError(f"{folder}: an adapter of {base}, which cannot be loaded: {error}") from error
+    tokenizer = loaded.tokenizer if own is None else _fetched(_tokenizers(), own, None)
+    whole: Any = loaded.model
+    if len(tokenizer) > whole.get_input_embeddings().num_embeddings:  # tokens were added in training
+        whole.resize_token_embeddings(len(tokenizer))
+    try:
+        model = unwrapped(peft.PeftModel.from_pretrained(whole, str(folder)).to(device).eval())
+    except SpecError as error:
+        raise SpecError(f"{folder}: {error}") from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder}: its adapter cannot be put into {base} ({type(error).__name__}: {said})") from error
+    return LanguageModel(model, tokenizer)
+
+
+def _tokenizers() -> Any:
+    return import_module("transformers").AutoTokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def _check_place(where: str | Path) -> None:
     path = Path(where)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise SpecError(f"{where}: no model of transformers in this folder (it has no config.json)")
+            raise SpecError(
+                f"{where}: no model of transformers in this folder (it has no config.json, nor the {ADAPTER} of an "
+                "adapter)"
+            )
     elif path.exists():
         raise SpecError(f"{where}: a file; a folder of save_pretrained or a name on the hub is needed")
     elif isinstance(where, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", where) or where.startswith("."):
@@ -122,7 +183,7 @@ def _tokenizer(transformers: Any, where: str | Path, revision: str | None, inste
     if not places:
         return _fetched(transformers.AutoTokenizer, where, revision)
     for place in places:
-        if any((place / name).is_file() for name in TOKENIZER_FILES):
+        if _has_tokenizer(place):
             return _fetched(transformers.AutoTokenizer, place, None)
     raise SpecError(f"{where}: no tokenizer in this folder; save it there too (tokenizer.save_pretrained)")
 

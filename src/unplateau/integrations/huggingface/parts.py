@@ -1,6 +1,7 @@
 """Where the parts of a causal language model are: blocks, attention modules, final norm, embedding, head.
 
-They are found by structure, whatever their names; what is found is not yet admitted (``checks``).
+They are found by structure, and by what modules do (``behaviour``), whatever their classes are called; what is found is
+not yet admitted (``checks``).
 """
 
 import inspect
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from unplateau.errors import SpecError
+from unplateau.integrations.huggingface.wrappers import bare
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,26 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class PartNames:
+    """``attentions``: what attention modules are called in blocks; ``final_norm``: what it is called beside these."""
+
+    attentions: tuple[str, ...]
+    final_norm: str
+
+
+@dataclass(frozen=True)
 class Parts:
-    """Parts of a causal language model, as they are in it: nothing is copied."""
+    """Parts of a causal language model, as they are in it: nothing is copied.
+
+    ``embed`` makes states of tokens: ``embedding`` itself, or an adapter around it.
+    """
 
     backbone: nn.Module
     blocks: Slot
     attentions: tuple[nn.Module, ...]
     final_norm: nn.Module
     embedding: nn.Embedding
+    embed: nn.Module
     head: Slot
 
     @property
@@ -54,6 +69,11 @@ class Parts:
         blocks = self.blocks.module
         assert isinstance(blocks, nn.ModuleList)
         return blocks
+
+    def token_matrix(self) -> Tensor:
+        """(V, D): the embedding of each token, with what an adapter adds to it."""
+        weight = self.embedding.weight
+        return weight if self.embed is self.embedding else self.embed(torch.arange(len(weight), device=weight.device))
 
 
 def model_type(model: nn.Module) -> str:
@@ -66,32 +86,52 @@ def refuse_by_name(model: nn.Module) -> None:
     name = model_type(model)
     config = getattr(model, "config", None)
     if config is None or not isinstance(getattr(model, "base_model", None), nn.Module):
-        raise SpecError(f"{type(model).__name__}: not a model of transformers")
+        inside = [child for child, one in model.named_children() if hasattr(one, "get_output_embeddings")]
+        hint = f"; it holds one: give .{inside[0]}" if inside else ""
+        raise SpecError(f"{type(model).__name__}: not a model of transformers{hint}")
     if getattr(config, "is_encoder_decoder", False):
         raise SpecError(
             f"{name}: an encoder-decoder model; only decoder-only (causal) language models can be taken apart"
         )
     if _head(model) is None:
         raise SpecError(f"{name}: {type(model).__name__} has no language-model head; load it with AutoModelForCausalLM")
+    if _has_experts(model):
+        raise SpecError(
+            f"{name}: a mixture of experts computes the tokens of one expert together, so that other tokens change the "
+            "rounding of a token's own state: no cut isolates it bit for bit"
+        )
 
 
-def find_parts(model: Any) -> Parts:
+def find_parts(model: Any, names: PartNames) -> Parts:
     """The parts of this model. Raises SpecError, naming the model type, where one cannot be found."""
     refuse_by_name(model)
-    # the model without its head; some releases of transformers lead there by another name
-    backbone = model.base_model if model.base_model is not model else model.get_decoder()
-    blocks = _find_blocks(model, backbone)
-    attentions = tuple(_find_attention(model, block, number) for number, block in enumerate(blocks.module.children()))
-    final_norm = _find_final_norm(model, blocks.parent)
+    backbone = find_backbone(model)
+    blocks = find_blocks(model, backbone)
+    attentions = tuple(_attention(model, bare(block), names) for block in blocks.module.children())
+    final_norm = getattr(blocks.parent, names.final_norm)
     if "position_ids" not in inspect.signature(backbone.forward).parameters:
         raise SpecError(
             f"{model_type(model)}: takes no position_ids, so that a token shown alone would lose its position"
         )
-    embedding, head = model.get_input_embeddings(), _head(model)
+    embed, head = model.get_input_embeddings(), _head(model)
+    embedding = bare(embed)
     if not isinstance(embedding, nn.Embedding):
         raise SpecError(f"{model_type(model)}: its tokens do not enter through one embedding")
     assert head is not None
-    return Parts(backbone, blocks, attentions, final_norm, embedding, head)
+    return Parts(backbone, blocks, attentions, final_norm, embedding, embedding if embed is embedding else embed, head)
+
+
+def find_backbone(model: Any) -> nn.Module:
+    """The model without its head; some releases of transformers lead there by another name."""
+    return bare(model.base_model if model.base_model is not model else model.get_decoder())
+
+
+def _has_experts(model: nn.Module) -> bool:
+    """Whether tokens are sent to one expert or another, whatever these are called."""
+    for name, module in model.named_modules():
+        if name.rsplit(".", 1)[-1] in ("experts", "local_experts") or "expert" in type(module).__name__.lower():
+            return True
+    return False
 
 
 def _head(model: Any) -> Slot | None:
@@ -103,7 +143,7 @@ def _head(model: Any) -> Slot | None:
     return None
 
 
-def _find_blocks(model: Any, backbone: nn.Module) -> Slot:
+def find_blocks(model: Any, backbone: nn.Module) -> Slot:
     """The list of as many modules as the model says that it has layers."""
     n_layers = getattr(model.config, "num_hidden_layers", None)
     for parent in backbone.modules():
@@ -113,22 +153,10 @@ def _find_blocks(model: Any, backbone: nn.Module) -> Slot:
     raise SpecError(f"{model_type(model)}: no list of {n_layers} blocks found in {type(backbone).__name__}")
 
 
-def _find_attention(model: nn.Module, block: nn.Module, number: int) -> nn.Module:
-    found = [
-        child
-        for name, child in block.named_children()
-        if "attention" in type(child).__name__.lower() and "cross" not in name
-    ]
+def _attention(model: nn.Module, block: nn.Module, names: PartNames) -> nn.Module:
+    found = [getattr(block, name) for name in names.attentions if name in block._modules]
     if len(found) != 1:
         raise SpecError(
-            f"{model_type(model)}: block {number} ({type(block).__name__}) has {len(found) or 'no'} attention modules; "
-            "without exactly one in each block, as in state-space models, cut self is not defined"
+            f"{model_type(model)}: a block ({type(block).__name__}) has {len(found) or 'no'} attention modules"
         )
     return found[0]
-
-
-def _find_final_norm(model: nn.Module, parent: nn.Module) -> nn.Module:
-    norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
-    if not norms:
-        raise SpecError(f"{model_type(model)}: no final norm found after the blocks in {type(parent).__name__}")
-    return norms[-1]

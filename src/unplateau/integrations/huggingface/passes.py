@@ -3,8 +3,9 @@
 Each puts back what it found, also when the pass fails.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -42,6 +43,21 @@ def visible(prompts: TokenPrompts, attention: Attention) -> Tensor:
     return seen.tril() | itself
 
 
+def masked(backbone: Any, seen: Tensor, positions: Tensor) -> dict[str, Tensor]:
+    """What a model is given beside tokens that may see each other where ``seen`` (B, T, T) says so."""
+    seen = seen[:, None]  # (B, 1, T, T)
+    if mask_kernel(backbone) == "eager":
+        dtype = next(backbone.parameters()).dtype
+        seen = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return {"attention_mask": seen, "position_ids": positions}
+
+
+def isolating(backbone: Any, tokens: Tensor) -> dict[str, Tensor]:
+    """The same where every token (B, T) sees itself only."""
+    prompts = TokenPrompts(tokens)
+    return masked(backbone, visible(prompts, "self"), prompts.positions())
+
+
 class LabelHead(nn.Module):
     """The model's own head at the queries only, and for the labels only: what the model does to logits stays."""
 
@@ -65,6 +81,19 @@ class LabelHead(nn.Module):
             return head(hidden)[..., self.label_tokens]
         bias = None if head.bias is None else head.bias[self.label_tokens]
         return functional.linear(hidden, head.weight[self.label_tokens], bias)
+
+
+@contextmanager
+def not_compiled() -> Iterator[None]:
+    """Compiled code runs as it is written, so that hooks are called; PyTorch's compiler is not loaded for it."""
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
+
+
+def forget_compiled() -> None:
+    """Compiled code is compiled again at its next call: else it would not see hooks that came after the first one."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from tiny_language_models import saved, tiny_model, word_tokenizer
-from unplateau.errors import DataError, SpecError
+from unplateau.errors import DataError, MissingExtraError, SpecError
 from unplateau.integrations.huggingface import load_decoder, load_language_model
 from unplateau.items.words import Words
 from unplateau.tasks.factors import FactorTask
@@ -129,3 +130,76 @@ def test_encoder_decoder(tmp_path: Path) -> None:
 def test_tokenizer_of_another_folder(folder: Path, tmp_path: Path) -> None:
     bare = saved(tmp_path / "bare", MODEL)
     assert load_language_model(bare, tokenizer_in=folder).tokenizer.get_vocab() == TOKENIZER.get_vocab()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A LoRA adapter, with its base beside it under a relative name."""
+    peft = pytest.importorskip("peft")
+    base = tiny_model("gpt2", vocab_size=len(TOKENIZER))
+    saved(tmp_path / "base", base, TOKENIZER)
+    base.name_or_path = "base"
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = peft.get_peft_model(base, config)
+    model.save_pretrained(tmp_path / "run" / "checkpoint-7")
+    return tmp_path / "run" / "checkpoint-7"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_of_an_adapter_is_the_adapter_in_its_model(adapter: Path) -> None:
+    from peft import PeftModel  # noqa: PLC0415
+
+    loaded = load_language_model(adapter)
+    base = load_language_model(adapter.parent.parent / "base")
+    tokens = torch.arange(8)[None]
+    with torch.no_grad():
+        own, plain = (one.model(input_ids=tokens).logits for one in (loaded, base))
+        merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()(input_ids=tokens).logits
+    assert not torch.allclose(own, plain, rtol=1e-2)
+    torch.testing.assert_close(own, merged, rtol=1e-4, atol=1e-4)
+    decoder, _ = load_decoder(adapter, TASK)
+    assert decoder.n_layers == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_that_cannot_be_loaded(adapter: Path) -> None:
+    config = adapter / "adapter_config.json"
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps(said | {"base_model_name_or_path": "./nowhere"}))
+    with pytest.raises(
+        SpecError, match=r"checkpoint-7: an adapter of ./nowhere, which cannot be loaded: .*no such folder"
+    ):
+        load_language_model(adapter)
+    config.write_text(json.dumps(said | {"base_model_name_or_path": None}))
+    with pytest.raises(SpecError, match="names no base model; write its folder"):
+        load_language_model(adapter)
+    config.write_text("{")
+    with pytest.raises(DataError, match=r"adapter_config.json: damaged"):
+        load_language_model(adapter)
+    config.write_text(json.dumps(said))
+    saved(adapter.parent.parent / "base", tiny_model("gpt2", vocab_size=len(TOKENIZER), n_embd=16), TOKENIZER)
+    with pytest.raises(DataError, match=r"checkpoint-7: its adapter cannot be put into .*base"):
+        load_language_model(adapter)
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(DataError, match="checkpoint-7: its adapter cannot be put into"):
+        load_language_model(adapter)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_that_is_tokens_is_refused_and_a_missing_peft_is_named(
+    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peft = pytest.importorskip("peft")
+    base = tiny_model("gpt2", vocab_size=len(TOKENIZER))
+    base.name_or_path = str(tmp_path / "base")
+    prompt = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    peft.get_peft_model(base, prompt).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(SpecError, match="prompt: a PROMPT_TUNING adapter shows the model learned tokens"):
+        load_language_model(tmp_path / "prompt")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"an adapter needs peft.*unplateau\[hf\]"):
+        load_language_model(adapter)

@@ -10,11 +10,15 @@ import torch
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
     MambaConfig,
     MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     T5Config,
@@ -23,7 +27,8 @@ from transformers import (
 
 from tiny_language_models import tiny_model, tiny_prompts
 from unplateau.errors import SpecError
-from unplateau.integrations.huggingface import Decoder, check_architecture
+from unplateau.integrations.huggingface import Decoder, check_architecture, check_decoder
+from unplateau.integrations.huggingface.behaviour import part_names
 from unplateau.integrations.huggingface.checks import tiny_config
 from unplateau.integrations.huggingface.parts import find_parts
 from unplateau.tensors import TokenPrompts
@@ -43,6 +48,15 @@ def mamba() -> Any:
     return MambaForCausalLM(MambaConfig(**SMALL))
 
 
+def mixture(experts: int) -> Any:
+    return MixtralForCausalLM(tiny_config(MixtralConfig(num_local_experts=experts)))
+
+
+def latent(dense: int) -> Any:
+    """Latent attention (MLA), with so many blocks before the first that has experts."""
+    return DeepseekV3ForCausalLM(tiny_config(DeepseekV3Config(first_k_dense_replace=dense, n_routed_experts=8)))
+
+
 def headless() -> Any:
     return GPT2Model(tiny_model("gpt2").config)
 
@@ -53,6 +67,9 @@ def headless() -> Any:
         (bert, ("bert", "no causal mask", "bidirectional")),
         (t5, ("t5", "encoder-decoder")),
         (mamba, ("mamba", "block 0 (MambaBlock)", "state-space", "cut self")),
+        (lambda: mixture(8), ("mixtral", "mixture of experts", "bit for bit")),
+        (lambda: mixture(2), ("mixtral", "mixture of experts")),
+        (lambda: latent(1), ("deepseek_v3", "mixture of experts")),
         (headless, ("gpt2", "GPT2Model has no language-model head", "AutoModelForCausalLM")),
         (lambda: torch.nn.Linear(2, 2), ("Linear: not a model of transformers",)),
     ],
@@ -62,6 +79,91 @@ def test_refused_by_name(build: Any, parts: tuple[str, ...]) -> None:
         Decoder(build())
     assert all(part in str(refused.value) for part in parts)
     assert "\n" not in str(refused.value)
+
+
+def test_latent_attention_without_experts_is_admitted() -> None:
+    decoder = Decoder(latent(2))
+    assert decoder.refused == {}
+    assert [type(one).__name__ for one in decoder.parts.attentions] == ["DeepseekV3Attention"] * 2
+    MiniCPM3 = pytest.importorskip("transformers").MiniCPM3ForCausalLM  # noqa: N806
+    assert check_architecture(MiniCPM3(tiny_config(MiniCPM3.config_class()))) == {}
+
+
+class Renamed(GPT2LMHeadModel):
+    """A model whose attention is called otherwise, beside a module that is called as attention is and is none."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        for block in self.transformer.h:
+            block.attn = Looker(block.attn)
+            block.mlp = AttentionOfNothing(block.mlp)
+
+
+class Looker(torch.nn.Module):
+    def __init__(self, inside: torch.nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inside(*args, **kwargs)
+
+
+class AttentionOfNothing(Looker):
+    pass
+
+
+class Scaling(torch.nn.Module):
+    """A norm that is not called so."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.weight * states / states.square().mean(-1, keepdim=True).sqrt()
+
+
+class Unnamed(Renamed):
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        self.transformer.ln_f = Scaling(config.n_embd)
+
+
+@pytest.mark.parametrize("kind", [Renamed, Unnamed])
+def test_parts_are_found_by_what_they_do_and_not_by_their_names(kind: Any) -> None:
+    model = kind(tiny_config(GPT2Config()))
+    decoder = Decoder(model)
+    assert decoder.parts.attentions == tuple(block.attn for block in model.transformer.h)
+    assert decoder.parts.final_norm is model.transformer.ln_f
+    assert decoder.refused == {}
+    check_decoder(Decoder(model, label_tokens=range(1, 5)), tiny_prompts())
+
+
+class Conv(torch.nn.Module):
+    """Mixes positions, and heeds no mask, whatever it is called."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(width, width) * 0.1)
+
+    def forward(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return torch.nn.functional.pad(states, (0, 0, 1, 0))[:, :-1] @ self.weight, None
+
+
+class ConvAttention(Conv):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Conv, ConvAttention])
+def test_what_mixes_positions_and_heeds_no_mask_is_no_attention(kind: Any) -> None:
+    class Convolved(GPT2LMHeadModel):
+        def __init__(self, config: GPT2Config) -> None:
+            super().__init__(config)
+            for block in self.transformer.h:
+                block.attn = kind(config.n_embd)
+
+    with pytest.raises(SpecError, match=r"block 0 \(GPT2Block\) has no attention modules"):
+        Decoder(Convolved(tiny_config(GPT2Config())))
 
 
 def test_cut_that_means_nothing_is_refused_by_name() -> None:
@@ -88,7 +190,7 @@ def test_cut_that_means_nothing_is_refused_by_name() -> None:
 )
 def test_structure_finds_what_the_names_say(model_type: str, blocks: str, attention: str, final_norm: str) -> None:
     model = tiny_model(model_type)
-    parts = find_parts(model)
+    parts = find_parts(model, part_names(model))
     assert parts.block_list is getattr(model.base_model, blocks)
     assert parts.attentions == tuple(getattr(block, attention) for block in parts.block_list)
     assert parts.final_norm is getattr(model.base_model, final_norm)

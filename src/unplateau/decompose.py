@@ -7,6 +7,7 @@ context component is the rest, so that hidden = weights + context (Fu et al. 202
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -20,6 +21,7 @@ from unplateau.errors import SpecError, suggest
 from unplateau.layout import Attention, Cut, TaskShape
 from unplateau.tensors import Components, Inputs, Output
 
+logger = logging.getLogger(__name__)
 _HOW = (
     "docs/extending.md, 'A model', has one; unplateau.integrations reads other people's: module_reader any module with "
     "a list of blocks, huggingface language models"
@@ -33,15 +35,15 @@ def decompose(model: Readable, inputs: Inputs, *, cut: Cut = "self") -> Componen
     only: the same where items take one position each, and the reading for items of several tokens), ``identity``
     (attention's output is its own layer-normed input, as in the paper's released code) or ``zero`` (attention adds
     nothing).
-    Runs without gradients. Raises SpecError for an unknown cut, for a model that lacks what is needed, and for one that
-    computes the same under every cut.
+    Runs without gradients. Raises SpecError for an unknown cut, and for a model that lacks what is needed. Of one that
+    computes the same under every cut, so that its context component is zero, a warning is logged.
     """
     if cut not in get_args(Cut):
         raise SpecError(f"unknown cut '{cut}'{suggest(str(cut), get_args(Cut))}")
     require_readable(model)
     hidden, weights = _states(model, inputs, "causal"), _states(model, inputs, cut)
     if hidden.shape[2] > 1 and torch.equal(hidden, weights):
-        _refuse_deaf(model, inputs, hidden)
+        _warn_if_deaf(model, inputs, hidden)
     return Components(hidden, weights, hidden - weights, cut)
 
 
@@ -76,17 +78,19 @@ def _states(model: Readable, inputs: Inputs, attention: Attention) -> Tensor:
     return hidden
 
 
-def _refuse_deaf(model: Readable, inputs: Inputs, hidden: Tensor) -> None:
-    """Raises SpecError if no cut changes anything: the argument is not heeded, or there is nothing to cut off."""
+def _warn_if_deaf(model: Readable, inputs: Inputs, hidden: Tensor) -> None:
+    """Logs a warning if no cut changes anything: the argument is not heeded, or there is nothing to cut off."""
     cuts: tuple[Cut, ...] = ("self", "identity", "zero")
     try:
         deaf = all(torch.equal(_states(model, inputs, cut), hidden) for cut in cuts)
     except SpecError:  # it knows some cuts only, so it looks at the argument
         return
     if deaf:
-        raise SpecError(
-            f"{type(model).__name__} computes the same under every cut, so that its context component is zero "
-            f"everywhere: its forward pass does not heed attention, or positions never see each other ({_HOW})"
+        logger.warning(
+            "%s computes the same under every cut, so that its context component is zero everywhere: its forward pass "
+            "does not heed attention, or positions never see each other (%s)",
+            type(model).__name__,
+            _HOW,
         )
 
 

@@ -52,7 +52,6 @@ class Bare(Adapter):
             "Bare must return hidden states (3, B, T, D), the embedding first, as unplateau.tensors.Output; got no",
         ),
         (Adapter(keeps=2), "Adapter must return hidden states (3, B, T, D)"),
-        (Adapter(heeds=False), "Adapter computes the same under every cut, so that its context component is zero"),
         ("gpt2", "str cannot be taken apart"),
     ],
 )
@@ -73,13 +72,23 @@ def test_a_model_without_predictions_of_its_own_is_told_before_it_is_asked() -> 
         diagnose(NoArgument(), TASK)
 
 
-def test_a_model_whose_attention_still_adds_nothing_is_taken_apart() -> None:
+def test_a_model_that_does_not_heed_the_cut_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    assert not up.decompose(Adapter(heeds=False), INPUTS).context.any()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Adapter computes the same under every cut, so that its context component is")
+    caplog.clear()
+    assert up.decompose(Adapter(), INPUTS).context.any()
+    assert not caplog.records
+
+
+def test_a_model_whose_attention_still_adds_nothing_is_not_blamed(caplog: pytest.LogCaptureFixture) -> None:
     """As some are initialised: the cut ``identity`` shows that it heeds the argument."""
     model = Adapter()
     for block in model.inside.blocks:
         nn.init.zeros_(block.attention.project.weight)  # type: ignore[union-attr]
         nn.init.zeros_(block.attention.project.bias)  # type: ignore[union-attr]
     assert not up.decompose(model, INPUTS).context.any()
+    assert not caplog.records
 
 
 def test_they_show_themselves() -> None:

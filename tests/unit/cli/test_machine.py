@@ -149,8 +149,8 @@ def test_an_extra_is_installed_when_all_its_packages_are(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "_version", installed.get)
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
     assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
-    assert told["hf"] == "hf: not installed, without accelerate, gguf, transformers (pip install 'unplateau[hf]')"
-    installed |= dict.fromkeys(("accelerate", "gguf", "transformers"), "1")
+    assert told["hf"] == "hf: not installed, without accelerate, gguf, peft, transformers (pip install 'unplateau[hf]')"
+    installed |= dict.fromkeys(("accelerate", "gguf", "peft", "transformers"), "1")
     told = {fact.split(":")[0]: fact for _, name, fact in machine.findings() if name == "extra"}
     assert told["boards"] == "boards: not installed, without tensorboard, wandb (pip install 'unplateau[boards]')"
     assert told["hf"] == "hf: installed"

@@ -626,7 +626,7 @@ class Shifted(FewShot):
         ({"blocks": "item"}, "blocks: 'item' is a Linear and holds 0 lists of modules"),
         ({"blocks": []}, "blocks: the list is empty"),
         ({"blocks": [nn.Linear(2, 2)]}, "blocks: block 1 is no part of the model"),
-        ({"strategy": "unplatau"}, "strategy: unknown strategy 'unplatau'; did you mean 'unplateau'?"),
+        ({"strategy": "unplatau"}, "unknown strategy 'unplatau'; did you mean 'unplateau'?"),
         ({"strategy": Strategy(up.WeightsLoss())}, "WeightsLoss: prompts of any module have no annotation"),
         ({"strategy": Strategy(up.ComponentLoss())}, "ComponentLoss: prompts of any module have no annotation"),
         ({"strategy": Strategy(up.ContextLoss())}, "ContextLoss: prompts of any module have no annotation"),

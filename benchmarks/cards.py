@@ -86,8 +86,7 @@ COLUMNS: Mapping[str, Callable[[Entries], str]] = {
     "completion": lambda runs: _times(runs, "completion"),
     "progress at the end": lambda runs: _range(run["final_progress"] for run in runs),
     "accuracy": lambda runs: _range(run["final_accuracy"] for run in runs),
-    "weights score on the plateau": lambda runs: _range(max(run["plateau_weights_score"]) for run in runs),
-    "at the end": lambda runs: _range(max(run["weights_score"]) for run in runs),
+    "weights score": lambda runs: _range(max(run["weights_score"]) for run in runs),
     "TFLOP": lambda runs: f"{median(run['train_flops'] for run in runs) / 1e12:.2f}",
 }
 

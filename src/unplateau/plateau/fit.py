@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from unplateau.plateau.progress import Floats
 
@@ -21,6 +22,9 @@ STIFF = 1e5
 """Spring that holds the two ends of a level piece together, in units of the weight of all points."""
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
+
+_NIL = 1e-9
+"""A column that varies by less than this is a level."""
 
 
 @dataclass(frozen=True)
@@ -214,3 +218,15 @@ def between(x: Floats, fit: Fit, index: int, parts: int = 8) -> Floats:
         return x[:0]
     corners = near(x, fit.knots[index], 1)
     return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))
+
+
+def misfit(columns: list[Floats], y: Floats, w: Floats) -> float:
+    """Residual sum of squares of the best level plus a sum of ``columns`` with non-negative shares."""
+    design = np.column_stack([*columns, y])
+    design = (design - np.average(design, axis=0, weights=w)) * np.sqrt(w)[:, None]
+    norms = np.sqrt(np.sum(design[:, :-1] ** 2, axis=0))
+    kept = norms > _NIL * np.sqrt(w.sum())
+    if not kept.any():
+        return float(np.sum(design[:, -1] ** 2))
+    _, off = nnls(design[:, :-1][:, kept] / norms[kept], design[:, -1], maxiter=100 * norms.size)
+    return float(off) ** 2

@@ -27,18 +27,29 @@ LEAST_NOISE = 1e-4
 class Fitted:
     """A curve's rows as points on one clock, their piecewise-linear fit, and the noise about it.
 
-    ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m.
+    ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m. ``bends``: the
+    fit with all corners that the rows ask for, of which ``fit`` may have made one where they are a single bend.
     """
 
     points: Points
     fit: Fit
     sd: float
     long_run: float
+    bends: Fit | None = None
 
     @property
     def errors(self) -> Floats:
         """(N,): the rows less the fit."""
         return self.points.y - self.fit(self.points.x)
+
+    def missed(self, low: float, high: float) -> float:
+        """What ``fit`` misses of the bends from ``low`` to ``high``, as a residual sum of squares."""
+        if self.bends is None:
+            return 0.0
+        x = self.points.x
+        off = [(self.points.y - fit(x)) ** 2 for fit in (self.fit, self.bends)]
+        lost = np.sum((self.points.w * (off[0] - off[1]))[(x >= low) & (x <= high)])
+        return max(float(lost), 0.0)
 
 
 def fitted(curve: Prepared) -> Fitted:

@@ -33,7 +33,7 @@ def test_json_is_exactly_this(cli: Any, tmp_path: Path, rows: list[tuple[Any, An
     log.write_text("".join(json.dumps({"iteration": step, "eval/loss": loss}) + "\n" for step, loss in rows))
     options = ("--step", "iteration", "--value", "eval/loss", "--floor", str(math.log(4)), "--ceiling", "0.18")
     (plateau,) = json.loads(cli("plateaus", str(log), *options, "--json").stdout)
-    assert list(plateau) == ["start", "end", "level", "ended", "interval"]
+    assert list(plateau) == ["start", "end", "level", "ended", "interval", "kind"]
     assert plateau["ended"] is True
     assert abs(plateau["end"] - 600) <= 20
     assert abs(plateau["level"] - math.log(4)) < 0.02
@@ -53,7 +53,7 @@ def test_a_smoothed_log_says_what_it_would_without(cli: Any, tmp_path: Path) -> 
         rows.append((step, smoothed))
     log, options = write_csv(tmp_path / "log.csv", rows), ("--value", "loss", "--ceiling", "0.18")
     (plateau,) = json.loads(cli("plateaus", log, *options, "--json").stdout)
-    assert list(plateau) == ["start", "end", "level", "ended", "interval", "if_smoothed"]
+    assert list(plateau) == ["start", "end", "level", "ended", "interval", "kind", "if_smoothed"]
     raw = plateau["if_smoothed"]
     assert list(raw) == ["weight", "end", "interval"]
     assert abs(raw["weight"] - 0.9) < 0.05

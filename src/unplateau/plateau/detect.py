@@ -43,7 +43,7 @@ NEW = 0.25
 BELOW_FLOOR = 0.25
 """A flat part that is worse than the floor by more than this share of the way to the ceiling is no plateau."""
 
-LEAST_SEEN = 3e-4
+LEAST_SEEN = 1e-3
 """Noise below this share of the curve's range is what the fit misses, and says nothing about smoothing."""
 
 
@@ -279,8 +279,9 @@ def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Pl
         inside = found.points.x >= fit.knots[first]
         if inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
             return None
-        if first >= after and (stays or settles(curve, found, first, band)):
-            level = _level(curve.y[inside])
+        level = _level(curve.y[inside])
+        known_flat = stays or (scale.known and abs(level - scale.start) <= max(0.1 * scale.way, 2 * found.sd))
+        if first >= after and (known_flat or settles(curve, found, first, band)):
             kind = _kind(curve, found, scale, first, level)
             if kind != "collapsed" and not scale.is_plateau(level, 2 * found.sd):
                 return None

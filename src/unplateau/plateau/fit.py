@@ -23,6 +23,8 @@ STIFF = 1e5
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
 
+OVERSHOOT = 0.01
+"""By how much of the data's range a tame fit may leave it: a corner of data without noise lies a little outside."""
 _NIL = 1e-9
 """A column that varies by less than this is a level."""
 
@@ -50,7 +52,8 @@ class Points:
 
     def __init__(self, x: Floats, y: Floats, w: Floats) -> None:
         self.x, self.y, self.w = x, y, w
-        self.low, self.high = float(y.min()), float(y.max())
+        slack = OVERSHOOT * float(np.ptp(y))
+        self.low, self.high = float(y.min()) - slack, float(y.max()) + slack
         self._level: int | None = None
         self.total = float(np.sum(w * y * y))
         self._sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (w, w * x, w * x * x, w * y, w * x * y)]
@@ -106,7 +109,7 @@ class Points:
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
         """The best of many sets of knots; of equals the middle one.
 
-        ``tame``: no value may leave the range of the data, as a needle between two points does that nothing holds.
+        ``tame``: no value may leave the range of the data by much, as a needle between two points does that nothing holds.
         """
         values, rss = self.solve(candidates)
         if tame:

@@ -195,7 +195,7 @@ def _level_beside(fit: Fit, index: int, fall: float) -> bool:
     bottom = bottom_of(fit, index)
     speed = fall / float(fit.knots[bottom] - fit.knots[index]) if bottom > index else 0.0
     change = abs(float(fit.values[index] - fit.values[index - 1]))
-    return change <= SMALL * fall and abs(float(fit.slopes[index - 1])) <= SMALL * speed
+    return change <= SMALL * fall and abs(float(fit.slopes[index - 1])) <= FLAT * speed
 
 
 def doubts(fitted: Fitted) -> Floats:

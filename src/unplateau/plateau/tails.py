@@ -15,7 +15,7 @@ from unplateau.plateau.progress import Floats
 Mask = NDArray[np.bool_]
 EVIDENCE = 20.0
 """Least chi-square by which one shape beats another."""
-MOVES, MAY_MOVE = 12.0, 4.0
+MOVES, MAY_MOVE = 24.0, 6.0
 """Chi-square from which a flat part is known to go on falling or rising, and from which that may be so."""
 NEARLY = 0.04
 """What goes on in a flat part may be seen if it is below this share of the way there, as a height and as evidence."""
@@ -26,7 +26,7 @@ EXPONENTS = (0.0, 0.5, 1.0, 2.0)
 TIMES = 16
 """How many times from which the powers count, between a third of a row and ten times the curve."""
 BINS = 150
-PLACES = 40
+PLACES = 12
 """Most places at which a curve that arrives may bend."""
 FEWEST_ON_THE_WAY = 3
 """Rows on the way to a flat part from which a trend can be read."""
@@ -89,11 +89,12 @@ def _gathered(curve: Prepared, rows: Mask) -> tuple[Floats, Floats, Floats]:
 
 
 def _slowing(x: Floats, y: Floats, w: Floats) -> float:
-    """What the best falling sum of powers misses: it slows down and never stops."""
+    """What the best falling sum of powers misses: it slows down and never stops. Its start may be any height."""
     since = x - x[0]
     length = float(since[-1])
     times = np.geomspace(min(0.3 * float(since[1]), 0.01 * length), 10 * length, TIMES)
-    return misfit([-since, *(_power(1 + since / time, power) for time in times for power in EXPONENTS)], y, w)
+    powers = [_power(1 + since / time, power) for time in times for power in EXPONENTS]
+    return misfit([(since == 0).astype(np.float64), -since, *powers], y, w)
 
 
 def _power(z: Floats, exponent: float) -> Floats:

@@ -24,6 +24,8 @@ NO_TIME = 1e-12
 """Steps closer than this share of the curve's length are one on the clock of steps."""
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
+LEVEL = 0.1
+"""The piece before a rounded corner is level if its slope is below this share of the drop's."""
 TRIFLE = 0.004
 """A corner is none if the fit without it misses it by less than this share of the curve's range."""
 HINGES = 80
@@ -195,7 +197,7 @@ def _level_beside(fit: Fit, index: int, fall: float) -> bool:
     bottom = bottom_of(fit, index)
     speed = fall / float(fit.knots[bottom] - fit.knots[index]) if bottom > index else 0.0
     change = abs(float(fit.values[index] - fit.values[index - 1]))
-    return change <= SMALL * fall and abs(float(fit.slopes[index - 1])) <= FLAT * speed
+    return change <= SMALL * fall and abs(float(fit.slopes[index - 1])) <= LEVEL * speed
 
 
 def doubts(fitted: Fitted) -> Floats:

@@ -41,26 +41,29 @@ def settles(curve: Prepared, fitted: Fitted, first: int, band: float) -> bool:
     shape = fit(points.x)
     inside = points.x >= fit.knots[first]
     inside &= np.abs(shape - np.median(shape[inside])) <= band
-    motion = _motion(curve, inside, fitted.long_run)
+    motion, noise = _motion(curve, inside, fitted.long_run)
     begins = _approach(fit, first)
     way = (points.x >= fit.knots[begins]) & (points.x < fit.knots[first])
     if way.sum() < FEWEST_ON_THE_WAY:
         # A fast start within a row or two may be that of a power law, of which all the rest is the slow part.
-        return motion <= (MAY_MOVE if begins == 0 < first else MOVES)
+        return motion <= (MAY_MOVE if begins == 0 < first else MOVES) * noise
     came, left = fit.values[begins] - fit.values[first], fit.values[first] - fit.values[-1]
     arrival = float(np.interp(fit.knots[first], points.x, curve.time))
-    gain = _arrives(curve, way | inside, 1.0 if came > 0 else -1.0, arrival) / fitted.long_run
+    gain = _arrives(curve, way | inside, 1.0 if came > 0 else -1.0, arrival)
     nearly = abs(left) <= NEARLY * abs(came) and motion <= NEARLY * gain
-    return gain >= EVIDENCE and (motion <= MOVES or nearly)
+    return gain >= EVIDENCE * fitted.long_run and (motion <= MOVES * noise or nearly)
 
 
-def _motion(curve: Prepared, rows: Mask, long_run: float) -> float:
-    """By how much a steady or a slowing fall or rise explains these rows better than a level, as a chi-square."""
+def _motion(curve: Prepared, rows: Mask, long_run: float) -> tuple[float, float]:
+    """By how much a steady or a slowing fall or rise explains these rows better than a level, as a residual sum.
+
+    Also the long-run variance of their noise, which may be less than that of the curve.
+    """
     x, y, w = _gathered(curve, rows)
     moving = min(_slowing(x, side * y, w) for side in (1.0, -1.0))
     if x.size >= ENOUGH:
         long_run = min(long_run, moving / (x.size - 4) + LEAST_NOISE**2)
-    return (misfit([], y, w) - moving) / long_run
+    return misfit([], y, w) - moving, long_run
 
 
 def _approach(fit: Fit, first: int) -> int:

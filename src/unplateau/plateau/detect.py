@@ -64,9 +64,9 @@ class Smoothed:
 class Plateau:
     """A flat part of a learning curve.
 
-    ``kind``: "plateau" if learning is still to come, as it does after every one that ended. Where the curve stops, flat
-    after it has learned, it "levels off": without a ceiling nobody can tell whether that is all. Flat at a level that is
-    clearly worse than one it held before, it has "collapsed".
+    ``kind``: "plateau" if learning is still to come, as it does after every one that ended. A flat part that the curve
+    stops in after it has learned "levels off": without a ceiling nobody can tell whether that is all. One at a level
+    that is clearly worse than one it held before has "collapsed".
 
     ``start``, ``end``: in steps. ``level``: mean of the values on it (the highest and lowest tenth left out).
     ``ended``: False when the curve stops inside it; ``end`` is then the last step. ``interval``: steps (low, high)
@@ -157,14 +157,16 @@ def find_plateaus(
     """Plateaus of a learning curve, in order of time; empty if it has none or fewer than 8 distinct steps.
 
     A plateau is a flat part before a drop (its end is the knee), or a flat part that the curve stops in. A curve that
-    only slows down has no ended plateau. Multiplying steps or values by a constant, or adding one, changes nothing.
+    only slows down has neither, such as a power law or a logarithm: what still falls at the pace that its own past
+    predicts is not flat. Multiplying steps or values by a constant, or adding one, changes nothing.
 
     Args:
         steps: (N,) in increasing order, any unit and spacing; equal steps are averaged.
         values: (N,) the curve.
         floor: the value before learning, in the units of ``values`` (no-context loss, chance accuracy). A flat part
             that is clearly worse is not counted: from there the curve has yet to reach the floor.
-        ceiling: the value at the optimum (Bayes loss or accuracy). A flat part that has gone 0.9 of the way from
+        ceiling: the value at the optimum (Bayes loss or accuracy). Without it, what a curve stops in after learning is
+            said to level off. A flat part that has gone 0.9 of the way from
             ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau.
         direction: "min" if values go down when learning (loss), "max" if up (accuracy).
 
@@ -270,7 +272,7 @@ def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
 
 
 def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
-    """The flat part that the curve stops in: from the floor on if it stays there, else a tail that is known to be flat."""
+    """The flat part that the curve stops in: from the floor on if it stays there, else a tail known to be flat."""
     fit, last = found.fit, float(curve.steps[-1])
     at_floor = int(np.argmax(fit.values <= scale.worst(2 * found.sd)))
     stays = after == 0 and scale.known and np.ptp(fit.values[at_floor:]) <= max(0.1 * scale.way, 2 * found.sd)

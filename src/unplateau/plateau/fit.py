@@ -109,7 +109,7 @@ class Points:
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
         """The best of many sets of knots; of equals the middle one.
 
-        ``tame``: no value may leave the range of the data by much, as a needle between two points does that nothing holds.
+        ``tame``: no value may leave the range of the data by much, as a needle does that no point holds.
         """
         values, rss = self.solve(candidates)
         if tame:

@@ -63,7 +63,7 @@ def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
 
 
 def _begins_flat(fit: Fit, knee: int, bottom: int) -> bool:
-    """Is the first piece after ``knee`` still flat beside the rest of the drop, so that a later knot may be the knee?"""
+    """Is the first piece after ``knee`` flat beside the rest of the drop, so that a later knot may be the knee?"""
     if bottom == knee + 1:
         return False
     first, whole = fit.values[knee] - fit.values[knee + 1], fit.values[knee] - fit.values[bottom]
@@ -105,7 +105,7 @@ def _start(values: Floats, clock: Floats, rank: Floats, drop: Knee, doubt: Float
 
 
 def _back_from(end: int, rank: Floats, level: Callable[[int, list[int]], bool], steady: Callable[[int], bool]) -> int:
-    """The first knot of the stretch that leads to knot ``end``: level and steady but for blips, and not begun by one."""
+    """The first knot of the stretch to knot ``end``: level and steady but for blips, and not begun by one."""
     kept = [end]
     for first in range(end - 1, -1, -1):
         if level(first, kept) and (first < kept[-1] - 1 or steady(first)):
@@ -184,12 +184,13 @@ def _merged(points: Points, fit: Fit, index: int) -> tuple[Fit, float]:
     places = inside[:: max(1, inside.size // 64)]
     fewer = np.delete(fit.knots, [index, index + 1])
     candidates = np.sort(np.column_stack([np.tile(fewer, (places.size, 1)), places]), axis=1)
-    if _level_beside(fit, index, fall):
-        points = points.levelled(index)
-    single = refined(points, points.best(candidates), max(2, points.x.size // 100))
-    corners = np.concatenate([fit.knots, single.knots])
-    miss = float(np.max(np.abs(single(corners) - fit(corners))))
-    return single, miss / fall if fall > 0 else np.inf
+    single, miss = fit, np.inf
+    for data in [points.levelled(index), points] if _level_beside(fit, index, fall) else [points]:
+        if fall > 0 and miss >= ROUND:
+            single = refined(data, data.best(candidates), max(2, points.x.size // 100))
+            corners = np.concatenate([fit.knots, single.knots])
+            miss = float(np.max(np.abs(single(corners) - fit(corners)))) / fall
+    return single, miss
 
 
 def _level_beside(fit: Fit, index: int, fall: float) -> bool:

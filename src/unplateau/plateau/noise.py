@@ -20,7 +20,7 @@ place counts as a third."""
 ROUNDS = 2
 """How often noise and fit are read from each other."""
 CLEAR, VISIBLE = 0.003, 0.01
-"""A curve that pieces can follow within the first share of its range has no noise to speak of: what fewer pieces miss by
+"""A curve that pieces follow within the first share of its range has no noise to speak of: what fewer pieces miss by
 more than the second is shape, however long it hangs together."""
 LEAST_NOISE = 1e-4
 """Noise sd below which a curve counts as exact, in units of its spread."""
@@ -30,8 +30,8 @@ LEAST_NOISE = 1e-4
 class Fitted:
     """A curve's rows as points on one clock, their piecewise-linear fit, and the noise about it.
 
-    ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m. ``bends``: the
-    fit with all corners that the rows ask for, of which ``fit`` may have made one where they are a single bend.
+    ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m.
+    ``bends``: the fit with all corners that the rows ask for, of which ``fit`` may have made one where they are a bend.
     """
 
     points: Points
@@ -93,7 +93,7 @@ def _coarse(clock: Floats, curve: Prepared) -> tuple[Points, Fit, float, float]:
 
 
 def _costs(points: Points, fits: list[Fit], inflation: float, least: float = LEAST_NOISE) -> Floats:
-    """BIC of the fits with 0, 1, ... knots, with the number of points divided by ``inflation``, noise ``least`` or more."""
+    """BIC of the fits with 0, 1, ... knots, points divided by ``inflation`` in number, noise ``least`` or more."""
     n_points = points.x.size
     misfit = [np.log(fit.rss / n_points + least**2) for fit in fits]
     return np.array(misfit) * n_points / inflation + COST_OF_KNOT * np.log(n_points) * np.arange(len(misfit))

@@ -25,11 +25,12 @@ EXPONENTS = (0.0, 0.5, 1.0, 2.0)
 """Powers of which a curve that only slows down is made; 0 is the logarithm."""
 TIMES = 16
 """How many times from which the powers count, between a third of a row and ten times the curve."""
-BINS = 150
-PLACES = 12
-"""Most places at which a curve that arrives may bend."""
+BINS, PLACES = 150, 12
+"""Most bins that rows are gathered in, and most places at which a curve that arrives may bend."""
 FEWEST_ON_THE_WAY = 3
 """Rows on the way to a flat part from which a trend can be read."""
+SHORT = 0.05
+"""A start of this share of all rows tells no trend."""
 
 
 def settles(curve: Prepared, fitted: Fitted, first: int, band: float) -> bool:
@@ -45,8 +46,9 @@ def settles(curve: Prepared, fitted: Fitted, first: int, band: float) -> bool:
     begins = _approach(fit, first)
     way = (points.x >= fit.knots[begins]) & (points.x < fit.knots[first])
     if way.sum() < FEWEST_ON_THE_WAY:
-        # A fast start within a row or two may be that of a power law, of which all the rest is the slow part.
-        return motion <= (MAY_MOVE if begins == 0 < first else MOVES) * noise
+        # A fast start within a few rows may be that of a power law, of which all the rest is the slow part.
+        started = 0 < np.sum(points.x < fit.knots[first]) <= FEWEST_ON_THE_WAY + SHORT * points.x.size
+        return motion <= (MAY_MOVE if started else MOVES) * noise
     came, left = fit.values[begins] - fit.values[first], fit.values[first] - fit.values[-1]
     arrival = float(np.interp(fit.knots[first], points.x, curve.time))
     gain = _arrives(curve, way | inside, 1.0 if came > 0 else -1.0, arrival)
@@ -94,8 +96,8 @@ def _gathered(curve: Prepared, rows: Mask) -> tuple[Floats, Floats, Floats]:
 def _slowing(x: Floats, y: Floats, w: Floats) -> float:
     """What the best falling sum of powers misses: it slows down and never stops. Its start may be any height."""
     since = x - x[0]
-    length = float(since[-1])
-    times = np.geomspace(min(0.3 * float(since[1]), 0.01 * length), 10 * length, TIMES)
+    length, row = float(since[-1]), float(since[since > 0].min())
+    times = np.geomspace(min(0.3 * row, 0.01 * length), 10 * length, TIMES)
     powers = [_power(1 + since / time, power) for time in times for power in EXPONENTS]
     return misfit([(since == 0).astype(np.float64), -since, *powers], y, w)
 

@@ -42,7 +42,6 @@ NEW = 0.25
 """Share of a drop that must be below the lowest value before the plateau; the rest may be recovery from a rise."""
 BELOW_FLOOR = 0.25
 """A flat part that is worse than the floor by more than this share of the way to the ceiling is no plateau."""
-
 LEAST_SEEN = 1e-3
 """Noise below this share of the curve's range is what the fit misses, and says nothing about smoothing."""
 
@@ -165,9 +164,9 @@ def find_plateaus(
         values: (N,) the curve.
         floor: the value before learning, in the units of ``values`` (no-context loss, chance accuracy). A flat part
             that is clearly worse is not counted: from there the curve has yet to reach the floor.
-        ceiling: the value at the optimum (Bayes loss or accuracy). Without it, what a curve stops in after learning is
-            said to level off. A flat part that has gone 0.9 of the way from
-            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau.
+        ceiling: the value at the optimum (Bayes loss or accuracy). A flat part that has gone 0.9 of the way from
+            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau. Without a ceiling,
+            a curve that stops in a flat part after it has learned is said to level off.
         direction: "min" if values go down when learning (loss), "max" if up (accuracy).
 
     Raises:

@@ -180,13 +180,15 @@ def _without_trifles(points: Points, fit: Fit) -> Fit:
 def _merged(points: Points, fit: Fit, index: int) -> tuple[Fit, float]:
     """One corner in place of knots ``index`` and the next, and by which share of the drop it misses them."""
     fall = float(fit.values[index] - fit.values[bottom_of(fit, index)])
+    single, miss = fit, np.inf
+    if fall <= 0:
+        return single, miss
     inside = points.x[(points.x >= fit.knots[index]) & (points.x <= fit.knots[index + 1])]
     places = inside[:: max(1, inside.size // 64)]
     fewer = np.delete(fit.knots, [index, index + 1])
     candidates = np.sort(np.column_stack([np.tile(fewer, (places.size, 1)), places]), axis=1)
-    single, miss = fit, np.inf
     for data in [points.levelled(index), points] if _level_beside(fit, index, fall) else [points]:
-        if fall > 0 and miss >= ROUND:
+        if miss >= ROUND:
             single = refined(data, data.best(candidates), max(2, points.x.size // 100))
             corners = np.concatenate([fit.knots, single.knots])
             miss = float(np.max(np.abs(single(corners) - fit(corners)))) / fall

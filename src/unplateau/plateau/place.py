@@ -75,7 +75,7 @@ def _interval(fitted: Fitted, bent: Fit | None, knee: int, missed: float) -> tup
 
 
 def _likely(points: Points, fit: Fit, knee: int, within: float) -> Floats:
-    """Places of the knee whose residual sum is ``within`` that much of the best, the next knot at its best for each.
+    """Places of the knee that cost at most ``within`` more than the best, the next knot at its best for each.
 
     The next knot may not turn downwards: it would then be the knee itself.
     """

@@ -103,6 +103,4 @@ def _slowing(x: Floats, y: Floats, w: Floats) -> float:
 
 
 def _power(z: Floats, exponent: float) -> Floats:
-    if exponent == 0:
-        return -np.log(z)
-    return z**-exponent if exponent > 0 else -(z**-exponent)
+    return -np.log(z) if exponent == 0 else z**-exponent

@@ -165,8 +165,8 @@ def find_plateaus(
         floor: the value before learning, in the units of ``values`` (no-context loss, chance accuracy). A flat part
             that is clearly worse is not counted: from there the curve has yet to reach the floor.
         ceiling: the value at the optimum (Bayes loss or accuracy). A flat part that has gone 0.9 of the way from
-            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau. Without a ceiling,
-            a curve that stops in a flat part after it has learned is said to level off.
+            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau. Without a
+            ceiling, a curve that stops in a flat part after it has learned is said to level off.
         direction: "min" if values go down when learning (loss), "max" if up (accuracy).
 
     Raises:

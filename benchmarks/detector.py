@@ -1,10 +1,11 @@
 """How well plateaus are found, on synthetic curves with known ends.
 
-    python benchmarks/detector.py [--curves 200] [--first-seed 2000]
+    python benchmarks/detector.py [--curves 200] [--first-seed 2000] [--rivals]
 
 Seeds below 2000 were used to build and test the detector; the published figures are from seeds 2000 on. A curve has 200
 to 5,000 rows, a drop of 2.2 and noise of sd 0.03 to 0.2; half are logged at equal distances, half at growing ones (the
-end is then drawn either in steps or in rows). Errors are shares of the curve's length in rows.
+end is then drawn either in steps or in rows). Errors are shares of the curve's length in rows. ``--rivals`` prints only
+the comparison with ruptures and pwlf, which ``pip install ruptures pwlf`` brings.
 """
 
 from __future__ import annotations
@@ -121,6 +122,93 @@ def no_plateau(seed: int, kind: str, *, smooth: bool = False) -> Synthetic:
     return Synthetic(steps, values + rng.uniform(0.03, 0.2) * noise(rng, x.size, smooth), ())
 
 
+NOISES = (0.0, 0.003, 0.02, 0.1)
+"""Noise sd of the curves below, as shares of their range."""
+
+
+def still_falling(seed: int, kind: str) -> Synthetic:
+    """A curve that slows down all the way: a law of any exponent, a sum of three, a logarithm; with a warm-up or spike.
+
+    40 to 4,000 rows over 100,000 steps, half of them at growing distances; no noise, or one of three levels of it.
+    """
+    rng = np.random.default_rng([seed, 5])
+    rows = int(np.exp(rng.uniform(np.log(40), np.log(4000))))
+    steps = np.linspace(0, 1e5, rows) if seed % 2 else np.unique(np.round(np.geomspace(1, 1e5, rows)))
+    x = np.maximum(steps - (rng.uniform(200, 2000) if kind == "warm-up" else 0.0), 0.0)
+
+    def law() -> Floats:
+        return rng.uniform(0.5, 6.0) * (1 + x / 10 ** rng.uniform(1, 4)) ** -float(rng.uniform(0.05, 1))
+
+    values = -np.log(1 + x / 10 ** rng.uniform(0, 4)) if kind == "logarithm" else law()
+    if kind == "sum":
+        values += law() + law()
+    if kind == "spike":
+        values += 3 * np.ptp(values) * np.exp(-(((np.arange(x.size) - 0.02 * x.size) / 2) ** 2))
+    return Synthetic(steps, values + NOISES[seed // 2 % 4] * np.ptp(values) * rng.normal(size=x.size), ())
+
+
+def arrived(seed: int, kind: str) -> Synthetic:
+    """Learning that is over by two thirds of the curve: an exponential, a ramp or a logistic drop, then flat.
+
+    ``collapse``: a ramp that is learned and lost again.
+    """
+    rng = np.random.default_rng([seed, 6])
+    rows = int(np.exp(rng.uniform(np.log(60), np.log(4000))))
+    x, place, width = np.linspace(0, 1, rows), rng.uniform(0.1, 0.4), rng.uniform(0.02, 0.15)
+    values = np.exp(-1.5 * x / width) if kind == "exponential" else 1 - drop(kind, x, place, width)
+    if kind == "collapse":
+        values = 1 - drop("ramp", x, place, width) + drop("ramp", x, place + 0.3, 0.1)
+    return Synthetic(1000 * x, values + (0.0, 0.01, 0.03, 0.06)[seed % 4] * rng.normal(size=rows), ())
+
+
+def early_step(seed: int) -> Synthetic:
+    """A small step, then a drop of 1.5: only the end of the second plateau is asked for."""
+    rng = np.random.default_rng([seed, 7])
+    rows = int(np.exp(rng.uniform(np.log(60), np.log(1500))))
+    steps = np.geomspace(1, 1e4, rows) if seed % 2 else np.linspace(0, 1e4, rows)
+    x, end = np.linspace(0, 1, rows), rng.uniform(0.5, 0.8)
+    small = rng.choice([0.05, 0.1, 0.2, 0.3]) * drop("ramp", x, rng.uniform(0.03, 0.3), 0.03)
+    values = -small - 1.5 * drop("ramp", x, end, rng.uniform(0.01, 0.15))
+    return Synthetic(steps, values + (0.0, 0.005, 0.02, 0.05)[seed // 2 % 4] * rng.normal(size=rows), (row_of(x, end),))
+
+
+DENSITIES = (25, 33, 47, 64, 90, 130, 180, 260, 400, 700, 1300, 3000)
+
+
+def at_densities(seed: int, kind: str, *, log: bool = False) -> list[Synthetic]:
+    """One curve, logged at each of ``DENSITIES``; a third, by seed, has a little noise, anew at each density.
+
+    ``stairs``: a slow rise before the drop, a seventh of it.
+    """
+    rng = np.random.default_rng([seed, 8])
+    end, width = rng.uniform(0.2, 0.6), rng.uniform(0.05, 0.3)
+    curves = []
+    for rows in DENSITIES:
+        x = np.linspace(0, 1, rows)
+        shape = 1 - drop(kind, x, end, width) if kind != "stairs" else np.interp(x, *stairs(end, width))
+        values = shape + (0.02 if seed % 3 == 0 else 0.0) * rng.normal(size=rows)
+        steps = np.geomspace(1, 1e4, rows) if log else 1e4 * x
+        curves.append(Synthetic(steps, values, (row_of(x, end),)))
+    return curves
+
+
+def stairs(end: float, width: float) -> tuple[list[float], list[float]]:
+    """Corners of a curve that rises slowly before it rises fast."""
+    return [0.0, end / 3, end, end + width, 1.0], [1.0, 1.0, 0.93, 0.1, 0.1]
+
+
+def agree(curves: Sequence[Synthetic]) -> int:
+    """At how many densities are the ends those of the densest, within the wider of both intervals?"""
+    dense, agreed = ended(curves[-1]), 0
+    for curve in curves:
+        found = ended(curve)
+        agreed += len(found) == len(dense) and all(
+            abs(one.end - other.end) <= max(np.ptp(one.interval), np.ptp(other.interval))
+            for one, other in zip(found, dense, strict=True)
+        )
+    return agreed
+
+
 def smoothed(curve: Synthetic, seed: int) -> Synthetic:
     """The same, signal and noise, as an exponential moving average that remembers 1.5 rows to a twentieth of all."""
     rng = np.random.default_rng([seed, 4])
@@ -156,6 +244,12 @@ def errors(curve: Synthetic, found: Sequence[Plateau | Smoothed]) -> list[float]
         return [np.inf] * len(curve.ends)
     rows = np.interp([each.end for each in found], curve.steps, np.arange(curve.steps.size))
     return [abs(float(row - truth)) for row, truth in zip(rows, curve.ends, strict=True)]
+
+
+def nearest(curve: Synthetic) -> list[float]:
+    """Distance in rows of every end found from the only one asked for."""
+    rows = np.interp([each.end for each in ended(curve)], curve.steps, np.arange(curve.steps.size))
+    return [float(row - curve.ends[0]) for row in rows]
 
 
 def covered(curve: Synthetic, found: Sequence[Plateau | Smoothed]) -> list[bool]:
@@ -195,6 +289,48 @@ def noticed(name: str, make: Callable[[int], Synthetic], seeds: range) -> None:
     print(f"{name:34s} {said:6d} of {len(seeds)}", flush=True)
 
 
+def claims(name: str, make: Callable[[int], Synthetic], seeds: range) -> None:
+    """How many curves are said to be flat where they stop."""
+    said = sum(any(not part.ended for part in find_plateaus(c.steps, c.values)) for c in map(make, seeds))
+    print(f"{name:34s} {said:6d} of {len(seeds)}", flush=True)
+
+
+def called(name: str, make: Callable[[int], Synthetic], kind: str, seeds: range) -> None:
+    """How many curves are said to stop in a flat part of this kind."""
+    found = (find_plateaus(c.steps, c.values) for c in map(make, seeds))
+    said = sum(bool(parts) and not parts[-1].ended and parts[-1].kind == kind for parts in found)
+    print(f"{name:34s} {said:6d} of {len(seeds)}", flush=True)
+
+
+def rivals(seeds: range) -> None:
+    """Median and worst error and seconds a curve beside ruptures and pwlf, which are told how many pieces there are."""
+    import pwlf  # noqa: PLC0415 (optional)
+    import ruptures  # noqa: PLC0415 (optional)
+
+    def by_ruptures(curve: Synthetic, pieces: int) -> float:
+        search = ruptures.Dynp(model="clinear", min_size=3, jump=1).fit(curve.values)
+        return float(search.predict(n_bkps=pieces - 1)[0])
+
+    def by_pwlf(curve: Synthetic, pieces: int) -> float:
+        np.random.seed(0)  # pwlf draws from the global generator
+        rows = np.arange(curve.steps.size, dtype=np.float64)
+        return float(pwlf.PiecewiseLinFit(rows, curve.values).fitfast(pieces, pop=3)[1])
+
+    def ours(curve: Synthetic, _: int) -> float:
+        found = ended(curve)
+        return float(np.interp(found[0].end, curve.steps, np.arange(curve.steps.size))) if found else np.inf
+
+    print(f"\n{'200 rows, equal distances':34s} {'median':>9s} {'worst':>9s} {'seconds':>9s}")
+    for kind, pieces in (("ramp", 3), ("step", 3), ("exponential", 4), ("sigmoid", 4)):
+        curves = [one_plateau(seed, kind, rows=200, log=False) for seed in seeds]
+        for name, find in (("unplateau", ours), ("ruptures", by_ruptures), ("pwlf", by_pwlf)):
+            start = time.process_time()
+            off = [abs(find(curve, pieces) - curve.ends[0]) / 200 for curve in curves]
+            spent = (time.process_time() - start) / len(curves)
+            shown = f"{100 * np.median(off):7.2f} % {100 * max(off):7.2f} % {spent:9.2f}"
+            print(f"{kind + ', ' + name:34s} {shown}", flush=True)
+
+
 def speed(rows: int, repeats: int = 15) -> None:
     """CPU time of a call as a ratio to scipy fitting one exponential to the same curve, interleaved."""
     curve = one_plateau(0, "exponential", rows=rows)
@@ -215,12 +351,21 @@ def speed(rows: int, repeats: int = 15) -> None:
 
 
 def main() -> None:
-    """Print all tables."""
+    """Print the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=2000)
+    parser.add_argument("--rivals", action="store_true")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.curves)
+    if options.rivals:
+        rivals(seeds)
+    else:
+        tables(seeds)
+
+
+def tables(seeds: range) -> None:
+    """All tables but that of the rivals."""
     print(f"{'plateau end':34s} {'median':>9s} {'worst':>9s} {'rows':>8s} {'missed':>6s} {'covered':>9s}")
     accuracy("sharp ends, in turn", lambda seed: one_plateau(seed, DROPS[seed % 3]), seeds)
     for kind in DROPS[:3]:
@@ -251,6 +396,23 @@ def main() -> None:
     false_alarms(
         "all four, smoothed exponentially", lambda seed: smoothed(no_plateau(seed, OTHERS[seed % 4]), seed), seeds
     )
+    print("\nsaid to be flat where it stops, though it still falls")
+    for kind in ("law", "sum", "logarithm", "warm-up", "spike"):
+        claims(kind, partial(still_falling, kind=kind), seeds)
+    print("\nsaid to level off")
+    for kind in ("exponential", "ramp", "sigmoid"):
+        called(f"{kind}, then flat", partial(arrived, kind=kind), "levels off", seeds)
+    print("\nsaid to have collapsed")
+    called("learned and lost again", partial(arrived, kind="collapse"), "collapsed", seeds)
+    print("\nlarge drop found after a small step")
+    hit = sum(any(abs(off) < 0.03 * c.steps.size for off in nearest(c)) for c in map(early_step, seeds))
+    print(f"{'equal and growing distances':34s} {hit:6d} of {len(seeds)}")
+    print("\nsame end at each of 12 densities")
+    for kind, log in (("ramp", False), ("ramp", True), ("stairs", False), ("sigmoid", False), ("sigmoid", True)):
+        few = seeds[: max(1, len(seeds) // 10)]
+        agreed = sum(agree(at_densities(seed, kind, log=log)) for seed in few)
+        name = f"{kind}, {'growing' if log else 'equal'} distances"
+        print(f"{name:34s} {agreed:6d} of {len(few) * len(DENSITIES)}", flush=True)
     flat = sum([each.ended for each in find_plateaus(c.steps, c.values)] == [False] for c in map(unfinished, seeds))
     print(f"\nflat and unfinished, found as such: {flat} of {len(seeds)}")
     for n_rows in (200, 5000):

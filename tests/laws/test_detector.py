@@ -62,6 +62,52 @@ def test_a_flat_curve_has_not_ended() -> None:
         assert [each.ended for each in find_plateaus(curve.steps, curve.values)] == [False]
 
 
+@pytest.mark.parametrize("kind", ["law", "sum", "logarithm", "warm-up"])
+def test_what_still_falls_as_its_past_predicts_is_not_flat(kind: str) -> None:
+    curves = [CURVES["still_falling"](seed, kind) for seed in range(200, 216)]
+    assert not [seed for seed, each in enumerate(curves, 200) if open_parts(each)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"),
+    [("exponential", "levels off"), ("ramp", "levels off"), ("sigmoid", "levels off"), ("collapse", "collapsed")],
+)
+def test_what_has_arrived_is_said_to(kind: str, called: str) -> None:
+    found = [open_parts(CURVES["arrived"](seed, kind)) for seed in range(200, 216)]
+    assert all(kinds in ([], [called]) for kinds in found)
+    few_noisy_rows = 4 if kind == "exponential" else 1
+    assert sum(kinds == [called] for kinds in found) >= len(found) - few_noisy_rows
+
+
+def open_parts(curve) -> list[str]:
+    return [each.kind for each in find_plateaus(curve.steps, curve.values) if not each.ended]
+
+
+@pytest.mark.parametrize(
+    ("kind", "log"), [("ramp", False), ("ramp", True), ("step", False), ("stairs", False), ("sigmoid", False)]
+)
+def test_thinning_changes_an_end_by_less_than_its_interval(kind: str, log: bool) -> None:
+    for seed in range(201, 204):
+        assert CURVES["agree"](CURVES["at_densities"](seed, kind, log=log)) == len(CURVES["DENSITIES"])
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 20), st.sampled_from(KINKED), st.integers(2, 5))
+def test_repeating_rows_changes_nothing(seed: int, kind: str, times: int) -> None:
+    curve = CURVES["one_plateau"](seed, kind, rows=200)
+    found = find_plateaus(curve.steps, curve.values)
+    repeated = find_plateaus(np.repeat(curve.steps, times), np.repeat(curve.values, times))
+    assert [(each.ended, each.kind) for each in repeated] == [(each.ended, each.kind) for each in found]
+    for one, other in zip(found, repeated, strict=True):
+        assert other.end == pytest.approx(one.end, abs=1e-6 * curve.steps[-1])
+
+
+def test_a_small_step_hides_no_large_drop() -> None:
+    for seed in range(200, 216):
+        curve = CURVES["early_step"](seed)
+        assert min(abs(off) for off in CURVES["nearest"](curve)) < 0.03 * curve.steps.size
+
+
 def test_an_exponential_average_is_noticed_and_its_delay_undone() -> None:
     curves = [
         CURVES["smoothed"](CURVES["one_plateau"](seed, "ramp", rows=800, log=False), seed) for seed in range(200, 212)

@@ -38,7 +38,7 @@ def test_json_is_exactly_this(cli: Any, tmp_path: Path, rows: list[tuple[Any, An
     assert list(found) == keys.split()
     assert [found[key] for key in keys.split()[1:7]] == ["JSON lines", "eval/loss", "iteration", "min", None, 150]
     (plateau,) = found["plateaus"]
-    assert list(plateau) == ["start", "end", "level", "ended", "interval", "coincides"]
+    assert list(plateau) == ["start", "end", "level", "ended", "interval", "kind", "coincides"]
     assert plateau["ended"] is True
     assert abs(plateau["end"] - 600) <= 20
     assert abs(plateau["level"] - math.log(4)) < 0.02
@@ -58,7 +58,7 @@ def test_a_smoothed_log_says_what_it_would_without(cli: Any, tmp_path: Path) -> 
         rows.append((step, smoothed))
     log, options = write_csv(tmp_path / "log.csv", rows), ("--value", "loss", "--ceiling", "0.18")
     (plateau,) = json.loads(cli("plateaus", log, *options, "--json").stdout)["plateaus"]
-    assert list(plateau) == ["start", "end", "level", "ended", "interval", "if_smoothed", "coincides"]
+    assert list(plateau) == ["start", "end", "level", "ended", "interval", "kind", "if_smoothed", "coincides"]
     raw = plateau["if_smoothed"]
     assert list(raw) == ["weight", "end", "interval"]
     assert abs(raw["weight"] - 0.9) < 0.05

@@ -100,6 +100,105 @@ def test_a_flat_part_above_the_floor_is_no_plateau() -> None:
     assert len(find_plateaus(STEPS, values)) == 2
 
 
+LONG = np.arange(0, 60000, 1000.0)
+
+
+@pytest.mark.parametrize("exponent", [0.05, 0.2, 0.35, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("start", [10, 100, 1000])
+@pytest.mark.parametrize("rows", [60, 600])
+def test_a_power_law_has_no_plateau(exponent: float, start: float, rows: int) -> None:
+    steps = np.linspace(0, 59000, rows)
+    assert find_plateaus(steps, 1.7 + 9.3 * (1 + steps / start) ** -exponent) == []
+
+
+@pytest.mark.parametrize("level", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("shape", [lambda t: -0.6 * np.log(1 + t), lambda t: 3 * (1 + t) ** -0.1 + 4 * (1 + t) ** -0.6])
+def test_a_logarithm_and_a_sum_of_power_laws_have_none_either(shape, level: float) -> None:  # type: ignore[no-untyped-def]
+    noise = level * np.random.default_rng(0).normal(size=LONG.size)
+    assert find_plateaus(LONG, 8 + shape(LONG / 100) + noise) == []
+    assert find_plateaus(LONG, -8 - shape(LONG / 100) - noise, direction="max") == []
+
+
+def test_a_floor_far_above_and_a_ceiling_make_no_plateau_of_a_power_law() -> None:
+    values = 1.7 + 9.3 * (1 + LONG / 100) ** -0.35
+    assert find_plateaus(LONG, values, floor=11.0, ceiling=1.7) == []
+
+
+def test_a_language_model_that_warms_up_has_no_plateau_where_it_stops() -> None:
+    for seed in range(6):
+        noise = 0.03 * np.random.default_rng(seed).normal(size=400)
+        steps = np.linspace(0, 1e5, 400)
+        values = 2.5 + 8.3 * (1 + np.maximum(steps - 1000, 0) / 200) ** -(0.1 + 0.08 * seed)
+        assert all(each.ended for each in find_plateaus(steps, values + noise))
+
+
+@pytest.mark.parametrize("rows", [3, 9, 20])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_a_rise_at_the_start_is_not_part_of_the_flat_rest(rows: int, noise: float) -> None:
+    values = np.full(200, 0.001)
+    values[:rows] = np.linspace(5, 100, rows)
+    [flat] = find_plateaus(STEPS, values + noise * NOISE / 0.02)
+    assert flat.start == pytest.approx(rows, abs=1)
+    assert flat.level == pytest.approx(0.001, abs=0.15 * noise + 1e-6)
+
+
+@pytest.mark.parametrize("steps", [np.linspace(1, 1e4, 200), np.geomspace(1, 1e4, 200)])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_small_early_step_does_not_hide_the_large_drop(steps: np.ndarray, noise: float) -> None:
+    values = -0.1 * (STEPS >= 30) + 1.5 * DROP + noise * NOISE
+    found = [each.end for each in find_plateaus(steps, values) if each.ended]
+    assert np.interp(found[-1], steps, STEPS) == pytest.approx(120, abs=2)
+
+
+CORNERS = ([0, 800, 2800, 4200, 5600], [0, 0, 0.15, 0.9, 1])
+
+
+@pytest.mark.parametrize("last", [4, 5])
+@pytest.mark.parametrize("rows", [22, 29, 43, 57, 85, 113, 169, 225, 337, 1000, 4201])
+def test_an_end_is_found_however_densely_a_curve_is_logged(last: int, rows: int) -> None:
+    """A slow rise before a fast one is a bend: the end lies where the fast one would meet the level."""
+    steps = np.linspace(0, CORNERS[0][last - 1], rows)
+    values = np.interp(steps, CORNERS[0][:last], CORNERS[1][:last])
+    [end] = [each for each in find_plateaus(steps, values, direction="max") if each.ended]
+    assert end.end == pytest.approx(2540, abs=60)
+    assert end.interval[0] <= 2540 <= end.interval[1]
+
+
+def kinds(values: np.ndarray, **options: float) -> list[str]:
+    return [each.kind for each in find_plateaus(STEPS, values + NOISE, **options) if not each.ended]  # type: ignore[arg-type]
+
+
+def test_what_a_curve_stops_in_is_told_by_what_came_before() -> None:
+    lost = np.interp(STEPS, [0, 50, 70, 110, 130, 199], [1, 1, 0.1, 0.1, 1, 1])
+    assert kinds(np.ones(200)) == ["plateau"]
+    assert kinds(DROP) == ["levels off"]
+    assert kinds(np.exp(-STEPS / 10)) == ["levels off"]
+    assert kinds(lost) == ["collapsed"]
+    assert kinds(lost, floor=1.0, ceiling=0.0) == ["collapsed"]
+    assert kinds(DROP, floor=1.0, ceiling=-1.0) == ["plateau"]
+    assert kinds(0.3 + 5 * np.exp(-STEPS / 3), floor=0.3) == ["plateau"]
+    assert all(each.kind == "plateau" for each in find_plateaus(STEPS, DROP + NOISE) if each.ended)
+
+
+def test_words_tell_the_three_apart() -> None:
+    lost = np.interp(STEPS, [0, 50, 70, 110, 130, 199], [1, 1, 0.1, 0.1, 1, 1])
+    said = [str(find_plateaus(STEPS, values + NOISE)[-1]) for values in (np.ones(200), DROP, lost)]
+    assert [words.split(", from")[0] for words in said[1:]] == [
+        "levels off after learning",
+        "levels off after a collapse",
+    ]
+    assert said[0].startswith("plateau from 0 to 199")
+    assert [find_plateaus(STEPS, DROP + NOISE)[-1].as_dict()[name] for name in ("kind", "ended")] == [
+        "levels off",
+        False,
+    ]
+
+
+def test_an_end_that_slopes_is_no_flat_part() -> None:
+    assert [each.ended for each in find_plateaus(STEPS, np.interp(STEPS, [0, 100, 199], [1, 0.3, 0.2]) + NOISE)] == []
+    assert [each.ended for each in find_plateaus(STEPS, 1.386 - 0.001 * STEPS + NOISE)] == []
+
+
 def test_few_rows() -> None:
     assert find_plateaus([], []) == []
     assert find_plateaus(range(7), [1.0] * 7) == []

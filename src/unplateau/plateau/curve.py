@@ -13,6 +13,8 @@ from unplateau.plateau.progress import Floats
 
 Direction = Literal["min", "max"]
 MAX_BINS = 400
+FAINT = 1e-3
+"""Second differences below this share of the spread tell nothing about how noisy a curve is."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def _without_spikes(y: Floats) -> Floats:
     """A value that is six noise sd from the running median of 7 rows is replaced by it."""
     typical = median_filter(y, size=7, mode="nearest")
     off = y - typical
-    noise = 1.4826 * median_filter(np.abs(off), size=min(101, y.size), mode="reflect")
+    rough = np.abs(np.convolve(np.pad(y, 1, mode="reflect"), [1.0, -2.0, 1.0], mode="valid")) / np.sqrt(6.0)
+    size = min(101, y.size)
+    # Where a curve falls steadily, the running median is the curve itself and its distance says nothing about noise.
+    noise = 1.4826 * np.maximum(*(median_filter(each, size=size, mode="reflect") for each in (np.abs(off), rough)))
     return np.where(np.abs(off) > 6.0 * noise, typical, y)
 
 
@@ -82,9 +87,8 @@ def _weights(y: Floats) -> Floats:
     rough = np.abs(np.convolve(y, [1.0, -2.0, 1.0], mode="valid"))
     window = max(25, y.size // 5)
     local = uniform_filter1d(median_filter(rough, size=window, mode="reflect"), window, mode="reflect")
-    if not local.any():
-        return np.ones_like(y)
-    local = np.pad(np.clip(local / np.median(local[local > 0]), 1 / 3, 3), 1, mode="edge")
+    local = np.maximum(local, FAINT)
+    local = np.pad(np.clip(local / np.median(local), 1 / 3, 3), 1, mode="edge")
     weights: Floats = local**-2.0
     return weights / weights.mean()
 

@@ -6,7 +6,7 @@ It works on the steps and values of any training log, and answers in the log's o
 import math
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,24 +14,36 @@ from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
 from unplateau.plateau.curve import Direction, Prepared, prepare
-from unplateau.plateau.knees import Knee, against_convex, doubts, knees, lasts, rounded_off, tail, without_overlap
+from unplateau.plateau.knees import (
+    BLIP,
+    Knee,
+    against_convex,
+    doubts,
+    knees,
+    lasts,
+    rounded_off,
+    tails,
+    without_overlap,
+)
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
 from unplateau.plateau.progress import COMPLETION, FEWEST_POINTS, Floats, checked
 from unplateau.plateau.smoothing import is_undone, smoothing_weights, undone
+from unplateau.plateau.tails import EVIDENCE, settles
 
+Kind = Literal["plateau", "levels off", "collapsed"]
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
 """An ended plateau has at least this many rows, and this share of all."""
 SHORTEST_TAIL = 0.05
 """A plateau that the curve stops in has at least this share of all rows."""
-EVIDENCE = 20.0
-"""Least chi-square by which a plateau beats every curve that only slows down."""
 SMALLEST_FALL = 0.04
 """A drop smaller than this share of the curve's range ends nothing."""
 NEW = 0.25
 """Share of a drop that must be below the lowest value before the plateau; the rest may be recovery from a rise."""
 BELOW_FLOOR = 0.25
 """A flat part that is worse than the floor by more than this share of the way to the ceiling is no plateau."""
+LEAST_SEEN = 1e-3
+"""Noise below this share of the curve's range is what the fit misses, and says nothing about smoothing."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class Smoothed:
 class Plateau:
     """A flat part of a learning curve.
 
+    ``kind``: "plateau" if learning is still to come, as it does after every one that ended. A flat part that the curve
+    stops in after it has learned "levels off": without a ceiling nobody can tell whether that is all. One at a level
+    that is clearly worse than one it held before has "collapsed".
+
     ``start``, ``end``: in steps. ``level``: mean of the values on it (the highest and lowest tenth left out).
     ``ended``: False when the curve stops inside it; ``end`` is then the last step. ``interval``: steps (low, high)
     between which the end lies with at least 95 % confidence; (last step, inf) when it has not ended, as a
@@ -63,10 +79,14 @@ class Plateau:
     level: float
     ended: bool
     interval: tuple[float, float]
+    kind: Kind = "plateau"
     if_smoothed: Smoothed | None = None
 
     def __str__(self) -> str:
         where, level = f"plateau from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
+        if self.kind != "plateau":
+            since = "learning" if self.kind == "levels off" else "a collapse"
+            return f"levels off after {since}, from {self.start:g} to {self.end:g} {level}: flat where the curve stops"
         if not self.ended:
             return f"{where} {level}: not over where the curve stops"
         low, high = self.interval
@@ -136,7 +156,8 @@ def find_plateaus(
     """Plateaus of a learning curve, in order of time; empty if it has none or fewer than 8 distinct steps.
 
     A plateau is a flat part before a drop (its end is the knee), or a flat part that the curve stops in. A curve that
-    only slows down has no ended plateau. Multiplying steps or values by a constant, or adding one, changes nothing.
+    only slows down has neither, such as a power law or a logarithm: what still falls at the pace that its own past
+    predicts is not flat. Multiplying steps or values by a constant, or adding one, changes nothing.
 
     Args:
         steps: (N,) in increasing order, any unit and spacing; equal steps are averaged.
@@ -144,7 +165,8 @@ def find_plateaus(
         floor: the value before learning, in the units of ``values`` (no-context loss, chance accuracy). A flat part
             that is clearly worse is not counted: from there the curve has yet to reach the floor.
         ceiling: the value at the optimum (Bayes loss or accuracy). A flat part that has gone 0.9 of the way from
-            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau.
+            ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau. Without a
+            ceiling, a curve that stops in a flat part after it has learned is said to level off.
         direction: "min" if values go down when learning (loss), "max" if up (accuracy).
 
     Raises:
@@ -158,7 +180,7 @@ def find_plateaus(
     curve = prepare(s, v, direction)
     found = fitted(curve)
     plateaus = _plateaus(curve, found, floor, ceiling)
-    weights = smoothing_weights(found.errors)
+    weights = smoothing_weights(found.errors) if found.sd > LEAST_SEEN else None
     if weights is None or not any(each.ended for each in plateaus):
         return plateaus
     values = curve.sign * (curve.middle + curve.spread * curve.y)
@@ -187,7 +209,7 @@ def _if_smoothed(plateaus: list[Plateau], weight: float, raw: list[list[Plateau]
 
 
 def _plateaus(curve: Prepared, found: Fitted, floor: float | None, ceiling: float | None) -> list[Plateau]:
-    found = replace(found, fit=rounded_off(found.points, found.fit))
+    found = replace(found, fit=rounded_off(found.points, found.fit), bends=found.fit)
     high, low = (None if each is None else curve.level_of(each) for each in (floor, ceiling))
     scale = _Scale(high, low, float(found.fit.values.max()), float(np.ptp(found.fit.values)))
     parts = knees(found.fit, _clocks(curve, found), doubts(found))
@@ -249,21 +271,36 @@ def _ended(curve: Prepared, found: Fitted, knee: Knee) -> Plateau:
 
 
 def _unfinished(curve: Prepared, found: Fitted, scale: _Scale, after: int) -> Plateau | None:
-    """The flat part that the curve stops in: all of it from the floor on if it stays there, else a flat tail."""
-    fit = found.fit
-    doubt = doubts(found)
-    noise = max(2 * found.sd, 2 * float(doubt.max()))
-    at_floor = int(np.argmax(fit.values <= scale.worst(noise)))
-    if after == 0 and np.ptp(fit.values[at_floor:]) <= max(noise, 0.1 * scale.way if scale.known else 0.0):
-        first = at_floor
-    else:
-        band = 0.1 * (min(scale.span, scale.way) if scale.known else scale.span)
-        first = max(tail(fit, _clocks(curve, found), doubt, band), after)
-    inside = found.points.x >= fit.knots[first]
-    if first == fit.knots.size - 1 or inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
-        return None
-    level = _level(curve.y[inside])
-    if not scale.is_plateau(level, 2 * found.sd):
-        return None
-    start, end = float(np.interp(fit.knots[first], found.points.x, curve.steps)), float(curve.steps[-1])
-    return Plateau(start, end, curve.value_of(level), False, (end, math.inf))
+    """The flat part that the curve stops in: from the floor on if it stays there, else a tail known to be flat."""
+    fit, last = found.fit, float(curve.steps[-1])
+    at_floor = int(np.argmax(fit.values <= scale.worst(2 * found.sd)))
+    stays = after == 0 and scale.known and np.ptp(fit.values[at_floor:]) <= max(0.1 * scale.way, 2 * found.sd)
+    band = max(0.1 * (min(scale.span, scale.way) if scale.known else scale.span), 2 * found.sd)
+    for first in [at_floor] if stays else tails(fit, _clocks(curve, found), doubts(found), band):
+        inside = found.points.x >= fit.knots[first]
+        if inside.sum() < max(SHORTEST_ROWS, SHORTEST_TAIL * inside.size):
+            return None
+        level = _level(curve.y[inside])
+        known_flat = stays or (scale.known and abs(level - scale.start) <= max(0.1 * scale.way, 2 * found.sd))
+        if first >= after and (known_flat or settles(curve, found, first, band)):
+            kind = _kind(curve, found, scale, first, level)
+            if kind != "collapsed" and not scale.is_plateau(level, 2 * found.sd):
+                return None
+            start = float(np.interp(fit.knots[first], found.points.x, curve.steps))
+            return Plateau(start, last, curve.value_of(level), False, (last, math.inf), kind)
+    return None
+
+
+def _kind(curve: Prepared, found: Fitted, scale: _Scale, first: int, level: float) -> Kind:
+    """What the flat part from knot ``first`` on is, by what the curve did before it."""
+    before = found.fit(found.points.x[found.points.x < found.fit.knots[first]])
+    noise = 3 * found.sd
+    held = max(SHORTEST_ROWS, math.ceil(BLIP * curve.y.size))
+    if before.size >= held:
+        best = float(np.sort(before)[held - 1])
+        if level - best > max(noise, NEW * (max(scale.start, level) - best)):
+            return "collapsed"
+    if scale.ceiling is not None or before.size == 0:
+        return "plateau"
+    came = (before.max() if scale.floor is None else scale.floor) - level
+    return "levels off" if came > max(noise, SMALLEST_FALL * scale.span) else "plateau"

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from unplateau.plateau.progress import Floats
 
@@ -21,6 +22,11 @@ STIFF = 1e5
 """Spring that holds the two ends of a level piece together, in units of the weight of all points."""
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
+
+OVERSHOOT = 0.01
+"""By how much of the data's range a tame fit may leave it: a corner of data without noise lies a little outside."""
+_NIL = 1e-9
+"""A column that varies by less than this is a level."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Points:
 
     def __init__(self, x: Floats, y: Floats, w: Floats) -> None:
         self.x, self.y, self.w = x, y, w
-        self.low, self.high = float(y.min()), float(y.max())
+        slack = OVERSHOOT * float(np.ptp(y))
+        self.low, self.high = float(y.min()) - slack, float(y.max()) + slack
         self._level: int | None = None
         self.total = float(np.sum(w * y * y))
         self._sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (w, w * x, w * x * x, w * y, w * x * y)]
@@ -102,7 +109,7 @@ class Points:
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
         """The best of many sets of knots; of equals the middle one.
 
-        ``tame``: no value may leave the range of the data, as a needle between two points does that nothing holds.
+        ``tame``: no value may leave the range of the data by much, as a needle does that no point holds.
         """
         values, rss = self.solve(candidates)
         if tame:
@@ -214,3 +221,15 @@ def between(x: Floats, fit: Fit, index: int, parts: int = 8) -> Floats:
         return x[:0]
     corners = near(x, fit.knots[index], 1)
     return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))
+
+
+def misfit(columns: list[Floats], y: Floats, w: Floats) -> float:
+    """Residual sum of squares of the best level plus a sum of ``columns`` with non-negative shares."""
+    design = np.column_stack([*columns, y])
+    design = (design - np.average(design, axis=0, weights=w)) * np.sqrt(w)[:, None]
+    norms = np.sqrt(np.sum(design[:, :-1] ** 2, axis=0))
+    kept = norms > _NIL * np.sqrt(w.sum())
+    if not kept.any():
+        return float(np.sum(design[:, -1] ** 2))
+    _, off = nnls(design[:, :-1][:, kept] / norms[kept], design[:, -1], maxiter=100 * norms.size)
+    return float(off) ** 2

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from unplateau.plateau.curve import Prepared, binned
-from unplateau.plateau.fit import Fit, Points, refined
+from unplateau.plateau.fit import Fit, Points, misfit, refined
 from unplateau.plateau.noise import Fitted
 from unplateau.plateau.progress import Floats
 
@@ -25,6 +24,10 @@ NO_TIME = 1e-12
 """Steps closer than this share of the curve's length are one on the clock of steps."""
 ROUND = 0.12
 """Two corners are one rounded corner if a single one misses them by less than this share of the drop."""
+LEVEL = 0.1
+"""The piece before a rounded corner is level if its slope is below this share of the drop's."""
+TRIFLE = 0.004
+"""A corner is none if the fit without it misses it by less than this share of the curve's range."""
 HINGES = 80
 """Most places at which the convex curve that a knee is compared with may bend."""
 
@@ -44,19 +47,23 @@ def knees(fit: Fit, clocks: list[Floats], doubt: Floats) -> list[Knee]:
 
     ``clocks``: the knots by step and by row, from 0 to 1. ``doubt``: standard errors (knots, knots) of differences.
     """
-    found = []
-    for knee in range(1, fit.knots.size - 1):
+    found: list[Knee] = []
+    for knee in range(fit.knots.size - 2, 0, -1):
         bottom = bottom_of(fit, knee)
         fall = float(fit.values[knee] - fit.values[bottom])
-        if concave(fit)[knee - 1] and fall > 0 and not _begins_flat(fit, knee, bottom):
-            drop = Knee(knee, knee, bottom, fall)
-            start = min(_start(fit.values, clock, clocks[-1], drop, doubt) for clock in clocks)
+        if not concave(fit)[knee - 1] or fall <= 0:
+            continue
+        if _begins_flat(fit, knee, bottom) and any(each.start < knee <= each.knee for each in found):
+            continue
+        drop = Knee(knee, knee, bottom, fall)
+        start = min(_start(fit.values, clock, clocks[-1], drop, doubt) for clock in clocks)
+        if start < knee:
             found.append(Knee(start, knee, bottom, fall))
-    return [each for each in found if each.start < each.knee]
+    return found[::-1]
 
 
 def _begins_flat(fit: Fit, knee: int, bottom: int) -> bool:
-    """Is the first piece after ``knee`` still flat beside the rest of the drop? The next knot is then the knee."""
+    """Is the first piece after ``knee`` flat beside the rest of the drop, so that a later knot may be the knee?"""
     if bottom == knee + 1:
         return False
     first, whole = fit.values[knee] - fit.values[knee + 1], fit.values[knee] - fit.values[bottom]
@@ -98,13 +105,15 @@ def _start(values: Floats, clock: Floats, rank: Floats, drop: Knee, doubt: Float
 
 
 def _back_from(end: int, rank: Floats, level: Callable[[int, list[int]], bool], steady: Callable[[int], bool]) -> int:
-    """The first knot of the stretch that leads to knot ``end``: level and steady but for blips."""
+    """The first knot of the stretch to knot ``end``: level and steady but for blips, and not begun by one."""
     kept = [end]
     for first in range(end - 1, -1, -1):
         if level(first, kept) and (first < kept[-1] - 1 or steady(first)):
             kept.append(first)
         elif rank[kept[-1]] - rank[first] > BLIP:
             break
+    while len(kept) > 1 and kept[-1] < kept[-2] - 1:
+        kept.pop()
     return kept[-1]
 
 
@@ -121,10 +130,10 @@ def without_overlap(found: list[Knee]) -> list[Knee]:
     return sorted(kept, key=lambda each: each.knee)
 
 
-def tail(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> int:
-    """The first knot of the flat part that the curve stops in; the last knot if there is none.
+def tails(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> list[int]:
+    """The knots from which the curve may be flat to where it stops, blips left out, from left to right.
 
-    ``band``: the change that still counts as flat. The tail's slope is compared with that of the curve before it.
+    ``band``: the change that still counts as flat. A tail's slope is compared with that of the curve before it.
     """
 
     def level(first: int, kept: list[int]) -> bool:
@@ -134,38 +143,64 @@ def tail(fit: Fit, clocks: list[Floats], doubt: Floats, band: float) -> int:
         change = _beyond(fit.values, doubt, first, first + 1)
         if first == 0:
             return change <= band / 2
-        came = float(fit.values[: first + 1].max() - fit.values[first])
+        came = float(np.ptp(fit.values[: first + 1]))
         return all(change <= FLAT * came * (c[first + 1] - c[first]) / max(c[first] - c[0], NO_TIME) for c in clocks)
 
-    return _back_from(fit.knots.size - 1, clocks[-1], level, steady)
+    earliest = _back_from(fit.knots.size - 1, clocks[-1], level, steady)
+    return list(range(earliest, fit.knots.size - 1))
 
 
 def rounded_off(points: Points, fit: Fit) -> Fit:
     """``fit`` with neighbouring concave corners replaced by one wherever that changes little of the drop they begin.
 
     The end of a plateau that bends into its drop would otherwise depend on how many corners the noise lets one see.
+    Those that make the least difference go first.
     """
-    index = 1
-    while index < fit.knots.size - 2:
-        turns = concave(fit)
-        single = _merged(points, fit, index) if turns[index - 1] and turns[index] else None
-        if single is None:
-            index += 1
-        else:
-            fit, index = single, 1
+    fit = _without_trifles(points, fit)
+    while True:
+        turns = np.flatnonzero(concave(fit)) + 1
+        pairs = [int(index) for index in turns if index + 1 in turns]
+        tries = [_merged(points, fit, index) for index in pairs]
+        if not tries or (least := min(tries, key=lambda each: each[1]))[1] >= ROUND:
+            return fit
+        fit = least[0]
+
+
+def _without_trifles(points: Points, fit: Fit) -> Fit:
+    """``fit`` without the corners that nobody would see; averages over a bin that holds a corner leave some."""
+    while fit.knots.size > 2:
+        shorter = [points.without(fit, index) for index in range(1, fit.knots.size - 1)]
+        least = min(shorter, key=lambda other: other.rss)
+        if np.max(np.abs(least(fit.knots) - fit.values)) > TRIFLE * np.ptp(fit.values):
+            return fit
+        fit = least
     return fit
 
 
-def _merged(points: Points, fit: Fit, index: int) -> Fit | None:
+def _merged(points: Points, fit: Fit, index: int) -> tuple[Fit, float]:
+    """One corner in place of knots ``index`` and the next, and by which share of the drop it misses them."""
     fall = float(fit.values[index] - fit.values[bottom_of(fit, index)])
+    single, miss = fit, np.inf
+    if fall <= 0:
+        return single, miss
     inside = points.x[(points.x >= fit.knots[index]) & (points.x <= fit.knots[index + 1])]
     places = inside[:: max(1, inside.size // 64)]
     fewer = np.delete(fit.knots, [index, index + 1])
     candidates = np.sort(np.column_stack([np.tile(fewer, (places.size, 1)), places]), axis=1)
-    single = refined(points, points.best(candidates), max(2, points.x.size // 100))
-    corners = np.concatenate([fit.knots, single.knots])
-    miss = float(np.max(np.abs(single(corners) - fit(corners))))
-    return single if miss < ROUND * fall else None
+    for data in [points.levelled(index), points] if _level_beside(fit, index, fall) else [points]:
+        if miss >= ROUND:
+            single = refined(data, data.best(candidates), max(2, points.x.size // 100))
+            corners = np.concatenate([fit.knots, single.knots])
+            miss = float(np.max(np.abs(single(corners) - fit(corners)))) / fall
+    return single, miss
+
+
+def _level_beside(fit: Fit, index: int, fall: float) -> bool:
+    """Is the piece before knot ``index`` level beside the drop that begins there, in slope as in height?"""
+    bottom = bottom_of(fit, index)
+    speed = fall / float(fit.knots[bottom] - fit.knots[index]) if bottom > index else 0.0
+    change = abs(float(fit.values[index] - fit.values[index - 1]))
+    return change <= SMALL * fall and abs(float(fit.slopes[index - 1])) <= LEVEL * speed
 
 
 def doubts(fitted: Fitted) -> Floats:
@@ -186,18 +221,10 @@ def against_convex(curve: Prepared, fitted: Fitted, knee: Knee) -> float:
     x, y, w = binned(curve.time[inside], curve.y[inside], curve.w[inside])
     hinges = np.unique(np.concatenate([corners, x[:: max(1, x.size // HINGES)]]))
     bends = [np.maximum(x - hinge, 0.0) for hinge in hinges if x[0] < hinge < x[-1]]
-    straight = [np.ones_like(x), -np.ones_like(x), x - x[0], x[0] - x]
+    straight = [x - x[0], x[0] - x]
     corner = -np.maximum(x - corners[knee.knee], 0.0)
-    convex = _misfit([*straight, *bends], y, w)
-    return (convex - _misfit([*straight, *bends, corner], y, w)) / fitted.long_run
-
-
-def _misfit(columns: list[Floats], y: Floats, w: Floats) -> float:
-    """Residual sum of squares of the best sum of ``columns`` with non-negative shares."""
-    design = np.column_stack(columns) * np.sqrt(w)[:, None]
-    norms = np.sqrt(np.sum(design**2, axis=0))
-    _, misfit = nnls(design[:, norms > 0] / norms[norms > 0], y * np.sqrt(w), maxiter=100 * norms.size)
-    return float(misfit) ** 2
+    convex = misfit([*straight, *bends], y, w)
+    return (convex - misfit([*straight, *bends, corner], y, w)) / fitted.long_run
 
 
 def lasts(fitted: Fitted, knee: Knee) -> bool:

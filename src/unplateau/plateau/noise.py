@@ -19,6 +19,9 @@ COST_OF_KNOT = 3.0
 place counts as a third."""
 ROUNDS = 2
 """How often noise and fit are read from each other."""
+CLEAR, VISIBLE = 0.003, 0.01
+"""A curve that pieces follow within the first share of its range has no noise to speak of: what fewer pieces miss by
+more than the second is shape, however long it hangs together."""
 LEAST_NOISE = 1e-4
 """Noise sd below which a curve counts as exact, in units of its spread."""
 
@@ -28,25 +31,35 @@ class Fitted:
     """A curve's rows as points on one clock, their piecewise-linear fit, and the noise about it.
 
     ``sd``: noise of one row. ``long_run``: variance such that a mean of m rows has variance long_run / m.
+    ``bends``: the fit with all corners that the rows ask for, of which ``fit`` may have made one where they are a bend.
     """
 
     points: Points
     fit: Fit
     sd: float
     long_run: float
+    bends: Fit | None = None
 
     @property
     def errors(self) -> Floats:
         """(N,): the rows less the fit."""
         return self.points.y - self.fit(self.points.x)
 
+    def missed(self, low: float, high: float) -> float:
+        """What ``fit`` misses of the bends from ``low`` to ``high``, as a residual sum of squares."""
+        if self.bends is None:
+            return 0.0
+        x = self.points.x
+        off = [(self.points.y - fit(x)) ** 2 for fit in (self.fit, self.bends)]
+        lost = np.sum((self.points.w * (off[0] - off[1]))[(x >= low) & (x <= high)])
+        return max(float(lost), 0.0)
+
 
 def fitted(curve: Prepared) -> Fitted:
     """The continuous piecewise-linear fit, its number of pieces and its clock (steps or rows) chosen by BIC."""
     tries = [_coarse(clock, curve) for clock in curve.clocks]
     best = int(np.argmin([cost for *_, cost in tries]))
-    coarse, chosen, wary, _ = tries[best]
-    long_run = wary * _variance(coarse, chosen, wary)
+    coarse, chosen, long_run, _ = tries[best]
     points = Points(curve.clocks[best], curve.y, curve.w)
     nearest = points.x[np.searchsorted(points.x, chosen.knots[1:-1])]
     start = points.fit(np.unique(np.concatenate([points.x[:1], nearest, points.x[-1:]])))
@@ -58,7 +71,7 @@ def fitted(curve: Prepared) -> Fitted:
 
 
 def _coarse(clock: Floats, curve: Prepared) -> tuple[Points, Fit, float, float]:
-    """The binned curve, its fit of least BIC, the wary inflation, and what the best fit costs.
+    """The binned curve, its fit of least BIC, the long-run variance of its noise, and what the best fit costs.
 
     The noise is read about the richest fit, which eats some of it, and then again about the one chosen.
     """
@@ -67,16 +80,22 @@ def _coarse(clock: Floats, curve: Prepared) -> tuple[Points, Fit, float, float]:
     price = np.log(points.x.size) / points.x.size
     fits = search(points, grid, min(MOST_KNOTS, points.x.size // 4), price)
     index = len(fits) - 1
+    misses = np.sqrt([fit.rss / points.x.size for fit in fits])
     for _ in range(ROUNDS):
         mild, wary = _inflations(points, fits[index])
         index = min(index, int(np.argmin(_costs(points, fits, mild))))
-    return points, fits[index], wary, float(_costs(points, fits, 1.0).min())
+    noise = wary * _variance(points, fits[index], wary)
+    if misses[-1] <= CLEAR:
+        index = max(index, int(np.argmax(misses <= VISIBLE)))
+        _, wary = _inflations(points, fits[-1])
+        noise = min(noise, wary * _variance(points, fits[-1], wary))
+    return points, fits[index], noise, float(_costs(points, fits, 1.0, VISIBLE).min())
 
 
-def _costs(points: Points, fits: list[Fit], inflation: float) -> Floats:
-    """BIC of the fits with 0, 1, ... knots, with the number of points divided by ``inflation``."""
+def _costs(points: Points, fits: list[Fit], inflation: float, least: float = LEAST_NOISE) -> Floats:
+    """BIC of the fits with 0, 1, ... knots, points divided by ``inflation`` in number, noise ``least`` or more."""
     n_points = points.x.size
-    misfit = [np.log(fit.rss / n_points + LEAST_NOISE**2) for fit in fits]
+    misfit = [np.log(fit.rss / n_points + least**2) for fit in fits]
     return np.array(misfit) * n_points / inflation + COST_OF_KNOT * np.log(n_points) * np.arange(len(misfit))
 
 

@@ -23,6 +23,8 @@ def placed(fitted: Fitted, knee: int, level: bool) -> tuple[float, tuple[float, 
 
     A rounded plateau otherwise tilts with the beginning of its drop, and a level one is placed better without a slope.
     """
+    knots = fitted.fit.knots
+    missed = fitted.missed(float(knots[knee - 1]), float(knots[knee + 1]))
     if level:
         points = fitted.points.levelled(knee)
         fitted = replace(fitted, points=points, fit=_moved(points, points.fit(fitted.fit.knots), knee))
@@ -30,7 +32,7 @@ def placed(fitted: Fitted, knee: int, level: bool) -> tuple[float, tuple[float, 
     if bent is not None and fitted.fit.rss - bent.rss > CORNER * fitted.long_run:
         fitted = replace(fitted, fit=bent)
         bent = _bent(fitted.points, fitted.fit, knee)
-    return float(fitted.fit.knots[knee]), _interval(fitted, bent, knee)
+    return float(fitted.fit.knots[knee]), _interval(fitted, bent, knee, missed)
 
 
 def _bent(points: Points, fit: Fit, knee: int) -> Fit | None:
@@ -57,21 +59,23 @@ def _slows(fit: Fit, knee: int) -> bool:
     return knee + 2 >= fit.knots.size or bool(fit.slopes[knee + 1] >= fit.slopes[knee])
 
 
-def _interval(fitted: Fitted, bent: Fit | None, knee: int) -> tuple[float, float]:
+def _interval(fitted: Fitted, bent: Fit | None, knee: int, missed: float) -> tuple[float, float]:
     """Where the knee may be: places whose profile likelihood is within ``CHI_SQUARE`` of the best, and a row more.
 
-    Read from the fit and from its ``bent`` form: which of the two shapes the drop has is not known either.
+    Read from the fit and from its ``bent`` form: which of the two shapes the drop has is not known either. ``missed``:
+    what one corner in place of a bend costs; a place that costs no more than that is as good.
     """
+    within = CHI_SQUARE * fitted.long_run + missed
     points, fits = fitted.points, [fitted.fit] if bent is None else [fitted.fit, bent]
-    likely = [_likely(points, each, knee, fitted.long_run) for each in fits]
+    likely = [_likely(points, each, knee, within) for each in fits]
     allowed = np.concatenate([fitted.fit.knots[[knee]], *likely])
     low = points.x[max(int(np.searchsorted(points.x, allowed.min())) - 1, 0)]
     high = points.x[min(int(np.searchsorted(points.x, allowed.max(), "right")), points.x.size - 1)]
     return float(low), float(high)
 
 
-def _likely(points: Points, fit: Fit, knee: int, long_run: float) -> Floats:
-    """Places of the knee within the confidence limit, the next knot at its best for each.
+def _likely(points: Points, fit: Fit, knee: int, within: float) -> Floats:
+    """Places of the knee that cost at most ``within`` more than the best, the next knot at its best for each.
 
     The next knot may not turn downwards: it would then be the knee itself.
     """
@@ -86,7 +90,7 @@ def _likely(points: Points, fit: Fit, knee: int, long_run: float) -> Floats:
             slopes = np.diff(values[:, knee : knee + 3], axis=1) / np.diff(candidates[:, knee : knee + 3], axis=1)
         rss = np.where(slopes[:, 1] < slopes[:, 0], np.inf, rss)
     profile = rss.reshape(here.size, following.size).min(axis=1)
-    return here[np.isfinite(profile) & (profile <= profile.min() + CHI_SQUARE * long_run)]
+    return here[np.isfinite(profile) & (profile <= profile.min() + within)]
 
 
 def _places(points: Points, fit: Fit, index: int, close: int, far: int) -> Floats:

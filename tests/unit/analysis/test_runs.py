@@ -27,7 +27,7 @@ def test_has_what_people_script_against(demo):
     assert len(summary["runs"]) == len(DEMO)
     assert all(set(run) >= PROMISED for run in summary["runs"])
     assert all(
-        {*plateau} == {"start", "end", "level", "ended", "interval"}
+        {*plateau} == {"start", "end", "level", "ended", "interval", "kind"}
         for run in summary["runs"]
         for plateau in run["plateaus"]
     )

@@ -4,8 +4,10 @@ It works on the steps and values of any training log, and answers in the log's o
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import trim_mean
 
 from unplateau.errors import SpecError
+from unplateau.notebook import table_html
 from unplateau.plateau.curve import Direction, Prepared, prepare
 from unplateau.plateau.knees import (
     BLIP,
@@ -32,6 +35,13 @@ from unplateau.plateau.smoothing import is_undone, smoothing_weights, undone
 from unplateau.plateau.tails import EVIDENCE, settles
 
 Kind = Literal["plateau", "levels off", "collapsed"]
+NAMES: Mapping[Kind, str] = MappingProxyType(
+    {
+        "plateau": "plateau",
+        "levels off": "levels off after learning,",
+        "collapsed": "levels off after a collapse,",
+    }
+)
 SHORTEST_ROWS, SHORTEST_SHARE = 5, 0.02
 """An ended plateau has at least this many rows, and this share of all."""
 SHORTEST_TAIL = 0.05
@@ -82,11 +92,15 @@ class Plateau:
     kind: Kind = "plateau"
     if_smoothed: Smoothed | None = None
 
+    @property
+    def name(self) -> str:
+        """What it is called in sentences, before "from ..."."""
+        return NAMES[self.kind]
+
     def __str__(self) -> str:
-        where, level = f"plateau from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
+        where, level = f"{self.name} from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
         if self.kind != "plateau":
-            since = "learning" if self.kind == "levels off" else "a collapse"
-            return f"levels off after {since}, from {self.start:g} to {self.end:g} {level}: flat where the curve stops"
+            return f"{where} {level}: flat where the curve stops"
         if not self.ended:
             return f"{where} {level}: not over where the curve stops"
         low, high = self.interval
@@ -145,6 +159,18 @@ class _Scale:
         return level <= self.worst(noise)
 
 
+class Plateaus(list[Plateau]):
+    """A list that shows itself as a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        columns = ("kind", "start", "end", "interval of the end", "level")
+        rows = [
+            (one.kind, one.start, one.end, "{:g} to {:g}".format(*one.interval) if one.ended else "not over", one.level)
+            for one in self
+        ]
+        return table_html(columns, rows) if rows else "<p>no plateau</p>"
+
+
 def find_plateaus(
     steps: ArrayLike,
     values: ArrayLike,
@@ -152,7 +178,7 @@ def find_plateaus(
     floor: float | None = None,
     ceiling: float | None = None,
     direction: Direction = "min",
-) -> list[Plateau]:
+) -> Plateaus:
     """Plateaus of a learning curve, in order of time; empty if it has none or fewer than 8 distinct steps.
 
     A plateau is a flat part before a drop (its end is the knee), or a flat part that the curve stops in. A curve that
@@ -176,10 +202,10 @@ def find_plateaus(
     s, v = checked(steps, values)
     _check_arguments(floor, ceiling, direction)
     if np.unique(s).size < FEWEST_POINTS:
-        return []
+        return Plateaus()
     curve = prepare(s, v, direction)
     found = fitted(curve)
-    plateaus = _plateaus(curve, found, floor, ceiling)
+    plateaus = Plateaus(_plateaus(curve, found, floor, ceiling))
     weights = smoothing_weights(found.errors) if found.sd > LEAST_SEEN else None
     if weights is None or not any(each.ended for each in plateaus):
         return plateaus
@@ -190,7 +216,7 @@ def find_plateaus(
         return plateaus
     fits = (fitted(raw[0]), best, fitted(raw[2]))
     likely = [_plateaus(each, fit, floor, ceiling) for each, fit in zip(raw, fits, strict=True)]
-    return _if_smoothed(plateaus, weights[1], likely)
+    return Plateaus(_if_smoothed(plateaus, weights[1], likely))
 
 
 def _if_smoothed(plateaus: list[Plateau], weight: float, raw: list[list[Plateau]]) -> list[Plateau]:

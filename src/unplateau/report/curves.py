@@ -16,6 +16,7 @@ from unplateau.report.panels import (
     HeatPanel,
     Line,
     OverviewPanel,
+    flat_words,
     layer_name,
     merged,
 )
@@ -133,14 +134,13 @@ def _line(run: RunSummary, steps: Sequence[int], values: Sequence[float], platea
     x, y = merged(steps, values)
     escape = run.escape_step
     mark = None if escape is None or not x.size else (float(escape), float(np.interp(escape, x, y)))
-    return Line(run.seed, x, y, tuple((float(one.start), float(one.end)) for one in plateaus), mark)
+    return Line(run.seed, x, y, tuple(plateaus), mark)
 
 
 def _curve_words(line: Line) -> str:
     if not line.y.size:
         return f"Seed {line.seed} has no rows yet."
-    flat = ", ".join(f"{start:,.0f} to {end:,.0f}" for start, end in line.plateaus)
-    plateau = f"plateau from step {flat}" if flat else "no plateau"
+    plateau = ", ".join(flat_words(one) for one in line.plateaus) or "no plateau"
     escape = f"escape at step {line.mark[0]:,.0f}" if line.mark else "no escape"
     return f"Seed {line.seed}: {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end, {plateau}, {escape}."
 

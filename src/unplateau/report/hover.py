@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unplateau.plateau.progress import Floats
-from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel, Panel, layer_name
+from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, Line, OverviewPanel, Panel, flat_words, layer_name
 from unplateau.report.style import printable
 
 STOPS = 40
@@ -115,9 +115,9 @@ def _cells(panel: HeatPanel) -> Iterator[Area]:
 def _plateaus(panel: CurvePanel) -> Iterator[Area]:
     """The shaded bands, cut where one begins or ends, so that each part names all that lie there."""
     bands = [
-        (*band, f"seed {line.seed}: plateau from step {band[0]:,.0f} to {band[1]:,.0f}")
+        (float(flat.start), float(flat.end), f"seed {line.seed}: {flat_words(flat)}")
         for line in panel.lines
-        for band in line.plateaus
+        for flat in line.plateaus
     ]
     for left, right in pairwise(sorted({end for start, stop, _ in bands for end in (start, stop)})):
         if there := [text for start, stop, text in bands if start <= left and right <= stop]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from unplateau.plateau.detect import Plateau
 from unplateau.plateau.progress import Floats
 from unplateau.report.style import Look
 
@@ -22,18 +23,23 @@ MOST_POINTS, MOST_COLUMNS = 320, 100
 
 @dataclass(frozen=True)
 class Line:
-    """One run's curve. ``plateaus``: (start, end) in steps; ``mark``: the point of escape, None if censored."""
+    """One run's curve with its plateaus. ``mark``: the point of escape, None if censored."""
 
     seed: int
     x: Floats
     y: Floats
-    plateaus: tuple[tuple[float, float], ...] = ()
+    plateaus: tuple[Plateau, ...] = ()
     mark: tuple[float, float] | None = None
 
     @property
     def points(self) -> Iterator[tuple[float, float]]:
         """(x, y) of each point."""
         return zip(self.x.tolist(), self.y.tolist(), strict=True)
+
+
+def flat_words(flat: Plateau) -> str:
+    """A plateau as texts name it."""
+    return f"{flat.name} from step {flat.start:,.0f} to {flat.end:,.0f}"
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def _draw(ax: Axes, curves: Sequence[PlottedCurve]) -> None:
         for plateau in curve.plateaus:
             shade = (low, high) if not several else _band(plateau.level, high - low)
             _draw_plateau(ax, plateau, colour, colour if several else INK, shade)
+            if plateau.kind != "plateau":
+                _name(ax, plateau, colour if several else INK, middle=(low + high) / 2)
     ax.set(ylim=(low, high), xlabel=printable(curves[0].x_label), ylabel=printable(curves[0].y_label))
     _draw_marks(ax, [mark for curve in curves for mark in curve.marks], high)
     if not growing:
@@ -157,8 +159,12 @@ def _band(level: float, height: float) -> tuple[float, float]:
 
 
 def _draw_plateau(ax: Axes, plateau: Plateau, colour: str, ink: str, shade: tuple[float, float]) -> None:
-    """A shaded box, a line at its level, and a bar for the interval of its end; an arrow where it has not ended."""
-    ax.fill_between([plateau.start, plateau.end], *shade, color=colour, alpha=0.18, linewidth=0, zorder=0)
+    """A shaded box, a line at its level, and a bar for the interval of its end; an arrow where it has not ended.
+
+    The box is grey where learning came first.
+    """
+    fill = colour if plateau.kind == "plateau" else MUTED
+    ax.fill_between([plateau.start, plateau.end], *shade, color=fill, alpha=0.18, linewidth=0, zorder=0)
     ax.plot(
         [plateau.start, plateau.end], [plateau.level] * 2, color=ink, linewidth=1.6, zorder=4, linestyle=(0, (4, 2))
     )
@@ -176,6 +182,14 @@ def _draw_plateau(ax: Axes, plateau: Plateau, colour: str, ink: str, shade: tupl
         ax.errorbar([plateau.end], [plateau.level], xerr=error, **bar)
     else:
         ax.plot([plateau.end], [plateau.level], marker=">", markersize=7, color=ink, zorder=5, clip_on=False)
+
+
+def _name(ax: Axes, plateau: Plateau, ink: str, middle: float) -> None:
+    """Says at its end what a flat part is that no learning follows: above its level, or below it if that is high."""
+    side = 1 if plateau.level < middle else -1
+    at = (plateau.end, plateau.level)
+    said: dict[str, Any] = {"ha": "right", "va": "bottom" if side > 0 else "top", "fontsize": 9, "color": ink}
+    ax.annotate(plateau.kind, at, xytext=(-3, 7 * side), textcoords="offset points", zorder=6, **said)
 
 
 def _draw_marks(ax: Axes, marks: Sequence[tuple[float, str]], top: float) -> None:

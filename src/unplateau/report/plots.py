@@ -167,8 +167,9 @@ def _draw_curves(panel: CurvePanel, ax: Axes) -> None:
     for line in panel.controls:
         ax.plot(line.x, line.y, color=MUTED, linewidth=0.9, linestyle=(0, (1, 1.6)))
     for line in panel.lines:
-        for start, end in line.plateaus:
-            ax.axvspan(start, end, color=panel.look.colour, alpha=0.22 / len(panel.lines), linewidth=0)
+        for flat in line.plateaus:
+            colour = panel.look.colour if flat.kind == "plateau" else MUTED
+            ax.axvspan(flat.start, flat.end, color=colour, alpha=0.22 / len(panel.lines), linewidth=0)
         ax.plot(line.x, line.y, color=panel.look.colour, linewidth=1.2)
     for line in panel.lines:
         if line.mark:

@@ -1,6 +1,7 @@
 """What is drawn of curves and their plateaus, read back from the figure."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from matplotlib.collections import LineCollection
 from unplateau.errors import DataError, SpecError
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.report.plateau_plot import MOST_POINTS, PlottedCurve, draw_plateaus, plot_plateaus, save_plateaus
+from unplateau.report.style import MUTED
 
 STEPS = np.arange(0.0, 1500.0, 10.0)
 LOSS = math.log(4) - 1.2 * np.clip((STEPS - 600) / 200, 0, 1) + 0.02 * np.sin(12.9898 * STEPS)
@@ -30,6 +32,19 @@ def test_the_curve_its_plateaus_and_the_interval_of_each_end() -> None:
     assert bar.get_segments()[0].tolist() == [[580.0, 1.4], [620.0, 1.4]]
     shaded = [one.get_datalim(ax.transData).intervalx.tolist() for one in ax.collections if one is not bar]
     assert shaded == [[0.0, 600.0], [800.0, 1490.0]]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_learning_came_before_is_grey_and_named(several: bool) -> None:
+    after = [replace(OPEN, kind="levels off"), replace(OPEN, level=1.4, kind="collapsed"), ENDED]
+    curves = [PlottedCurve(STEPS, LOSS, after, "one"), PlottedCurve(STEPS, LOSS + 0.1, [], "two")]
+    (ax,) = draw_plateaus(curves[: 1 + several]).axes
+    assert [(one.get_text(), one.xy) for one in ax.texts] == [
+        ("levels off", (1490.0, 0.2)),
+        ("collapsed", (1490.0, 1.4)),
+    ]
+    fills = [one.get_facecolor()[0, :3].tolist() for one in ax.collections if not isinstance(one, LineCollection)]
+    assert fills[0] == fills[1] == list(mpl.colors.to_rgb(MUTED)) != fills[2]
 
 
 def test_plateaus_are_found_if_not_given() -> None:

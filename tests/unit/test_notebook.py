@@ -62,6 +62,15 @@ def test_a_history() -> None:
     assert math.isnan(frame["accuracy"][0])
 
 
+def test_plateaus() -> None:
+    steps = range(200)
+    found = up.find_plateaus(steps, [1.0 if step < 100 else 0.2 for step in steps])
+    low, high = found[0].interval
+    assert Read(found._repr_html_()).cells[5:10] == ["plateau", "0", "99", f"{low:g} to {high:g}", "1"]
+    assert Read(found._repr_html_()).cells[10::3] == ["levels off", "not over"]
+    assert up.find_plateaus([], [])._repr_html_() == "<p>no plateau</p>"
+
+
 def test_a_run(tmp_path: Path) -> None:
     run = make_run(tmp_path, MadeRun("mixed", 3, falls=300, steps=1000))
     assert repr(run).startswith("RunRecord(recipe demo, strategy mixed, seed 3, step 1000 of 1000, done, progress 0.9")

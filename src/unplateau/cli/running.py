@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings
 from unplateau.cli.console import one_line, print_table
 from unplateau.errors import SpecError, suggest
-from unplateau.train.progress import display, duration
+from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
@@ -220,8 +220,7 @@ def run_all(
     from unplateau.store import RunRecord  # noqa: PLC0415
     from unplateau.sweep.local import run_many  # noqa: PLC0415 (torch)
 
-    with display(len(specs)) as show:
-        results = run_many(specs, out=out, workers=workers, threads=threads, device=device, on_change=show)
+    results = run_many(specs, out=out, workers=workers, threads=threads, device=device, progress=True)
     failures = [one for one in results if not isinstance(one, RunRecord)]
     for failure in failures:
         print(f"unplateau: {failure.name}: {one_line(failure.message)}", file=sys.stderr)

@@ -6,6 +6,7 @@ The parent learns how far a run is from its directory only, so a run that is wat
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +17,12 @@ from unplateau.store import DONE, RunRecord, RunState, Stage, load_run, newest_r
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
+from unplateau.train.progress import Display, display, is_watched
 from unplateau.train.spec import RunSpec
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at the processes and their directories."""
 logger = logging.getLogger(__name__)
-
-OnChange = Callable[[int, RunState], None]
 
 
 def run_many(
@@ -32,12 +32,13 @@ def run_many(
     workers: int = 2,
     threads: int = 1,
     device: str = "auto",
-    on_change: OnChange | None = None,
+    progress: bool | None = None,
 ) -> list[RunRecord | RunFailure]:
     """Trains these runs, ``workers`` at a time with ``threads`` threads each, and returns them in the order given.
 
     A finished run is not trained again, an interrupted one is resumed. When a run fails the others go on, and its
-    place holds a :class:`RunFailure`. ``on_change`` is called with a run's number and state whenever that changes.
+    place holds a :class:`RunFailure`. ``progress``: whether to show how far each is, as ``train`` does; None shows it
+    where a person looks.
 
     Raises, before the first run starts, SpecError if two specs are the same or one uses a class that another process
     cannot import, and what ``spec.check()`` does; InterruptedRunError after Ctrl-C or SIGTERM, when every running
@@ -48,14 +49,15 @@ def run_many(
     if device not in ("auto", "cpu"):
         choose_device(device)
     runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
-    with TemporaryDirectory(prefix="unplateau-") as scratch, stop_requests() as stop:
+    shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
+    with TemporaryDirectory(prefix="unplateau-") as scratch, stop_requests() as stop, shown as show:
         _refuse_hopeless(specs, runs)
 
         def start(number: int) -> RunProcess:
             files = Path(scratch) / str(number)
             return RunProcess(specs[number], runs[number], Path(out), files, threads=threads, device=device)
 
-        pool = _Pool(runs, start, on_change or (lambda _, __: None))
+        pool = _Pool(runs, start, show or (lambda _, __: None))
         try:
             pool.work(workers, stop)
         finally:
@@ -92,11 +94,11 @@ def _refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None
 class _Pool:
     """What was last said about each run of one call, and the processes of those that were begun."""
 
-    def __init__(self, states: Sequence[RunState], start: Callable[[int], RunProcess], on_change: OnChange) -> None:
-        self.states, self.start, self.on_change = list(states), start, on_change
+    def __init__(self, states: Sequence[RunState], start: Callable[[int], RunProcess], show: Display) -> None:
+        self.states, self.start, self.show = list(states), start, show
         self.processes: dict[int, RunProcess] = {}
         for number, state in enumerate(self.states):
-            self.on_change(number, state)
+            self.show(number, state)
 
     def work(self, workers: int, stop: StopRequest) -> None:
         """Starts and watches until all have ended or somebody asks to stop."""
@@ -152,4 +154,4 @@ class _Pool:
         state = replace(before, state=stage, step=row.get("step", 0), progress=row.get("progress"))
         if state != before:
             self.states[number] = state
-            self.on_change(number, state)
+            self.show(number, state)

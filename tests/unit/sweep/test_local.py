@@ -12,6 +12,7 @@ from unplateau.strategies.losses import ComponentLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.sweep.local import names, run_many
 from unplateau.tasks.factors import FactorTask
+from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec
 
 PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
@@ -40,6 +41,18 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
 
 def test_nothing_to_do(tmp_path: Path) -> None:
     assert run_many([], out=tmp_path) == []
+
+
+@pytest.mark.parametrize(("progress", "said"), [(True, "plain, seed 0: step 2/2  progress"), (False, ""), (None, "")])
+def test_how_far_runs_are_is_told_where_somebody_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], progress: bool | None, said: str
+) -> None:
+    spec = PLAIN.with_settings({"train.steps": 2, "train.eval_every": 1, "train.probe_every": 2})
+    train(spec, out=tmp_path, progress=False)
+    run_many([spec], out=tmp_path, progress=progress)
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(said)
 
 
 def test_classes_of_a_script_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -32,18 +32,24 @@ RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 MADE = re.compile(
     r"(?P<begin><!-- from benchmarks/results/(?P<name>[\w-]+)\.jsonl -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
+LAST_ROWS = 5
+"""Rows at the end whose accuracy is averaged."""
 LEFT_OUT = ("path", "plateaus", "to_escape", "to_completion")
 """Of a run's entry in summary.json: what depends on the machine, or follows from the rest."""
 
 
 def keep(recipe: str, folder: Path) -> None:
-    """Writes one line for each finished run of a recipe below a folder: its entry in summary.json and its progress."""
+    """Writes one line for each finished run of a recipe below a folder.
+
+    It is the run's entry in summary.json with its progress and its accuracy on training prompts at the end.
+    """
     lines = []
     for run in summaries(folder):
         if run.finished and run.recipe == recipe:
             steps, values = run.record.history.column("progress")
             entry = {name: value for name, value in run.as_dict().items() if name not in LEFT_OUT}
             entry["progress"] = [[step, round(value, 3)] for step, value in zip(steps, values, strict=True)]
+            entry["training_accuracy"] = fmean(run.record.history.column("accuracy")[1][-LAST_ROWS:])
             lines.append(entry)
     lines.sort(key=lambda entry: (entry["strategy"], entry["seed"]))
     write_whole(RESULTS / f"{recipe}.jsonl", "".join(json.dumps(entry) + "\n" for entry in lines).encode())
@@ -77,7 +83,7 @@ def _times(runs: Entries, milestone: str) -> str:
 
 def _range(values: Iterable[float]) -> str:
     numbers = list(values)
-    low, middle, high = (f"{value:.2f}" for value in (min(numbers), median(numbers), max(numbers)))
+    low, middle, high = (f"{value:z.2f}" for value in (min(numbers), median(numbers), max(numbers)))
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
@@ -85,6 +91,7 @@ COLUMNS: Mapping[str, Callable[[Entries], str]] = {
     "escape": lambda runs: _times(runs, "escape"),
     "completion": lambda runs: _times(runs, "completion"),
     "progress at the end": lambda runs: _range(run["final_progress"] for run in runs),
+    "accuracy in training": lambda runs: _range(run["training_accuracy"] for run in runs),
     "accuracy": lambda runs: _range(run["final_accuracy"] for run in runs),
     "weights score": lambda runs: _range(max(run["weights_score"]) for run in runs),
     "TFLOP": lambda runs: f"{median(run['train_flops'] for run in runs) / 1e12:.2f}",
@@ -115,7 +122,7 @@ def picture_of_recipe(name: str) -> bytes:
     groups = kept(name)
     look = looks(list(groups))
     panel = OverviewPanel(
-        title="by step",
+        title="",
         alt="",
         x_label="step",
         y_label="progress",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from unplateau import recipes
-from unplateau.items.shapes3d import Grid, Shapes3D
+from unplateau.items.shapes3d import Shapes3D
 from unplateau.models.transformer import ModelConfig
 from unplateau.store import RunRecord
 from unplateau.strategies.base import Part
@@ -50,7 +50,7 @@ def _base(scale: Scale) -> RunSpec:
     """Images of which a prompt hides the hue of the wall or the size of the object."""
     if scale == "cpu":
         return recipes.demo()
-    source = Shapes3D(image_size=64, grid=Grid.small(), width=768)
+    source = Shapes3D(image_size=64, width=768)
     return RunSpec(
         recipe="paper",
         task=FactorTask(source=source, n_pairs=40),
@@ -139,21 +139,38 @@ def _longer_if_impaired(rows: Sequence[Row]) -> tuple[str, str]:
     return _correlation([(row.weights.value, row.time.low) for row in rows if row.weights], -1)
 
 
-def _each_is_earlier(rows: Sequence[Row], *, wanted: Callable[[Sequence[bool]], bool] = all) -> tuple[str, str]:
-    """Whether the cells escape before plain training, in all settings (or where ``wanted`` says)."""
-    earlier = {
-        f"{setting}, {cell}": escape_of(found).high < escape_of(cells[PLAIN]).low
-        for setting, cells in by_cell(rows).items()
-        for cell, found in cells.items()
-        if cell != PLAIN
-    }
-    told = ", ".join(name for name, is_so in earlier.items() if not is_so)
-    verdict = AGREES if wanted(list(earlier.values())) else DISAGREES
-    return verdict, f"{sum(earlier.values())} of {len(earlier)} earlier" + (f"; not {told}" if told else "")
+def _earlier(rows: Sequence[Row]) -> dict[str, bool | None]:
+    """Of each cell, whether it escapes before plain training in its setting; None where runs are too short to know."""
+    found: dict[str, bool | None] = {}
+    for setting, cells in by_cell(rows).items():
+        plain = escape_of(cells.pop(PLAIN))
+        for cell, runs in cells.items():
+            time = escape_of(runs)
+            found[f"{setting}, {cell}"] = True if time.high < plain.low else False if time.low >= plain.high else None
+    return found
+
+
+def _told(earlier: Mapping[str, bool | None]) -> str:
+    others = [
+        f"{words} {', '.join(names)}"
+        for value, words in ((False, "not"), (None, "not known:"))
+        if (names := [name for name, is_so in earlier.items() if is_so is value])
+    ]
+    return "; ".join([f"{sum(map(bool, earlier.values()))} of {len(earlier)} earlier", *others])
+
+
+def _each_is_earlier(rows: Sequence[Row]) -> tuple[str, str]:
+    earlier = _earlier(rows)
+    known = None not in earlier.values() and bool(earlier)
+    verdict = DISAGREES if False in earlier.values() else AGREES if known else UNDECIDED
+    return verdict, _told(earlier)
 
 
 def _some_is_earlier(rows: Sequence[Row]) -> tuple[str, str]:
-    return _each_is_earlier(rows, wanted=any)
+    earlier = _earlier(rows)
+    known = None not in earlier.values() and bool(earlier)
+    verdict = AGREES if True in earlier.values() else DISAGREES if known else UNDECIDED
+    return verdict, _told(earlier)
 
 
 def _rises_before(rows: Sequence[Row]) -> tuple[str, str]:
@@ -163,7 +180,7 @@ def _rises_before(rows: Sequence[Row]) -> tuple[str, str]:
         if row.weights and row.escape is not None:
             last[row.cell, row.seed] = row
     met = [row.weights.met for row in last.values() if row.weights]
-    share = sum(met) / len(met) if met else math.nan
+    share = sum(met) / len(met) if met else 0.5
     verdict = AGREES if share >= 0.8 else DISAGREES if share <= 0.2 else UNDECIDED
     return verdict, f"{sum(met)} of {len(met)} runs"
 

@@ -57,7 +57,8 @@ def test_strategies_that_are_earlier_agree(name: str) -> None:
     assert verdicts(name, made({"plain": 800, "some way": 900, "another": None})) == ["DISAGREES"]
     both = made({"plain": 800, "some way": 300, "another": None})
     assert verdicts(name, both) == (["agrees"] if name == "figure-5a" else ["DISAGREES"])
-    assert verdicts(name, made({"plain": None, "some way": None})) == ["DISAGREES"]  # nobody got there
+    assert verdicts(name, made({"plain": None, "some way": None})) == ["undecided"]  # nobody got there
+    assert verdicts(name, made({"plain": 800})) == verdicts(name, []) == ["undecided"]
 
 
 def test_weights_that_rise_first_agree() -> None:

@@ -217,6 +217,11 @@ def arguments(draw: random.Random) -> Iterator[Case]:
         yield Case(["train", "words", "--set", f"task.source.lexicon={json.dumps(place)}"])
         yield Case(["reproduce", "crossing", "--results", place])
         yield Case(["probe", "model", "--task", place])
+    yield from options_of_training()
+
+
+def options_of_training() -> Iterator[Case]:
+    """Numbers, devices and folders that no training can have."""
     for option in ("--seeds", "--first-seed", "--workers", "--threads"):
         for value in ("-1", "x", "1.5", "9" * 30, "9" * 5000, "", "\x1b"):
             yield Case(["sweep", "tiny.json", option, value])

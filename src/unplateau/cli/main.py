@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from unplateau.cli.console import warn
 from unplateau.errors import SpecError, UnplateauError, suggest
-from unplateau.terminal import guarded, message
+from unplateau.terminal import guarded, message, one_line
 
 COMMANDS = {
     "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
@@ -111,14 +111,14 @@ Exit codes: 0 done, 2 wrong input, 1 anything else."""
 def explain(error: BaseException) -> Failure:
     """One clear line for this exception; an unexpected one is named as such."""
     if isinstance(error, UnplateauError):
-        return Failure(str(error), error.exit_code, error.page)
+        return Failure(one_line(str(error)), error.exit_code, error.page)
     if isinstance(error, KeyboardInterrupt):
         return Failure("interrupted", 1)
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return Failure("out of memory; a smaller batch or model needs less", 1)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
-        return Failure(f"{place}{error.strerror or error}", 1, "storage")
+        return Failure(one_line(f"{place}{error.strerror or error}"), 1, "storage")
     if type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic"):
         from unplateau import config  # noqa: PLC0415 (pydantic is loaded already)
 

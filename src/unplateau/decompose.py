@@ -178,6 +178,11 @@ class Architecture(Kind):
         return 0
 
     @property
+    def kept_by_block(self) -> int:
+        """Numbers, in widths, that a block keeps of each position for its backward pass; its state at least."""
+        return 1
+
+    @property
     def head_init(self) -> Literal["scaled", "gpt2"]:
         """How the read-out heads of loss terms start."""
         return "scaled"

@@ -12,9 +12,8 @@ from pathlib import Path
 from unplateau.errors import SpecError
 
 MOST_HOURS = 10 * 365 * 24.0
-"""Of a run or of many, at rates that no machine reaches; what takes longer is refused."""
+"""Of a run or of many, at a rate that is never reached; what takes longer is refused."""
 UPDATES_A_SECOND = 1000.0
-FLOPS_A_SECOND = 1e15
 RUN_BYTES = 5_000
 """Of a run that waits for its turn, before it is trained."""
 PROCESS_BYTES = 150_000_000
@@ -22,7 +21,7 @@ PROCESS_BYTES = 150_000_000
 FLOAT = 4
 """Bytes of a number of a model."""
 KEPT_BY_BLOCK = 16
-"""Numbers of a block, in widths, that its backward pass needs of each position: norms, attention, a fourfold MLP."""
+"""Numbers of a Transformer's block, in widths, that its backward pass needs of each position."""
 MOST_THREADS = 1024
 """More than that no library of threads survives."""
 MOST_INTEGER = 2**63 - 1

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unplateau.decompose import Architecture
 from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
+from unplateau.limits import KEPT_BY_BLOCK
 from unplateau.models.attention import SelfAttention
 from unplateau.models.initialise import POSITION_DEVIATION, initialise
 from unplateau.tensors import Inputs, Output, Prompts
@@ -64,6 +65,11 @@ class ModelConfig(Architecture):
     def bytes_per_block(self) -> int:
         """Of its modules, as Python keeps them."""
         return 20_000
+
+    @property
+    def kept_by_block(self) -> int:
+        """Norms, attention and a fourfold MLP."""
+        return KEPT_BY_BLOCK
 
     @property
     def head_init(self) -> Literal["scaled", "gpt2"]:

@@ -57,7 +57,9 @@ class FactorTask(Task):
         """Of the table of mappings, as it is drawn and sorted."""
         if self.n_mappings is None:
             return 0
-        return mapping_bytes(self.n_mappings, self._asked_sizes())
+        sizes = dict(zip(self.source.factor_names, self.source.factor_sizes, strict=True))
+        asked = self.source.factor_names if self.hidden is None else self.hidden
+        return mapping_bytes(self.n_mappings, tuple(sizes[name] for name in asked))
 
     @property
     def shape(self) -> TaskShape:

@@ -14,13 +14,11 @@ WITH_OPTIMISER = 4
 """Numbers kept for each weight: itself, its gradient, and Adam's two means."""
 COMPONENTS = 6
 """Copies of the states that probing makes: hidden, weights and context component, of train and test prompts."""
-FLOPS_PER_WEIGHT = 6
-"""Of each position: a multiplication and an addition forward, twice as many backward."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of data, of the model with its optimiser, and of the largest batch; hours at rates no machine reaches."""
+    """Bytes of data, of the model with its optimiser, and of the largest batch; hours at a rate that no model reaches."""
 
     data: int
     model: int
@@ -34,18 +32,21 @@ class Estimate:
             there = max(limits.memory(), _of_gpu())
             told = f"data {limits.gigabytes(self.data)}, model with optimiser {limits.gigabytes(self.model)}, "
             limits.refuse_memory(f"the run ({told}largest batch {limits.gigabytes(self.batch)})", total, there=there)
-        rate = f"{limits.UPDATES_A_SECOND:,.0f} updates and {limits.FLOPS_A_SECOND:.0e} FLOPs a second"
-        limits.refuse_hours("train.steps", self.hours, rate)
+        limits.refuse_hours("train.steps", self.hours, f"{limits.UPDATES_A_SECOND:,.0f} updates a second")
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Prompts at a time: of an update, of a look without gradients, of a probing; and the number of updates."""
+    """Prompts at a time: of an update, of a look without gradients, of a probing; and the number of updates.
+
+    ``partly``: some weights are frozen, so that nobody knows how many have an optimiser and what a block keeps.
+    """
 
     update: int
     look: int
     probe: int
     steps: int
+    partly: bool = False
 
 
 def data_bytes(kinds: Iterable[Kind]) -> int:
@@ -62,18 +63,18 @@ def estimate(data: int, shape: TaskShape, model: Architecture, batches: Batches)
     """Of a run with these bytes of data, this shape of its task and this model."""
     n_weights, positions = model.n_weights(shape), shape.layout.n_positions
     states = limits.FLOAT * positions * model.width  # of a prompt, after one block
-    kept = limits.KEPT_BY_BLOCK * model.n_layers * states
+    kept = (1 if batches.partly else model.kept_by_block) * model.n_layers * states
     logits = limits.FLOAT * shape.layout.n_pairs * shape.n_labels
     every = (model.n_layers + 1) * states
     batch = max(
         batches.update * (shape.prompt_bytes + kept + logits),
-        batches.look * (shape.prompt_bytes + 2 * every + logits),
+        batches.look * (shape.prompt_bytes + every + logits),
         batches.probe * (2 * shape.prompt_bytes + COMPONENTS * every),
     )
-    flops = batches.steps * batches.update * positions * n_weights * FLOPS_PER_WEIGHT
-    seconds = max(batches.steps / limits.UPDATES_A_SECOND, flops // int(limits.FLOPS_A_SECOND))
+    hours = batches.steps / limits.UPDATES_A_SECOND / 3600
     own = model.n_layers * model.bytes_per_block
-    return Estimate(data, limits.FLOAT * WITH_OPTIMISER * n_weights + own, batch, seconds / 3600)
+    numbers = 1 if batches.partly else WITH_OPTIMISER
+    return Estimate(data, limits.FLOAT * numbers * n_weights + own, batch, hours)
 
 
 def _of_gpu() -> int:

@@ -130,7 +130,7 @@ class RunSpec(Config):
                 term.check_host(self.host)
 
     def estimate(self) -> Estimate:
-        """What the run will take at least: memory, and hours at rates that no machine reaches.
+        """What the run will take at least: memory, and hours at a rate that no model reaches.
 
         Of a task of words or texts this reads them. Raises SpecError or DataError if they cannot be had.
         """
@@ -140,6 +140,7 @@ class RunSpec(Config):
             look=max(config.eval_prompts, config.final_prompts),
             probe=config.probe_prompts if config.probe_every else 0,
             steps=config.steps,
+            partly=bool(config.frozen),
         )
         return estimate(self._data_bytes(), self.task.shape, self.model, batches)
 

@@ -45,15 +45,19 @@ def shortened(text: str, most: int) -> str:
 
 
 class Guarded:
-    """A stream of text on which control characters are written out; all else is that of the stream inside."""
+    r"""A stream of text on which control characters are written out; all else is that of the stream inside.
 
-    def __init__(self, stream: TextIO) -> None:
-        self.inside = stream
+    ``returns``: whether ``\r`` stays, with which bars of other programs go back to the start of their line.
+    """
+
+    def __init__(self, stream: TextIO, *, returns: bool = False) -> None:
+        self.inside, self.returns = stream, returns
 
     def write(self, text: str) -> int:
         """Writes it, in whatever the encoding of the stream has for its characters."""
         encoding = self.inside.encoding or "utf-8"
-        shown = printable(text).encode(encoding, errors="backslashreplace").decode(encoding)
+        lines = text.split("\r") if self.returns else [text]
+        shown = "\r".join(map(printable, lines)).encode(encoding, errors="backslashreplace").decode(encoding)
         self.inside.write(shown)
         return len(text)
 
@@ -70,7 +74,7 @@ class Guarded:
 def guarded() -> Iterator[None]:
     """What is printed inside the block goes through a guard, on standard output and standard error."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Guarded(before[0]), Guarded(before[1])
+    sys.stdout, sys.stderr = Guarded(before[0]), Guarded(before[1], returns=True)
     try:
         yield
     finally:

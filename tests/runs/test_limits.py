@@ -104,7 +104,7 @@ def test_a_terminal_sees_no_control_characters_of_a_log(cli: Any) -> None:
     (cli.folder / "some.log").write_text("\n".join(rows), encoding="utf-8")
     seen = on_a_terminal(cli.folder, "plateaus", "some.log", "some.log")
     assert r"\x1b" in seen
-    assert not set(NASTY) - {"\r"} & set(seen.replace("\r\n", "\n")) - {*"]0;owned[312J"}
+    assert seen.replace("\r\n", "").isprintable()
 
 
 def test_json_of_the_same_is_exact(cli: Any) -> None:

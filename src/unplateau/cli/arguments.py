@@ -162,7 +162,9 @@ def _too_many_bits(option: str) -> str:
 
 
 _ANSWERS: tuple[tuple[str, Callable[..., str]], ...] = (
-    (r"Error parsing (\S+): (?:Exceeds the limit|invalid literal for int.*: '-?[\d ]{20,}')", _too_many_bits),
+    (r"Error parsing (\S+): Exceeds the limit", _too_many_bits),
+    (r"Error parsing (\S+): invalid literal for int.*: '-?[\d ]{20,}'", _too_many_bits),
+    (r"Error parsing (\S+): no type matching .* from \['-?[\d ]{20,}'\]", _too_many_bits),
     (r"Missing from [^:]*: (\S+)", "{} is missing".format),
     (r"Missing value for argument '(\S+)'", "{} needs a value".format),
     (r"Error parsing (\S+): invalid literal for int.*: '(.*?)'", "{}: expected INT, got '{}'".format),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from unplateau.cli.arguments import refuse_unwritable
 from unplateau.cli.console import is_count, print_json, warn
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.store import load_run
@@ -78,6 +79,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
         from unplateau.report.plateau_plot import format_of  # noqa: PLC0415 (matplotlib)
 
         format_of(plot)
+        refuse_unwritable(plot.parent)
     wanted = Wanted(value, step, by, _segment(segment), repeats, epoch, lr, direction)
     curves = [(file, curve) for file in files for curve in read_curves(read_log(file), wanted)]
     found = [_found(file, curve, floor, ceiling) for file, curve in curves]

@@ -57,8 +57,11 @@ class Clusters(Task):
         return self
 
     def data_bytes(self) -> int:
-        """Of the means and the split, the table of mappings, and the exact predictor's comparison of all pairs."""
-        return self.n_classes * (4 * self.width + 16 + 8 * (self.n_mappings or 0)) + AT_ONCE * self.n_pairs**2
+        """Of the means and the split, and of the table of mappings or the exact predictor's comparison of all pairs."""
+        classes = self.n_classes * (4 * self.width + 16)
+        if self.n_mappings is not None:
+            return classes + 8 * self.n_classes * self.n_mappings
+        return classes + AT_ONCE * self.n_pairs**2
 
     @property
     def shape(self) -> TaskShape:

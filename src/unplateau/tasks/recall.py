@@ -48,8 +48,10 @@ class AssociativeRecall(Task):
         return self
 
     def data_bytes(self) -> int:
-        """Of the keys, the table of mappings, and the exact predictor's comparison of all pairs."""
-        return 8 * self.n_keys * (2 + (self.n_mappings or 0)) + 8 * AT_ONCE * self.n_pairs**2
+        """Of the keys, and of the table of mappings or the exact predictor's comparison of all pairs."""
+        if self.n_mappings is not None:
+            return 8 * self.n_keys * (2 + self.n_mappings)
+        return 16 * self.n_keys + 8 * AT_ONCE * self.n_pairs**2
 
     @property
     def shape(self) -> TaskShape:

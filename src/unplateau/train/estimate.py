@@ -18,7 +18,7 @@ COMPONENTS = 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of data, of the model with its optimiser, and of the largest batch; hours at a rate that no model reaches."""
+    """Bytes of data, of the model with its optimiser, of the largest batch; hours at a rate that no model reaches."""
 
     data: int
     model: int
@@ -28,8 +28,8 @@ class Estimate:
     def refuse(self) -> None:
         """Raises SpecError, with the numbers, for what cannot work on this machine."""
         total = self.data + self.model + self.batch
-        if total > limits.memory():  # only then is a GPU asked, which takes memory there
-            there = max(limits.memory(), _of_gpu())
+        if total > limits.memory():  # only then is a GPU asked, which takes some of its memory
+            there = limits.memory() + _of_gpu()
             told = f"data {limits.gigabytes(self.data)}, model with optimiser {limits.gigabytes(self.model)}, "
             limits.refuse_memory(f"the run ({told}largest batch {limits.gigabytes(self.batch)})", total, there=there)
         limits.refuse_hours("train.steps", self.hours, f"{limits.UPDATES_A_SECOND:,.0f} updates a second")

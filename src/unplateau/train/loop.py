@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from unplateau import store
-from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError, suggest
+from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
 from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
 from unplateau.store import RunRecord, Stage
 from unplateau.tasks.mixture import Mixture
-from unplateau.train.begin import left_as_found
+from unplateau.train.begin import begun
 from unplateau.train.checkpoint import (
     Checkpoint,
     load_optimiser_tensors,
@@ -73,7 +73,7 @@ def train(
     refuse_unfit(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
-    with left_as_found(path), store.locked(path), stop_requests() as stop:
+    with begun(path), stop_requests() as stop:
         if not (path / store.DONE).exists():
             with _shown(spec, path, progress) as show:
                 _Training(spec, path, choose_device(device), observers, donors, show).run(stop)
@@ -110,7 +110,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
     if kind not in DEVICES or (kind == "cpu" and number):
-        raise SpecError(f"unknown device '{name}'{suggest(kind, ('auto', *DEVICES))}; try auto or cpu")
+        raise SpecError(f"device '{name}' cannot be used here (there is {', '.join(DEVICES)}); try auto or cpu")
     try:
         device = torch.device(name)
         torch.ones(1, device=device).add(1).item()

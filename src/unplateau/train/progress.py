@@ -116,7 +116,7 @@ class Lines:
         if state.state == "waiting" or self._said.get(number) == news:
             return
         self._said[number] = news
-        sys.stderr.write(f"{state.name}: {facts}{' done' if state.state == 'done' else ''}\n")
+        sys.stderr.write(f"{one_line(state.name)}: {facts}{' done' if state.state == 'done' else ''}\n")
         sys.stderr.flush()
 
 

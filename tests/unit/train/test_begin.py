@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from unplateau.errors import RunLockedError, StorageError
 from unplateau.store import SPEC
-from unplateau.train.begin import left_as_found
+from unplateau.train.begin import begun
 
 
 class OddError(Exception):
@@ -13,8 +14,7 @@ class OddError(Exception):
 
 
 def begin(path: Path, *files: str) -> None:
-    with pytest.raises(OddError), left_as_found(path):  # noqa: PT012 (what is written before the error matters)
-        path.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(OddError), begun(path):  # noqa: PT012 (what is written before the error matters)
         for name in files:
             (path / name).write_text("x")
         raise OddError
@@ -32,15 +32,30 @@ def test_what_has_begun_stays(tmp_path: Path) -> None:
 
 
 def test_folders_of_others_stay(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "mine").mkdir()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "notes.txt").write_text("x")
-    begin(tmp_path / "runs" / "mine", ".lock")
-    begin(tmp_path / "runs" / "plain" / "seed-0", ".lock")
+    begin(tmp_path / "runs" / "mine")
+    begin(tmp_path / "runs" / "plain" / "seed-0")
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "mine", "notes.txt", "runs"]
 
 
+def test_a_run_of_another_process_stays(tmp_path: Path) -> None:
+    """Also one that has not written its spec yet."""
+    path = tmp_path / "runs" / "seed-0"
+    with begun(path):
+        (path / "task.json").write_text("x")
+        with pytest.raises(RunLockedError), begun(path):
+            pass
+        assert (path / "task.json").exists()
+
+
+def test_a_directory_that_cannot_be_made_leaves_none_above_it(tmp_path: Path) -> None:
+    with pytest.raises(StorageError), begun(tmp_path / "runs" / ("x" * 300) / "seed-0"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_an_error_nothing_goes(tmp_path: Path) -> None:
-    with left_as_found(tmp_path / "runs"):
-        (tmp_path / "runs").mkdir()
+    with begun(tmp_path / "runs"):
+        pass
     assert (tmp_path / "runs").exists()

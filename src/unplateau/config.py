@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
@@ -100,9 +101,9 @@ class Config(BaseModel):
     @classmethod
     def _refuse_other_numbers(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         """``true`` is no number here, though it is one in Python, and numbers have at most 64 bits."""
-        types = set(_leaves(cls.model_fields[info.field_name or ""].annotation))
-        if _has(value, bool) and not {bool, Any} & types:
-            raise ValueError(f"expected {_wanted(types)}, got {str(value).lower()}")
+        types = _types(cls, info.field_name or "")
+        if {int, float} & types and not {bool, Any} & types and any(isinstance(one, bool) for one in _plain(value)):
+            raise ValueError(f"expected a number, got {str(value).lower()}")
         if isinstance(value, str) and value != value.strip() and types <= {int, float, NoneType}:
             raise ValueError(f"expected a number, got {value!r}")
         found = read(value)
@@ -131,21 +132,20 @@ def _plain(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _has(value: Any, kind: type) -> bool:
-    return any(isinstance(one, kind) for one in _plain(value))
+@lru_cache(maxsize=1024)
+def _types(cls: type[Config], field: str) -> frozenset[Any]:
+    """The types that a field's annotation is made of: truth values, numbers, None, anything; object for any other."""
+    known = (bool, int, float, NoneType, Any)
+    leaves = list(_leaves(cls.model_fields[field].annotation))
+    return frozenset(next((one for one in known if leaf is one), object) for leaf in leaves)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is made of."""
-    inside = get_args(annotation)
+    inside = [one for one in get_args(annotation) if one is not ...]
     if not inside:
         yield annotation
     for one in inside:
         yield from _leaves(one)
-
-
-def _wanted(types: set[Any]) -> str:
-    return "a number" if {int, float} & types else "something else"
 
 
 class Kind(Config):

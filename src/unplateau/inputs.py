@@ -9,9 +9,10 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -56,13 +57,13 @@ def read_file(path: str | Path, *, most: int | None = None) -> bytes:
         descriptor = _opened(path)
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
-            content = b"" if size > limit else file.read(limit + 1)
+            content = None if size > limit else _up_to(limit, file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # a zero byte in the path
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if max(size, len(content)) > limit:
-        raise DataError(too_large(str(path), max(size, len(content)), most))
+    if content is None:
+        raise DataError(too_large(str(path), max(size, limit), most))
     return content
 
 
@@ -87,19 +88,22 @@ def _refuse_kind(path: Path, mode: int, *, from_shell: bool) -> None:
     raise DataError(f"{path}: cannot be read (it is {kind}, not a file)")
 
 
-def is_file_to_read(path: Path) -> bool:
-    """Is it a regular file, or what a shell hands on, so that opening it waits for nobody?"""
-    return path.is_file() or _DESCRIPTORS.fullmatch(str(path)) is not None
-
-
 def read_standard_input() -> bytes:
     """All of it. Raises DataError if memory cannot hold it."""
-    limit, parts, size = memory() // PER_BYTE, [], 0
-    while part := sys.stdin.buffer.read(CHUNK):
+    content = _up_to(memory() // PER_BYTE, sys.stdin.buffer)
+    if content is None:
+        raise DataError(too_large("standard input", memory() // PER_BYTE, None))
+    return content
+
+
+def _up_to(limit: int, file: BinaryIO) -> bytes | None:
+    """The rest of a file; None if it has more bytes than this."""
+    parts, size = [], 0
+    while part := file.read(CHUNK):
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise DataError(too_large("standard input", size, None))
+            return None
     return b"".join(parts)
 
 
@@ -134,8 +138,8 @@ def json_value(text: str, *, pairs: Pairs | None = None) -> Any:
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' comes twice")
+        often = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key '{max(often, key=lambda name: often[name])}' comes twice")
     return found
 
 

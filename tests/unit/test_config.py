@@ -8,6 +8,8 @@ import pkgutil
 import subprocess
 import sys
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -327,3 +329,20 @@ class Numbers(Config):
     sizes: tuple[int, ...] = ()
     flag: bool = False
     either: bool | int = 0
+
+
+class Odd(Config):
+    """Annotations of all sorts, which a config of somebody's own may have."""
+
+    made: Callable[[int], str] = str
+    chosen: Literal["a", 1, True] = "a"
+    nested: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    by_name: dict[str, int] = Field(default_factory=dict)
+    anything: Any = None
+
+
+def test_annotations_of_all_sorts_are_understood():
+    odd = Odd(made=repr, chosen=True, nested=[3], by_name={"a": 1}, anything=True)
+    assert (odd.chosen, odd.nested, odd.anything) == (True, (3,), True)
+    with pytest.raises(SpecError, match="nested: expected a number, got"):
+        Odd(nested=[True])

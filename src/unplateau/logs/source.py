@@ -38,6 +38,9 @@ MOST_START = 1000
 """Characters in which a file shows what it is."""
 MOST_UNPACKED = 300
 """Times its size to which a compressed log may unpack; logs that hardly change reach 100."""
+PIECE = 1 << 16
+"""Bytes of a compressed log that are unpacked at a time: to 66 MB at most."""
+_ZEROS = re.compile(rb"\0*")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -110,21 +113,29 @@ def _unpacked(name: str, data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """What is in a gzip file, up to where it was cut off; anything else as it is."""
     if not data.startswith(b"\x1f\x8b"):
         return data, ()
-    parts, rest, size = [], data, 0
+    parts, size, at = [], 0, 0
+    unpack = zlib.decompressobj(wbits=31)
     try:
-        while rest:
-            unpack = zlib.decompressobj(wbits=31)
-            while rest and not unpack.eof:
-                parts.append(unpack.decompress(rest, CHUNK))
-                rest, size = unpack.unconsumed_tail, size + len(parts[-1])
-                if size > MOST_UNPACKED * len(data) + CHUNK:
-                    raise DataError(f"{name}: unpacks to more than {MOST_UNPACKED} times its size; no log does")
-            if not unpack.eof:
-                return b"".join(parts), ("the compressed file is cut off: read as far as it goes",)
-            rest = unpack.unused_data.lstrip(b"\0")
+        while at < len(data):
+            piece = data[at : at + PIECE]  # small, so that what it unpacks to is seen before there is much of it
+            parts.append(unpack.decompress(piece))
+            at, size = at + len(piece), size + len(parts[-1])
+            if size > MOST_UNPACKED * len(data) + CHUNK:
+                raise DataError(f"{name}: unpacks to more than {MOST_UNPACKED} times its size; no log does")
+            if unpack.eof:
+                at = _after_zeros(data, at - len(unpack.unused_data))
+                if at == len(data):
+                    return b"".join(parts), ()
+                unpack = zlib.decompressobj(wbits=31)
     except zlib.error as error:
         raise DataError(f"{name}: is damaged, as a gzip file ({error})") from error
-    return b"".join(parts), ()
+    return b"".join(parts), ("the compressed file is cut off: read as far as it goes",)
+
+
+def _after_zeros(data: bytes, at: int) -> int:
+    """Where the bytes that fill a block up end."""
+    found = _ZEROS.match(data, at)
+    return found.end() if found else at
 
 
 def _decoded(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:

@@ -110,13 +110,14 @@ def test_many_brackets_are_not_many_levels() -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Path:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "folder").mkdir()
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(tmp_path / "socket"))
+        listening.bind("socket")  # the name of a socket is short
     return tmp_path
 
 

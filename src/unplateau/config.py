@@ -13,24 +13,30 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
-from types import ModuleType
-from typing import Any, ClassVar, Self, TypeGuard, TypeVar
+from types import ModuleType, NoneType
+from typing import Any, ClassVar, Self, TypeGuard, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 import unplateau  # only its lazy names, see Kind.named
 from unplateau.errors import SpecError, suggest
+from unplateau.limits import MOST_INTEGER
 from unplateau.sources import gathered_source, is_foreign
+from unplateau.terminal import shortened
 
 C = TypeVar("C", bound="Config")
 T = TypeVar("T")
@@ -91,6 +97,20 @@ class Config(BaseModel):
                     raise ValueError(f"unknown key '{key}' in {cls.__name__}{suggest(str(key), cls.model_fields)}")
         return data
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _refuse_other_numbers(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """``true`` is no number here, though it is one in Python, and numbers have at most 64 bits."""
+        types = _types(cls, info.field_name or "")
+        if {int, float} & types and not {bool, Any} & types and any(isinstance(one, bool) for one in _plain(value)):
+            raise ValueError(f"expected a number, got {str(value).lower()}")
+        if isinstance(value, str) and value != value.strip() and types <= {int, float, NoneType}:
+            raise ValueError(f"expected a number, got {value!r}")
+        found = read(value)
+        if any(abs(number) > MOST_INTEGER for number in _plain(found) if isinstance(number, int)):
+            raise ValueError("an integer here has at most 64 bits")
+        return found
+
     def digest(self) -> str:
         """Ten hex digits that identify this value (of the canonical JSON, sha256).
 
@@ -101,6 +121,31 @@ class Config(BaseModel):
             data = {"value": data, "code": code}
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _plain(value: Any) -> Iterator[Any]:
+    """The value, or what is in a list of them."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _plain(one)
+    else:
+        yield value
+
+
+@lru_cache(maxsize=1024)
+def _types(cls: type[Config], field: str) -> frozenset[Any]:
+    """The types that a field's annotation is made of: truth values, numbers, None, anything; object for any other."""
+    known = (bool, int, float, NoneType, Any)
+    leaves = list(_leaves(cls.model_fields[field].annotation))
+    return frozenset(next((one for one in known if leaf is one), object) for leaf in leaves)
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    inside = [one for one in get_args(annotation) if one is not ...]
+    if not inside:
+        yield annotation
+    for one in inside:
+        yield from _leaves(one)
 
 
 class Kind(Config):
@@ -150,6 +195,13 @@ class Kind(Config):
 
         Raises ValueError (one line; the path of keys is put in front of it), or an error of ``unplateau.errors``.
         """
+
+    def data_bytes(self) -> int:
+        """Bytes of memory that what this value stands for takes at least, told before any of it is made; 0: few.
+
+        Of what is in its fields, those tell themselves.
+        """
+        return 0
 
     @classmethod
     def _is_open(cls) -> bool:
@@ -289,6 +341,14 @@ def one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
-    if isinstance(first.get("input"), str | int | float) and first["type"] != "value_error":
-        message += f" (got {first['input']!r})"
+    given = first.get("input")
+    if isinstance(given, str | int | float) and first["type"] != "value_error":
+        message += f" (got {_repr(given)})"
     return f"{path}: {message}" if path else message
+
+
+def _repr(value: str | float) -> str:
+    """As Python writes it, without its middle where it is long."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "an integer of many digits"
+    return repr(shortened(value, 80) if isinstance(value, str) else value)

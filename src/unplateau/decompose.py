@@ -167,6 +167,21 @@ class Architecture(Kind):
     def build(self, shape: TaskShape, *, seed: int) -> Trainable:
         """The model with its initial weights, which are a pure function of this value, the shape and the seed."""
 
+    def n_weights(self, shape: TaskShape) -> int:
+        """Number of weights of the model for this task, told before it is built; 0 if that is not known."""
+        del shape
+        return 0
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Bytes of memory that a block takes at least, whatever its width; 0 if that is not known."""
+        return 0
+
+    @property
+    def kept_by_block(self) -> int:
+        """Numbers, in widths, that a block keeps of each position for its backward pass; its state at least."""
+        return 1
+
     @property
     def head_init(self) -> Literal["scaled", "gpt2"]:
         """How the read-out heads of loss terms start."""

@@ -79,9 +79,13 @@ class LawError(UnplateauError):
     page = "law"
 
 
+MOST_COMPARED = 100
+"""Characters of a name that are compared with others."""
+
+
 def suggest(name: str, options: Iterable[str], *, otherwise: str = "") -> str:
     """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is, and ``otherwise``."""
-    known = sorted(options)
+    known, name = sorted(options), name[:MOST_COMPARED]
     spelt = {option.lower(): option for option in reversed(known)}
     if close := difflib.get_close_matches(name.lower(), spelt, n=1):
         return f"; did you mean '{spelt[close[0]]}'?"

@@ -130,6 +130,13 @@ class TaskShape:
         return tuple(factor.size for factor in self.factors)
 
     @property
+    def prompt_bytes(self) -> int:
+        """Of a prompt in memory: its items, and for each of them its label, its index and its factors."""
+        numbers = 4 * self.items.width if isinstance(self.items, Vectors) else 8 * self.items.at_once
+        of_item = numbers if isinstance(self.items, Vectors) else numbers * self.layout.item_length
+        return self.layout.n_pairs * (of_item + 8 * (2 + len(self.factors)))
+
+    @property
     def probed(self) -> tuple[int, ...]:
         """Indices of the factors that a probe can read off."""
         return tuple(index for index, factor in enumerate(self.factors) if not factor.identity)

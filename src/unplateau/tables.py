@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from unplateau.errors import DataError, suggest
+from unplateau.inputs import json_value, read_file
+
+MOST_CELL = 10_000_000
+"""Characters of a cell."""
 
 Cells = tuple[int, list[str]]
 Row = tuple[int, Mapping[str, Any]]
@@ -50,7 +53,7 @@ def read_table(path: str | Path) -> Table:
 
 
 def _text_of_table(path: Path) -> str:
-    data = _bytes_of(path)
+    data = read_file(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -63,17 +66,10 @@ def _text_of_table(path: Path) -> str:
     return text
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 @contextmanager
 def long_cells() -> Iterator[None]:
     """Lets the csv module read long documents: its own limit is 131,072 characters in a cell."""
-    limit = csv.field_size_limit(10**8)
+    limit = csv.field_size_limit(MOST_CELL)
     try:
         yield
     finally:
@@ -89,7 +85,7 @@ def _cell_table(path: Path, text: str) -> tuple[list[str], list[Cells]]:
         with long_cells():
             rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}: line {reader.line_num}: {_said(error)}") from error
     if not rows:
         raise DataError(f"{path}: the file is empty (nothing but separators)")
     header = [name.strip() for name in rows[0][1]]
@@ -99,6 +95,11 @@ def _cell_table(path: Path, text: str) -> tuple[list[str], list[Cells]]:
         if len(row) != len(header):
             raise DataError(f"{path}: line {line} has {len(row)} cells, the first line has {len(header)}")
     return header, rows[1:]
+
+
+def _said(error: csv.Error) -> str:
+    """What the csv module says, of a long cell in other words."""
+    return f"a cell has more than {MOST_CELL:,} characters" if "field limit" in str(error) else str(error)
 
 
 def _json_table(path: Path, text: str) -> tuple[list[str], list[Cells]]:
@@ -116,7 +117,7 @@ def _json_rows(path: Path, lines: Sequence[str]) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json_value(line)
         except ValueError as error:
             raise DataError(f"{path}: line {number} is not JSON ({error})") from error
         if not isinstance(row, dict):

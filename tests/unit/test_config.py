@@ -8,6 +8,8 @@ import pkgutil
 import subprocess
 import sys
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -297,3 +299,50 @@ def test_any_data_is_a_value_or_one_clear_line(data):
     except SpecError as error:
         outcome = str(error)
     assert isinstance(outcome, Drawing) or (outcome and "\n" not in outcome)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, False, [True], "5 ", "\r5", 2**63, -(2**63), 10**30, 10**5000, "9" * 30, "9" * 5000],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers_are_numbers_of_64_bits(value):
+    with pytest.raises(SpecError, match=r"^count: ") as caught:
+        Numbers(count=value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", [[1, True], (2**70,), [[3]]])
+def test_so_are_those_in_lists(value):
+    with pytest.raises(SpecError, match=r"^sizes"):
+        Numbers(count=1, sizes=value)
+
+
+@given(st.integers(-(2**63) + 1, 2**63 - 1))
+def test_all_others_are_taken(value):
+    assert Numbers(count=value, sizes=(value,)).count == value
+    assert Numbers(count=str(value), flag=True, either=True) == Numbers(count=value, flag=True, either=True)
+
+
+class Numbers(Config):
+    count: int
+    sizes: tuple[int, ...] = ()
+    flag: bool = False
+    either: bool | int = 0
+
+
+class Odd(Config):
+    """Annotations of all sorts, which a config of somebody's own may have."""
+
+    made: Callable[[int], str] = str
+    chosen: Literal["a", 1, True] = "a"
+    nested: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    by_name: dict[str, int] = Field(default_factory=dict)
+    anything: Any = None
+
+
+def test_annotations_of_all_sorts_are_understood():
+    odd = Odd(made=repr, chosen=True, nested=[3], by_name={"a": 1}, anything=True)
+    assert (odd.chosen, odd.nested, odd.anything) == (True, (3,), True)
+    with pytest.raises(SpecError, match="nested: expected a number, got"):
+        Odd(nested=[True])

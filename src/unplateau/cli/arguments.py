@@ -14,12 +14,14 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from unplateau.errors import SpecError, suggest
+from unplateau.errors import SpecError, StorageError, suggest
+from unplateau.limits import MOST_INTEGER
 
 Command = Callable[..., int | None]
 
@@ -76,9 +78,36 @@ def parse(command: Command, name: str, arguments: list[str]) -> Callable[[], int
         if not end.code:
             return None
         raise SpecError(f"{name}: {unboxed(complaints.getvalue())}") from None
+    _refuse_long_integers(call)
     if unknown:
         raise SpecError(f"{name}: {_not_understood(unknown[0], command)}")
     return call
+
+
+def _refuse_long_integers(call: object) -> None:
+    given = call.keywords if isinstance(call, functools.partial) else {}
+    for name, value in given.items():
+        if isinstance(value, int) and abs(value) > MOST_INTEGER:
+            raise SpecError(_too_many_bits(f"--{name.strip('_').replace('_', '-')}"))
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raises StorageError, before hours of work or seconds of imports, if no folder can be made there.
+
+    A folder in which runs are finished is taken as it is: nothing may be left to be written.
+    """
+    from unplateau.files import storage_errors  # noqa: PLC0415 (numpy is not needed for help)
+    from unplateau.store import DONE  # noqa: PLC0415
+
+    if "\0" in str(out):
+        raise StorageError(f"{out}: cannot be written (a zero byte in its name)")
+    above = next((folder for folder in (out, *out.parents) if os.path.lexists(folder)), Path())
+    try:
+        with storage_errors(out), TemporaryDirectory(prefix=".unplateau-", dir=above):
+            pass
+    except StorageError:
+        if not (above == out and next(out.rglob(DONE), None)):
+            raise
 
 
 def _postponed(command: Command) -> Callable[..., Callable[[], int | None]]:
@@ -128,7 +157,14 @@ def _choice(value: str, option: str, options: str) -> str:
     return f"{option}: unknown value '{value}'{suggest(value, known)}"
 
 
+def _too_many_bits(option: str) -> str:
+    return f"{option}: an integer here has at most 64 bits"
+
+
 _ANSWERS: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Error parsing (\S+): Exceeds the limit", _too_many_bits),
+    (r"Error parsing (\S+): invalid literal for int.*: '-?[\d ]{20,}'", _too_many_bits),
+    (r"Error parsing (\S+): no type matching .* from \['-?[\d ]{20,}'\]", _too_many_bits),
     (r"Missing from [^:]*: (\S+)", "{} is missing".format),
     (r"Missing value for argument '(\S+)'", "{} needs a value".format),
     (r"Error parsing (\S+): invalid literal for int.*: '(.*?)'", "{}: expected INT, got '{}'".format),

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unplateau.terminal import message, one_line, unguarded
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,7 +22,7 @@ def console() -> Console:
     from rich.console import Console  # noqa: PLC0415
 
     width = None if sys.stdout.isatty() else 240  # a table in a pipe is read by programs and should not be folded
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    return Console(file=unguarded(sys.stdout), markup=False, emoji=False, highlight=False, width=width)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -28,11 +30,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    cells = [list(row) for row in rows]
+    cells = [[*map(one_line, row)] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = index > 0 and all(_is_number(row[index]) for row in cells)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(one_line(name), justify="right" if numeric else "left")
     for row in cells:
         table.add_row(*row)
     console().print(table)
@@ -43,8 +45,8 @@ def _is_number(cell: str) -> bool:
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output, for programs."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    """JSON on standard output, for programs; exact, and in letters that no terminal obeys."""
+    print(json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))  # it writes all others so itself
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -52,7 +54,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     pairs = list(facts)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        print(f"{name:<{width}}  {value}".rstrip())
+        print(f"{name:<{width}}  {one_line(value)}".rstrip())
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -69,6 +71,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} GB"
 
 
-def one_line(text: str) -> str:
-    """``text`` with its line breaks and runs of spaces closed up."""
-    return " ".join(text.split())
+def is_count(text: str) -> bool:
+    """Is it a number of things, of a length that things have?"""
+    return re.fullmatch(r"\d{1,18}", text, re.ASCII) is not None
+
+
+def warn(text: str) -> None:
+    """One line on standard error, safe to look at and not endless."""
+    print(f"unplateau: {message(text)}", file=sys.stderr)

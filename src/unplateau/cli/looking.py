@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import ASKED_PLAINLY, PromptOptions, TaskFile, Worded
-from unplateau.cli.console import number, print_json, print_table
+from unplateau.cli.console import is_count, number, print_json, print_table
 from unplateau.errors import SpecError
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def trajectory(
 def _layer(text: str) -> int | None:
     if text == "all":
         return None
-    if not text.isdecimal():
+    if not is_count(text):
         raise SpecError(f"--layer: expected a number or all, got '{text}'")
     return int(text)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
-from unplateau.cli.console import one_line
+from unplateau.cli.console import warn
 from unplateau.errors import SpecError, UnplateauError, suggest
+from unplateau.terminal import guarded, message, one_line
 
 COMMANDS = {
     "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
@@ -85,7 +86,10 @@ def run(arguments: list[str]) -> int:
     from unplateau.cli.arguments import parse  # noqa: PLC0415 (tyro is not needed for the overview)
 
     command = parse(getattr(import_module(f"unplateau.cli.{COMMANDS[name][0]}"), name), name, rest)
-    return 0 if command is None else command() or 0
+    if command is None:
+        return 0
+    with guarded():
+        return command() or 0
 
 
 def overview() -> str:
@@ -110,7 +114,7 @@ def explain(error: BaseException) -> Failure:
         return Failure(one_line(str(error)), error.exit_code, error.page)
     if isinstance(error, KeyboardInterrupt):
         return Failure("interrupted", 1)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return Failure("out of memory; a smaller batch or model needs less", 1)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
@@ -119,7 +123,13 @@ def explain(error: BaseException) -> Failure:
         from unplateau import config  # noqa: PLC0415 (pydantic is loaded already)
 
         return Failure(config.one_line(error), 2, "spec")  # type: ignore[arg-type]
-    return Failure(one_line(f"unexpected {type(error).__name__}: {error} (--debug shows where)"), 1)
+    return Failure(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """As PyTorch says it, of which each device has its own way."""
+    signs = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def tell(failure: Failure) -> None:
@@ -127,7 +137,7 @@ def tell(failure: Failure) -> None:
     hint = f"  (see docs/errors/{failure.page}.md)" if failure.page and sys.stderr.isatty() else ""
     if hint and not os.environ.get("NO_COLOR"):
         hint = f"\x1b[2m{hint}\x1b[0m"
-    print(f"unplateau: {failure.message}{hint}", file=sys.stderr)
+    print(f"unplateau: {message(failure.message)}{hint}", file=sys.stderr)
 
 
 def warnings_told() -> None:
@@ -141,4 +151,4 @@ class _Warnings(logging.Handler):
     """Writes to whatever ``sys.stderr`` is at that moment: a progress bar may have put itself in between."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"unplateau: {one_line(record.getMessage())}", file=sys.stderr)
+        warn(record.getMessage())

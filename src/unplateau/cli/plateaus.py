@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from unplateau.cli.console import print_json
+from unplateau.cli.arguments import refuse_unwritable
+from unplateau.cli.console import is_count, print_json, warn
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.store import load_run
+from unplateau.terminal import one_line
 
 if TYPE_CHECKING:
     from unplateau.logs import Curve
@@ -78,11 +79,12 @@ def plateaus(  # noqa: PLR0913 (an option each)
         from unplateau.report.plateau_plot import format_of  # noqa: PLC0415 (matplotlib)
 
         format_of(plot)
+        refuse_unwritable(plot.parent)
     wanted = Wanted(value, step, by, _segment(segment), repeats, epoch, lr, direction)
     curves = [(file, curve) for file in files for curve in read_curves(read_log(file), wanted)]
     found = [_found(file, curve, floor, ceiling) for file, curve in curves]
     for line in dict.fromkeys(line for one in found for line in one.said):
-        print(f"unplateau: {line}", file=sys.stderr)
+        warn(line)
     if plot is not None:
         _plot(found, plot)
     if json:
@@ -94,7 +96,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
 def _segment(text: str | None) -> int | Literal["all"] | None:
     if text is None or text == "all":
         return None if text is None else "all"
-    if not text.isdecimal():
+    if not is_count(text):
         raise SpecError(f"--segment: a number from 1 or 'all', got '{text}'")
     return int(text)
 
@@ -132,7 +134,7 @@ class _Found:
 
     def lines(self, *, named: bool) -> list[str]:
         """The sentences, with the curve before each."""
-        return [f"{self.name}: {line}" if named else line for line in self.sentences()]
+        return [one_line(f"{self.name}: {line}" if named else line) for line in self.sentences()]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -203,4 +205,4 @@ def _plot(found: Sequence[_Found], path: Path) -> None:
                 one.said,
             )
         )
-    print(f"unplateau: {save_plateaus(drawn, path)} written", file=sys.stderr)
+    warn(f"{save_plateaus(drawn, path)} written")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from unplateau.cli.arguments import Folder, Settings
+from unplateau.cli.arguments import Folder, Settings, refuse_unwritable
 from unplateau.cli.console import print_table
 from unplateau.cli.running import run_all, run_experiments, seeds_from, with_given
 from unplateau.errors import SpecError
@@ -70,6 +70,10 @@ def reproduce(
         workers: runs at a time, one thread each
         set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
     """
+    if seeds is not None:
+        seeds_from(first_seed, seeds)
+    if results is None:
+        refuse_unwritable(out or Path("runs"))
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
     from unplateau.studies import STUDIES  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from unplateau.cli.arguments import Folder, RecipeOrFile, Settings
-from unplateau.cli.console import one_line, print_table
+from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwritable
+from unplateau.cli.console import print_table, warn
 from unplateau.errors import SpecError, suggest
+from unplateau.limits import MOST_INTEGER, refuse_processes, refuse_runs, refuse_threads
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ def demo(
         workers: runs at a time, one thread each
         set_: change one key of the spec in all runs, e.g. train.steps=300 for a quicker look
     """
+    wanted = seeds_from(first_seed, seeds)
+    refuse_unwritable(out)
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
 
-    return run_experiments(experiments("demo"), set_, seeds_from(first_seed, seeds), out=out, workers=workers)
+    return run_experiments(experiments("demo"), set_, wanted, out=out, workers=workers)
 
 
 def train(
@@ -81,6 +83,11 @@ def train(
         init_from: begin with the last weights of the run in this directory, which must be below --out
         check: only check the spec, its data, and that its strategy fits, and train nothing
     """
+    if threads is not None:
+        refuse_threads(threads)
+    longer_in_place = extend is not None and (Path(spec) / SPEC).is_file()
+    if not (check or longer_in_place):
+        refuse_unwritable(out)
     import torch  # noqa: PLC0415
 
     from unplateau import store  # noqa: PLC0415
@@ -91,14 +98,10 @@ def train(
     if init_from is not None:
         run = run.init_from(store.load_run(init_from))
     if threads is not None:
-        if threads < 1:
-            raise SpecError(f"--threads: must be at least 1 (got {threads})")
         torch.set_num_threads(threads)
     loop.choose_device(device)  # a wrong name is refused before anything is begun
     if extend is not None:
-        record = go_on(
-            spec if (Path(spec) / SPEC).is_file() else run.directory(out), extend, device=device, progress=True
-        )
+        record = go_on(spec if longer_in_place else run.directory(out), extend, device=device, progress=True)
         print(f"done: {_how_it_ended(record)}")
         return
     folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
@@ -152,10 +155,13 @@ def sweep(
     """
     if engine != "local":
         raise SpecError(f"--engine: '{engine}' is not available in this version{suggest(engine, ('local',))}")
+    wanted = seeds_from(first_seed, seeds)
+    refuse_processes(seeds, workers, threads)
+    refuse_unwritable(out)
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
     from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
 
-    specs = expand(given_spec(spec, set_), [read_axis(text) for text in axis], seeds_from(first_seed, seeds))
+    specs = expand(given_spec(spec, set_), [read_axis(text) for text in axis], wanted)
     records, code = run_all(specs, out=out, workers=workers, threads=threads, device=device)
     print_runs([record.path for record in records])
     return code
@@ -183,6 +189,9 @@ def seeds_from(first: int, count: int) -> range:
     """``count`` seeds from ``first`` on. Raises SpecError if that is none, or a negative one."""
     if count < 1 or first < 0:
         raise SpecError(f"--seeds must be at least 1 and --first-seed at least 0 (got {count} and {first})")
+    if first + count - 1 > MOST_INTEGER:
+        raise SpecError(f"--first-seed {first}: a seed has at most 64 bits")
+    refuse_runs(f"--seeds {count}", count)
     return range(first, first + count)
 
 
@@ -223,9 +232,9 @@ def run_all(
     results = run_many(specs, out=out, workers=workers, threads=threads, device=device, progress=True)
     failures = [one for one in results if not isinstance(one, RunRecord)]
     for failure in failures:
-        print(f"unplateau: {failure.name}: {one_line(failure.message)}", file=sys.stderr)
+        warn(f"{failure.name}: {failure.message}")
     if failures:
-        print(f"unplateau: {len(failures)} of {len(results)} runs failed", file=sys.stderr)
+        warn(f"{len(failures)} of {len(results)} runs failed")
     return [one for one in results if isinstance(one, RunRecord)], 1 if failures else 0
 
 

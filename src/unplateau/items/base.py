@@ -5,6 +5,7 @@ A source gives models something to read, tasks, floors and probes the factor val
 
 from abc import abstractmethod
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +94,20 @@ def factor_table(sizes: tuple[int, ...], copies: int = 1) -> Tensor:
     return combinations.repeat_interleave(copies, dim=0)
 
 
+def table_bytes(sizes: tuple[int, ...], copies: int = 1) -> int:
+    """Of what :func:`factor_table` makes of these."""
+    return 8 * len(sizes) * prod(sizes) * copies
+
+
+def split_sizes(n_items: int, test_fraction: float) -> tuple[int, int]:
+    """Numbers of train and test items in the split that :func:`split_indices` makes."""
+    n_test = max(1, round(n_items * test_fraction))
+    return max(0, n_items - n_test), min(n_items, n_test)
+
+
 @lru_cache(maxsize=32)
 def split_indices(n_items: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """The indices (n,) of train and test items, each sorted; at least one is held out."""
     order = torch.randperm(n_items, generator=fold(seed, "split"))
-    n_test = max(1, round(n_items * test_fraction))
+    n_test = split_sizes(n_items, test_fraction)[1]
     return order[n_test:].sort().values, order[:n_test].sort().values

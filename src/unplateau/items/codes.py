@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from unplateau.items.base import ItemSource, factor_table
+from unplateau.items.base import ItemSource, factor_table, table_bytes
 from unplateau.layout import Vectors
 from unplateau.rng import fold
 
@@ -59,6 +59,12 @@ class RandomCodes(ItemSource):
     def form(self) -> Vectors:
         """Codes."""
         return Vectors(self.width)
+
+    def data_bytes(self) -> int:
+        """Of the factors, and what the network reads and writes, in float64."""
+        n_items, n_inputs = math.prod(self.sizes) * self.copies, sum(self.sizes)
+        inside = n_inputs * (self.hidden + 2 * n_items) + self.hidden * (self.width + n_items) + self.width * n_items
+        return table_bytes(self.sizes, self.copies) + 8 * inside
 
     def factors(self) -> Tensor:
         """(N, F) int64: mixed-radix order, last factor fastest; the copies of a combination follow each other."""

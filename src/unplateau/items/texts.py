@@ -20,6 +20,7 @@ from unplateau.data.texts import LabelledTexts
 from unplateau.errors import DataError, SpecError, missing_extra, suggest
 from unplateau.items.base import ItemSource
 from unplateau.layout import Tokens, Vectors
+from unplateau.limits import refuse_memory
 
 VECTOR_SCALE = 0.7
 """Standard deviation of each component of a sentence vector, as of principal components of images."""
@@ -67,8 +68,13 @@ class LabelledText(ItemSource):
             raise ValueError(f"attributes names one twice: {', '.join(self.attributes)}")
         return self
 
+    def data_bytes(self) -> int:
+        """Of the pieces of a single text: how many texts there are is known when the corpus is read."""
+        return 0 if self.written == "vectors" else 16 * self.most_pieces
+
     def check(self) -> None:
         """Reads the corpus: it must be there, have the classes, and differ in every attribute."""
+        refuse_memory(f"most_pieces {self.most_pieces}", len(self.texts()) * self.data_bytes())
         for name, size in zip(self.attributes, self.factor_sizes, strict=True):
             if size < 2:
                 raise ValueError(f"attribute '{name}' is the same for all texts of '{self.corpus}'")

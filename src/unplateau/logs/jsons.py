@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unplateau.errors import DataError
+from unplateau.inputs import json_value
 from unplateau.logs.log import Cells, Log, Row, flattened
 from unplateau.logs.source import Source
 
@@ -13,7 +14,7 @@ SINCE_1970 = 1e8
 """Seconds; larger numbers are times."""
 _OBJECT = re.compile(r"\s*(?:\[\s*[\[{]|\[\s*-?[\d.]+\s*,|\{\s*\"[^\"\n]*\"\s*:)")
 """How JSON begins, and nothing else."""
-_WHOLE_NUMBER = re.compile(r"\d+")
+_WHOLE_NUMBER = re.compile(r"\d{1,100}", re.ASCII)
 
 
 class _RepeatedError(ValueError):
@@ -83,7 +84,7 @@ def _one_after_the_other(text: str) -> list[Cells]:
     while at < len(text):
         try:
             value, end = decoder.raw_decode(text, at)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         if not isinstance(value, dict) or "\n" not in text[at:end]:
             return []
@@ -93,7 +94,7 @@ def _one_after_the_other(text: str) -> list[Cells]:
 
 
 def _loads(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
+    return json_value(text, pairs=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json_value(line, pairs=dict), dict)
     except ValueError:
         return False
 

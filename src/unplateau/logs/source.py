@@ -1,12 +1,12 @@
 """The text of a log: a file, a compressed one, standard input, or the log in a folder; in whatever encoding."""
 
 import re
-import sys
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 from unplateau.errors import DataError
+from unplateau.inputs import CHUNK, read_file, read_standard_input
 
 LOG_NAMES = ("metrics.jsonl", "trainer_state.json", "metrics.csv", "progress.csv", "monitor.csv", "history.json")
 """Files that a folder of a run has its log in."""
@@ -31,6 +31,16 @@ KINDS = (
     (b"\x80\x05", "a pickle"),
 )
 """What binary files begin with, and what they are."""
+STANDARD_INPUT = ("-", "/dev/stdin")
+MOST_LINE = 10_000_000
+"""Characters of a line that is not JSON."""
+MOST_START = 1000
+"""Characters in which a file shows what it is."""
+MOST_UNPACKED = 300
+"""Times its size to which a compressed log may unpack; logs that hardly change reach 100."""
+PIECE = 1 << 16
+"""Bytes of a compressed log that are unpacked at a time: to 66 MB at most."""
+_ZEROS = re.compile(rb"\0*")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -63,6 +73,8 @@ def is_events(path: Path) -> list[Path]:
     """``path`` if it is an event file of TensorBoard; of a folder itself, if it has some."""
     if path.is_dir():
         return [path] if any("tfevents" in one.name for one in path.iterdir()) else []
+    if not path.is_file():
+        return []
     try:
         with path.open("rb") as file:
             start = file.read(64)
@@ -73,37 +85,57 @@ def is_events(path: Path) -> list[Path]:
 
 def read_source(path: Path) -> Source:
     """The text of a file, or of standard input for ``-``. Raises DataError if it is not text."""
-    name = "standard input" if str(path) == "-" else str(path)
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+    from_pipe = str(path) in STANDARD_INPUT
+    name = "standard input" if from_pipe else str(path)
+    data = read_standard_input() if from_pipe else read_file(path)
     data, notes = _unpacked(name, data)
     text, said = _decoded(name, data)
     text = _ESCAPES.sub("", text).removeprefix("\ufeff").replace("\r\n", "\n")
     text = text if "\n" in text else text.replace("\r", "\n")
     if not text.strip():
         raise DataError(f"{name}: is empty")
-    if text.lstrip()[:9].lower().startswith(("<!doctype", "<html", "<?xml", "<svg")):
+    if text[:MOST_START].lstrip()[:9].lower().startswith(("<!doctype", "<html", "<?xml", "<svg")):
         raise DataError(f"{name}: looks like a page of HTML or XML, not a log")
     return Source(name, text, (*notes, *said))
+
+
+def refuse_long_lines(source: Source) -> None:
+    """Raises DataError for a line that no log has; JSON, which may stand on one line, is not asked."""
+    start, at, text = 0, 1, source.text
+    while len(text) - start > MOST_LINE:
+        end = text.find("\n", start, start + MOST_LINE + 1)
+        if end < 0:
+            raise DataError(f"{source.name}: line {at} has more than {MOST_LINE:,} characters; a log has shorter ones")
+        start, at = end + 1, at + 1
 
 
 def _unpacked(name: str, data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """What is in a gzip file, up to where it was cut off; anything else as it is."""
     if not data.startswith(b"\x1f\x8b"):
         return data, ()
-    parts, rest = [], data
+    parts, size, at = [], 0, 0
+    unpack = zlib.decompressobj(wbits=31)
     try:
-        while rest:
-            unpack = zlib.decompressobj(wbits=31)
-            parts.append(unpack.decompress(rest))
-            if not unpack.eof:
-                return b"".join(parts), ("the compressed file is cut off: read as far as it goes",)
-            rest = unpack.unused_data.lstrip(b"\0")
+        while at < len(data):
+            piece = data[at : at + PIECE]  # small, so that what it unpacks to is seen before there is much of it
+            parts.append(unpack.decompress(piece))
+            at, size = at + len(piece), size + len(parts[-1])
+            if size > MOST_UNPACKED * len(data) + CHUNK:
+                raise DataError(f"{name}: unpacks to more than {MOST_UNPACKED} times its size; no log does")
+            if unpack.eof:
+                at = _after_zeros(data, at - len(unpack.unused_data))
+                if at == len(data):
+                    return b"".join(parts), ()
+                unpack = zlib.decompressobj(wbits=31)
     except zlib.error as error:
         raise DataError(f"{name}: is damaged, as a gzip file ({error})") from error
-    return b"".join(parts), ()
+    return b"".join(parts), ("the compressed file is cut off: read as far as it goes",)
+
+
+def _after_zeros(data: bytes, at: int) -> int:
+    """Where the bytes that fill a block up end."""
+    found = _ZEROS.match(data, at)
+    return found.end() if found else at
 
 
 def _decoded(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:

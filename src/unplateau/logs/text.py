@@ -4,13 +4,13 @@
 ``Epoch [1/10], Step [100/600], Loss: 2.3``, ``INFO {"loss": 2.3}``, or one name a line in blocks.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from unplateau.errors import DataError
+from unplateau.inputs import json_value
 from unplateau.logs.cells import UNITS, Comma
 from unplateau.logs.log import Cells, Log, Row, flattened
 from unplateau.logs.source import Source
@@ -113,7 +113,7 @@ def _cells(line: str, comma: Comma) -> Cells:
     start, end = line.find("{"), line.rfind("}")
     if 0 <= start < end:
         try:
-            inside = flattened(json.loads(line[start : end + 1]))
+            inside = flattened(json_value(line[start : end + 1], pairs=dict))
         except (ValueError, AttributeError):
             inside = {}
         if inside:

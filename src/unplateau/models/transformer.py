@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unplateau.decompose import Architecture
 from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
+from unplateau.limits import KEPT_BY_BLOCK
 from unplateau.models.attention import SelfAttention
 from unplateau.models.initialise import POSITION_DEVIATION, initialise
 from unplateau.tensors import Inputs, Output, Prompts
@@ -48,6 +49,27 @@ class ModelConfig(Architecture):
     def build(self, shape: TaskShape, *, seed: int) -> Transformer:
         """The Transformer of these sizes."""
         return Transformer(self, shape, seed=seed)
+
+    def n_weights(self, shape: TaskShape) -> int:
+        """All of them: embeddings, blocks (12 D^2 and 13 D each), final norm, read-out."""
+        width, items = self.width, shape.items
+        n_read = items.vocabulary + 1 if isinstance(items, Tokens) else items.width + 1  # with the bias
+        n_rows = n_read + shape.n_cues + shape.layout.n_positions + 2
+        total = width * n_rows + self.n_layers * (12 * width**2 + 13 * width)
+        if shape.labels_are_tokens:
+            return total
+        labels = 2 if shape.labels_are_numbers else shape.n_labels
+        return total + width * labels + (width + 1) * shape.n_labels
+
+    @property
+    def bytes_per_block(self) -> int:
+        """Of its modules, as Python keeps them."""
+        return 20_000
+
+    @property
+    def kept_by_block(self) -> int:
+        """Norms, attention and a fourfold MLP."""
+        return KEPT_BY_BLOCK
 
     @property
     def head_init(self) -> Literal["scaled", "gpt2"]:

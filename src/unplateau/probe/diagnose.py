@@ -15,7 +15,7 @@ from unplateau.decompose import Readable, require_readable
 from unplateau.layout import Cut, TaskShape
 from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
-from unplateau.probe.three_things import at_home, probe_three_things
+from unplateau.probe.three_things import at_home, probe_three_things, refuse_prompts
 from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler, Task
@@ -174,6 +174,7 @@ def diagnose(
     them, and as many others to choose maps and heads on. Raises DivergedError for states that are not finite.
     """
     require_readable(model)
+    refuse_prompts(model, task, n_prompts // 4)
     progress, by_choice = _progress(model, task, n_prompts, seed) if isinstance(task, Task) else (None, {})
     scores = probe_three_things(model, task, cut=cut, n_prompts=max(2, n_prompts // 4), seed=seed)
     findings = list(_of_things(scores, task.shape))

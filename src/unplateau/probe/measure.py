@@ -16,6 +16,7 @@ from torch import Tensor
 from unplateau.decompose import Readable, decompose, require_readable
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
+from unplateau.limits import FLOAT, refuse_memory
 from unplateau.probe.linear import Accuracies, Examples, Method, probe_accuracies
 from unplateau.probe.three_things import at_home, known_error, three_things
 from unplateau.rng import fold_seed
@@ -155,11 +156,14 @@ def _drawn(
     if n_examples < 1:
         raise SpecError(f"n_{split}: must be at least 1 (got {n_examples})")
     n_prompts = math.ceil(n_examples / per_prompt)
+    refuse_memory(f"n_{split} {n_examples}", FLOAT * n_examples)  # at least: their width is known after the first draw
     parts: list[Examples] = []
     while sum(len(part.group) for part in parts) < n_examples:
         if len(parts) > MOST_DRAWS * math.ceil(n_prompts / PROMPTS_AT_ONCE):
             raise SpecError(f"n_{split}: no {n_examples} examples whose items are not among the test examples")
         parts.append(_without(read(split, len(parts), min(n_prompts, PROMPTS_AT_ONCE)), without))
+        layers, _, width = parts[0].features.shape
+        refuse_memory(f"n_{split} {n_examples}", FLOAT * layers * width * n_examples)
     return _first(parts, n_examples)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unplateau.decompose import AttentionReader, Attentive, Decomposable, Readable, decompose
 from unplateau.errors import DivergedError
 from unplateau.layout import Cut, Split, TaskShape
+from unplateau.limits import FLOAT, refuse_memory
 from unplateau.probe.binding import Binding, Pairing, binding_scores
 from unplateau.probe.few_shot import FewShot, few_shot_scores
 from unplateau.probe.looking import Gaze, Look, look_scores
@@ -40,12 +41,19 @@ def probe_three_things(
     What a task or a model does not have is left out. Pure in its arguments. Raises DivergedError for states that are
     not finite.
     """
+    refuse_prompts(model, task, n_prompts)
     halves = []
     for split in SPLITS:
         batch = task.sample(0, batch_size=n_prompts, split=split, seed=fold_seed(seed, "three things"))
         batch = at_home(model, batch)
         halves.append((decompose(model, batch.inputs, cut=cut), batch))
     return three_things(model, halves, task.shape, range(len(task.shape.factors)), seed=seed)
+
+
+def refuse_prompts(model: Readable, task: Sampler, n_prompts: int) -> None:
+    """Raises SpecError for more prompts than this machine can hold, their states counted as if they had one number."""
+    states = 3 * (model.n_layers + 1) * task.shape.layout.n_positions
+    refuse_memory(f"{n_prompts} prompts", 2 * n_prompts * (task.shape.prompt_bytes + FLOAT * states))
 
 
 def at_home(model: Readable, batch: Batch) -> Batch:

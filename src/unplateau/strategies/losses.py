@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.layout import Cut
+from unplateau.limits import FLOAT, refuse_memory
 from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 
 
@@ -67,6 +68,9 @@ class ComponentLoss(_FactorLoss):
         super().check_host(host)
         if self.layer > host.n_layers:
             raise ValueError(f"ComponentLoss: layer {self.layer} is beyond the model's {host.n_layers} layers")
+        if self.items is not None:
+            what = f"ComponentLoss: {self.items} items drawn alone"
+            refuse_memory(what, FLOAT * self.items * host.width)
         if f"cut {self.cut}" in host.refused:
             raise ValueError(host.refused[f"cut {self.cut}"])
 

@@ -20,6 +20,7 @@ from unplateau.analysis.survival import Bounded, median_time
 from unplateau.config import one_line
 from unplateau.errors import DataError, SpecError, suggest
 from unplateau.files import write_whole
+from unplateau.inputs import read_file
 from unplateau.plateau.progress import WINDOW
 from unplateau.scores import Scores
 from unplateau.store import RunRecord
@@ -229,8 +230,6 @@ def write_study(path: Path, rows: Iterable[Row]) -> None:
 def read_study(path: Path) -> list[Row]:
     """The rows in such a file. Raises DataError if it cannot be read or is none."""
     try:
-        return [_row.validate_json(line) for line in path.read_bytes().splitlines()]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return [_row.validate_json(line) for line in read_file(path).splitlines()]
     except ValidationError as error:
         raise DataError(f"{path}: not the rows of a study ({one_line(error)})") from error

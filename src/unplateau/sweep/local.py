@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from unplateau.config import in_script, parts_of
 from unplateau.errors import InterruptedRunError, SpecError
+from unplateau.limits import refuse_processes
 from unplateau.store import DONE, RunRecord, RunState, Stage, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.train.interrupt import StopRequest, stop_requests
@@ -46,6 +47,7 @@ def run_many(
     """
     if min(workers, threads) < 1:
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
+    refuse_processes(len(specs), workers, threads)
     if device not in ("auto", "cpu"):
         choose_device(device)
     runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]

@@ -16,6 +16,9 @@ from unplateau.layout import Split, TaskShape
 from unplateau.tasks.loss import log_likelihood
 from unplateau.tensors import Batch, Items
 
+AT_ONCE = 256
+"""Prompts that the exact predictors read at a time."""
+
 
 @dataclass(frozen=True)
 class Shown:

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from unplateau.items.base import split_indices
+from unplateau.items.base import split_indices, split_sizes
 from unplateau.layout import Factor, Layout, Split, TaskShape, Vectors
 from unplateau.rng import fold
-from unplateau.tasks.base import Shown, Task
+from unplateau.tasks.base import AT_ONCE, Shown, Task
 from unplateau.tasks.factors import distinct, label_chances, label_table
 from unplateau.tasks.posterior import FreshMappings, Hypothesis, KnownMappings, bayes_predictions
 from unplateau.tensors import Batch, Items, Prompts
@@ -48,13 +48,20 @@ class Clusters(Task):
 
     @model_validator(mode="after")
     def _enough_classes(self) -> Self:
-        fewest = min(len(self._pool(split)) for split in ("train", "test"))
+        fewest = min(split_sizes(self.n_classes, self.test_fraction))
         needed, name = self.classes_per_prompt, "classes_per_prompt"
         if self.burstiness < 1 and self.n_pairs > needed:
             needed, name = self.n_pairs, "n_pairs (of different classes, with burstiness below 1)"
         if needed > fewest:
             raise ValueError(f"{name} {needed} is more than the {fewest} classes of the smaller half of the split")
         return self
+
+    def data_bytes(self) -> int:
+        """Of the means and the split, and of the table of mappings or the exact predictor's comparison of all pairs."""
+        classes = self.n_classes * (4 * self.width + 16)
+        if self.n_mappings is not None:
+            return classes + 8 * self.n_classes * self.n_mappings
+        return classes + AT_ONCE * self.n_pairs**2
 
     @property
     def shape(self) -> TaskShape:

@@ -53,6 +53,14 @@ class FactorTask(Task):
                 f"a prompt never repeats an item"
             )
 
+    def data_bytes(self) -> int:
+        """Of the table of mappings, as it is drawn and sorted."""
+        if self.n_mappings is None:
+            return 0
+        sizes = dict(zip(self.source.factor_names, self.source.factor_sizes, strict=True))
+        asked = self.source.factor_names if self.hidden is None else self.hidden
+        return mapping_bytes(self.n_mappings, tuple(sizes[name] for name in asked))
+
     @property
     def shape(self) -> TaskShape:
         """Sizes for the model; the label vocabulary is as large as the largest factor that may be hidden."""
@@ -176,6 +184,11 @@ def mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[T
     """A fixed table of permutations (m, size) for each size."""
     generator = fold(seed, "mappings")
     return [torch.rand(n_mappings, size, generator=generator).argsort(1) for size in sizes]
+
+
+def mapping_bytes(n_mappings: int, sizes: tuple[int, ...]) -> int:
+    """Of what :func:`mapping_tables` makes of these, and what it makes it of."""
+    return 12 * n_mappings * sum(sizes)
 
 
 @lru_cache(maxsize=64)

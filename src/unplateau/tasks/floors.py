@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unplateau.layout import Split
 from unplateau.plateau.progress import Floors
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import AT_ONCE, Task
 from unplateau.tasks.loss import expected
 
 SEED = 20_240_601  # its own stream: these prompts are shared by all runs of a task
@@ -20,7 +20,7 @@ SEED = 20_240_601  # its own stream: these prompts are shared by all runs of a t
 @lru_cache(maxsize=16)
 def floors(task: Task, *, split: Split = "test", n_prompts: int = 4096) -> Floors:
     """Losses and accuracies per query position of the no-context and the Bayes-optimal predictor."""
-    sizes = map(len, torch.arange(n_prompts).split(256))
+    sizes = map(len, torch.arange(n_prompts).split(AT_ONCE))
     exact = torch.cat([_exact(task, step, size, split) for step, size in enumerate(sizes)], 1)  # (2 or 4, n_prompts, K)
     no_context_loss, bayes_loss, *accuracies = (tuple(one.mean(0).tolist()) for one in exact)
     no_context_accuracy, bayes_accuracy = accuracies or (None, None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from unplateau.items.base import split_indices
 from unplateau.layout import Factor, Layout, Split, TaskShape, Vectors
 from unplateau.rng import fold
-from unplateau.tasks.base import Shown, Task
+from unplateau.tasks.base import AT_ONCE, Shown, Task
 from unplateau.tensors import Batch, Items, Prompts
 
 MOST_SUBSETS = 2000
@@ -50,7 +50,7 @@ class SparseParity(Task):
         n_items = 2**self.n_signs
         if round(n_items * self.test_fraction) >= n_items:
             raise ValueError(f"test_fraction {self.test_fraction} leaves none of the {n_items} items for training")
-        n_subsets = math.comb(self.n_signs, self.degree)
+        n_subsets = math.comb(self.n_signs, self.degree)  # quick: there are 20 signs at most
         if n_subsets > MOST_SUBSETS:
             raise ValueError(
                 f"degree {self.degree} of n_signs {self.n_signs}: {n_subsets} subsets, at most {MOST_SUBSETS}"
@@ -58,6 +58,11 @@ class SparseParity(Task):
         if self.n_mappings is not None and self.n_mappings > n_subsets:
             raise ValueError(f"n_mappings {self.n_mappings} is more than the {n_subsets} subsets that there are")
         return self
+
+    def data_bytes(self) -> int:
+        """Of the exact predictor: what each subset says of each item."""
+        n_subsets = math.comb(self.n_signs, self.degree) if self.n_mappings is None else self.n_mappings
+        return 4 * AT_ONCE * self.n_pairs * n_subsets
 
     @property
     def shape(self) -> TaskShape:

@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from unplateau.items.base import split_indices
+from unplateau.items.base import split_indices, split_sizes
 from unplateau.layout import Factor, Layout, Split, TaskShape, Tokens
 from unplateau.rng import fold
-from unplateau.tasks.base import Shown, Task
+from unplateau.tasks.base import AT_ONCE, Shown, Task
 from unplateau.tasks.factors import distinct, label_chances, label_table
 from unplateau.tasks.posterior import KnownMappings, bayes_predictions
 from unplateau.tensors import Batch, Items, Prompts
@@ -39,13 +39,19 @@ class AssociativeRecall(Task):
 
     @model_validator(mode="after")
     def _enough_keys(self) -> Self:
-        n_test = len(self._pool("test"))
+        _, n_test = split_sizes(self.n_keys, self.test_fraction)
         if self.keys_per_prompt > n_test:
             raise ValueError(
                 f"keys_per_prompt {self.keys_per_prompt} is more than the {n_test} keys of test prompts "
                 f"(test_fraction {self.test_fraction} of n_keys {self.n_keys})"
             )
         return self
+
+    def data_bytes(self) -> int:
+        """Of the keys, and of the table of mappings or the exact predictor's comparison of all pairs."""
+        if self.n_mappings is not None:
+            return 8 * self.n_keys * (2 + self.n_mappings)
+        return 16 * self.n_keys + 8 * AT_ONCE * self.n_pairs**2
 
     @property
     def shape(self) -> TaskShape:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unplateau.layout import Layout, Split, TaskShape, Vectors
 from unplateau.rng import fold
-from unplateau.tasks.base import Task
+from unplateau.tasks.base import AT_ONCE, Task
 from unplateau.tasks.factors import distinct
 from unplateau.tasks.loss import ROUNDING, log_density, log_likelihood
 from unplateau.tasks.posterior import mixture_moments
@@ -26,6 +26,9 @@ from unplateau.tensors import Batch, Items, Prompts
 
 MOST_SUPPORTS = 2000
 """Sets of nonzero weights that the exact predictor can keep in mind for every prompt of a batch."""
+
+MOST_COUNTED = 10**12
+"""Sets that are counted before they are called more."""
 
 
 class LinearRegression(Task):
@@ -44,13 +47,21 @@ class LinearRegression(Task):
         if self.sparsity is not None:
             if self.sparsity > self.dimension:
                 raise ValueError(f"sparsity {self.sparsity} is more than the {self.dimension} weights (dimension)")
-            n_supports = math.comb(self.dimension, self.sparsity)
+            n_supports = _n_supports(self.dimension, self.sparsity)
             if n_supports > MOST_SUPPORTS:
+                more = f"{n_supports}" if n_supports < MOST_COUNTED else f"more than {MOST_COUNTED:,}"
                 raise ValueError(
-                    f"sparsity {self.sparsity} of dimension {self.dimension}: {n_supports} sets of nonzero weights, "
+                    f"sparsity {self.sparsity} of dimension {self.dimension}: {more} sets of nonzero weights, "
                     f"at most {MOST_SUPPORTS}"
                 )
         return self
+
+    def data_bytes(self) -> int:
+        """Of the table of weights, or of the exact predictor: a covariance for each prompt and set of weights."""
+        if self.n_mappings is not None:
+            return 8 * self.n_mappings * (self.dimension + AT_ONCE)
+        n_nonzero = self.sparsity or self.dimension
+        return 8 * AT_ONCE * _n_supports(self.dimension, n_nonzero) * n_nonzero**2
 
     @property
     def shape(self) -> TaskShape:
@@ -225,6 +236,16 @@ class _GaussianWeights:
         self.mean = self.mean + self.gain * (error / total)[..., None]
         step = self.gain[..., None] * self.gain[..., None, :]
         self.covariance = self.covariance - step / total[..., None, None]
+
+
+def _n_supports(dimension: int, sparsity: int) -> int:
+    """How many sets of weights may be the nonzero ones; counted up to ``MOST_COUNTED``, for there may be no end."""
+    found = 1
+    for number in range(min(sparsity, dimension - sparsity)):
+        found = found * (dimension - number) // (number + 1)
+        if found >= MOST_COUNTED:
+            return MOST_COUNTED
+    return found
 
 
 @lru_cache(maxsize=32)

@@ -16,7 +16,7 @@ from unplateau.items.words import Words
 from unplateau.layout import Factor, Layout, Split, TaskShape
 from unplateau.rng import fold
 from unplateau.tasks.base import Shown, Task
-from unplateau.tasks.factors import distinct, mapping_tables
+from unplateau.tasks.factors import distinct, mapping_bytes, mapping_tables
 from unplateau.tensors import Batch, Items, Prompts
 
 
@@ -59,6 +59,10 @@ class WordSelection(Task):
                 raise ValueError(
                     f"n_pairs {self.n_pairs} is more than the {fewest} {split} words of a topic; no word comes twice"
                 )
+
+    def data_bytes(self) -> int:
+        """Of the table of mappings, of two topics at least."""
+        return 0 if self.n_mappings is None else mapping_bytes(self.n_mappings, (2,))
 
     @property
     def n_topics(self) -> int:

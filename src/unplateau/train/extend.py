@@ -8,6 +8,7 @@ from unplateau import store
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import read_json, write_whole
 from unplateau.store import RunRecord
+from unplateau.train.begin import begun
 from unplateau.train.checkpoint import Checkpoint, recorded_digest, save_checkpoint, whole_checkpoints
 from unplateau.train.loop import train
 from unplateau.train.observers import Observer, default_observers
@@ -44,7 +45,9 @@ def extend(
     if spec.directory(out) != path.resolve():
         raise RunDirectoryError(f"{path}: was moved or renamed; it belongs at <out>/{spec.directory('')}")
     target = longer.directory(out)
-    with store.locked(target):
+    if not (target / store.DONE).exists():
+        longer.check()
+    with begun(target):
         if not (target / store.SPEC).exists():
             looking = default_observers(spec) if observers is None else observers
             _hand_over(path, spec, target, longer.digest(), looking)

@@ -21,6 +21,7 @@ from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
 from unplateau.store import RunRecord, Stage
 from unplateau.tasks.mixture import Mixture
+from unplateau.train.begin import begun
 from unplateau.train.checkpoint import (
     Checkpoint,
     load_optimiser_tensors,
@@ -36,6 +37,9 @@ from unplateau.train.observers import Event, Observer, default_observers, due, e
 from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import adam, build_heads, build_model, compute_losses, flops_spent, learning_rate, step_flops
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""What computes."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ def train(
     refuse_unfit(path, spec)
     if not resume and (path / store.SPEC).exists():
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
-    with store.locked(path), stop_requests() as stop:
+    with begun(path), stop_requests() as stop:
         if not (path / store.DONE).exists():
             with _shown(spec, path, progress) as show:
                 _Training(spec, path, choose_device(device), observers, donors, show).run(stop)
@@ -104,11 +108,14 @@ def choose_device(name: str) -> torch.device:
     """``auto`` is the GPU if there is one. Raises SpecError for a device that is unknown or not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (kind == "cpu" and number):
+        raise SpecError(f"device '{name}' cannot be used here (there is {', '.join(DEVICES)}); try auto or cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.ones(1, device=device).add(1).item()
+    except Exception as error:  # of many classes, as many as there are makers of devices
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise SpecError(f"device '{name}' cannot be used here ({reason}); try auto or cpu") from error
     return device
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from unplateau.terminal import one_line, unguarded
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -49,7 +51,7 @@ def display(n_runs: int = 1) -> Iterator[Display]:
         BarColumn(bar_width=20),
         TextColumn("{task.fields[facts]}", markup=False),
     )
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console = Console(file=unguarded(sys.stderr), markup=False, emoji=False, highlight=False)
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         yield Bars(progress, few=n_runs <= 20)
 
@@ -93,7 +95,7 @@ class Bars:
     def __call__(self, number: int, state: RunState) -> None:
         """Moves the bar."""
         if number not in self._bars:
-            task = self._progress.add_task(state.name, total=state.total, facts="", visible=self._few)
+            task = self._progress.add_task(one_line(state.name), total=state.total, facts="", visible=self._few)
             self._bars[number] = (task, Pace())
         task, pace = self._bars[number]
         visible = self._few or state.state in ("running", "failed")
@@ -114,7 +116,7 @@ class Lines:
         if state.state == "waiting" or self._said.get(number) == news:
             return
         self._said[number] = news
-        sys.stderr.write(f"{state.name}: {facts}{' done' if state.state == 'done' else ''}\n")
+        sys.stderr.write(f"{one_line(state.name)}: {facts}{' done' if state.state == 'done' else ''}\n")
         sys.stderr.flush()
 
 

@@ -6,23 +6,25 @@ devices, threads and output folders are not part of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from unplateau.config import Config, Kind, parse, parts_of, placed
 from unplateau.decompose import Architecture
-from unplateau.errors import SpecError, suggest
+from unplateau.errors import DataError, SpecError, suggest
+from unplateau.inputs import MOST_DOCUMENT, json_value, read_file, yaml_value
 from unplateau.layout import Cut
+from unplateau.limits import refuse_memory, refuse_runs
 from unplateau.models.transformer import ModelConfig
 from unplateau.store import RunRecord
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
+from unplateau.train.estimate import Batches, Estimate, data_bytes, estimate
 from unplateau.train.host import TaskHost
 
 
@@ -111,18 +113,39 @@ class RunSpec(Config):
         return Path(out) / self.recipe / self.strategy.name / f"seed-{self.seed}-{self.digest()}"
 
     def check(self, *, where: str = "") -> None:
-        """Reads the data that the run needs, and refuses parts that do not go together.
+        """Reads the data that the run needs, and refuses parts that do not go together, or sizes that cannot work here.
 
         ``where``: put in front of messages, such as the file that the spec is from. Raises SpecError, one line with the
         path of keys, or DataError.
         """
+        with placed(where):
+            refuse_memory("task: its data", self._data_bytes())
         for path, part in parts_of(self):
             if isinstance(part, Kind):
                 with placed(where, path):
                     part.check()
         with placed(where):
+            self.estimate().refuse()
             for term in self.strategy.loss_terms:
                 term.check_host(self.host)
+
+    def estimate(self) -> Estimate:
+        """What the run will take at least: memory, and hours at a rate that no model reaches.
+
+        Of a task of words or texts this reads them. Raises SpecError or DataError if they cannot be had.
+        """
+        config = self.train
+        batches = Batches(
+            update=config.batch_size,
+            look=max(config.eval_prompts, config.final_prompts),
+            probe=config.probe_prompts if config.probe_every else 0,
+            steps=config.steps,
+            partly=bool(config.frozen),
+        )
+        return estimate(self._data_bytes(), self.task.shape, self.model, batches)
+
+    def _data_bytes(self) -> int:
+        return data_bytes(part for _, part in parts_of(self) if isinstance(part, Kind))
 
     @property
     def host(self) -> TaskHost:
@@ -144,9 +167,9 @@ def split_setting(text: str) -> tuple[str, str]:
 def read_value(text: str, *, where: str) -> Any:
     """A YAML value: number, text, null, true, [list] or {mapping}. Raises SpecError if it is none."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where}: '{text}' is not a YAML value; quotes may help") from error
+        return yaml_value(text)
+    except ValueError as error:
+        raise SpecError(f"{where}: '{text}' is not a YAML value ({error}); quotes may help") from error
 
 
 def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
@@ -182,7 +205,7 @@ def _place(data: Any, name: str, key: str, depth: int) -> str | int:
             raise SpecError(f"{key}: unknown key '{name}' in {parent}{suggest(name, data)}")
         return name
     if isinstance(data, list):
-        if not name.isdecimal() or int(name) >= len(data):
+        if not name.isdecimal() or len(name) > 18 or int(name) >= len(data):
             have = f"0 to {len(data) - 1}" if data else "none: it is empty"
             raise SpecError(f"{key}: no element '{name}' in {parent}; there is {have}")
         return int(name)
@@ -206,9 +229,18 @@ def expand(spec: RunSpec, axes: Sequence[Axis], seeds: Iterable[int]) -> list[Ru
     keys = [key for key, _ in axes]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise SpecError(f"axis {twice[0]}: given twice; write all its values in one, separated by commas")
+    seeds = seeds if isinstance(seeds, range) else list(seeds)
+    refuse_runs(*_counted(axes, len(seeds)))
     combinations = [with_settings(spec, zip(keys, values, strict=True)) for values in product(*(v for _, v in axes))]
     every = [one.with_seed(seed) for one in combinations for seed in seeds]
     return list({one.digest(): one for one in every}.values())
+
+
+def _counted(axes: Sequence[Axis], n_seeds: int) -> tuple[str, int]:
+    """The number of runs, in words and as it is."""
+    sizes = [len(values) for _, values in axes]
+    words = " x ".join([*(f"{size:,} values" for size in sizes), f"{n_seeds:,} seeds"])
+    return words, prod(sizes) * n_seeds
 
 
 def spec_of(data: object, *, where: str = "") -> RunSpec:
@@ -228,13 +260,13 @@ def read_task(path: str | Path) -> Task:
 
 
 def _read(path: Path, keys: str) -> dict[str, Any]:
+    language = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        language = "JSON" if path.suffix == ".json" else "YAML"
+        text = read_file(path, most=MOST_DOCUMENT).decode("utf-8")
+        data = json_value(text) if language == "JSON" else yaml_value(text)
+    except DataError as error:
+        raise SpecError(str(error)) from error
+    except ValueError as error:
         raise SpecError(f"{path}: not a {language} file ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
         raise SpecError(f"{path}: must hold {keys}")

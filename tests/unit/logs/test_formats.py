@@ -142,3 +142,49 @@ def test_lists_in_rows_are_columns(tmp_path: Path) -> None:
     rows = [{"step": step, "scores": [1.0, loss]} for step, loss in CURVE]
     (tmp_path / "log").write_text(lines(*map(json.dumps, rows)))
     assert read_curve(tmp_path / "log", value="scores.1").values == LOSSES
+
+
+ROWS = "".join(f"{step},{2 - step / 100}\n" for step in range(40))
+
+
+def test_a_compressed_log_may_be_dull_and_not_a_bomb(tmp_path: Path) -> None:
+    """Rows without end that hardly differ are read; zeros that unpack to a thousand times their size are not."""
+    dull = "step,loss,host\n" + "".join(f"{step},{2 - step / 1e5},{'x' * 200}\n" for step in range(20_000))
+    (tmp_path / "dull.csv.gz").write_bytes(gzip.compress(dull.encode()))
+    assert len(dull) > 30 * (tmp_path / "dull.csv.gz").stat().st_size
+    assert len(read_curve(tmp_path / "dull.csv.gz").steps) == 20_000
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"step,loss\n" + bytes(30_000_000)))
+    with pytest.raises(DataError, match="unpacks to more than 300 times its size"):
+        read_log(tmp_path / "bomb.csv.gz")
+
+
+@pytest.mark.parametrize("end", ["", "\n1,2\n"])
+def test_a_line_has_an_end(tmp_path: Path, end: str) -> None:
+    (tmp_path / "log").write_text(f"step,loss\n{ROWS}41,{'1' * 10_000_001}{end}")
+    with pytest.raises(DataError, match=r"log: line 42 has more than 10,000,000 characters"):
+        read_log(tmp_path / "log")
+
+
+def test_json_may_stand_on_one_line(tmp_path: Path) -> None:
+    rows = [{"step": step, "loss": 2 - step / 1e4, "note": "x" * 1000} for step in range(11_000)]
+    (tmp_path / "log").write_text(json.dumps(rows))
+    assert len(read_curve(tmp_path / "log").steps) == 11_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"step": 1, "loss": 2}\n' + '{"rows":' + "[" * 300 + "]" * 300 + "}\n",
+        '{"step": ' + "9" * 5000 + ', "loss": 1}\n',
+        json.dumps({"9" * 5000: {"loss": 1}, "8": {"loss": 2}}),
+        "".join(f"step {'9' * 5000} loss {step}\n" for step in range(3)),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_depth_and_digits_without_end_are_one_clear_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log").write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_curve(tmp_path / "log")
+    assert "\n" not in str(caught.value)

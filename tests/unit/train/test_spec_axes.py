@@ -15,7 +15,7 @@ PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train.lr=1e-3,0.1", ("train.lr", ("1e-3", 0.1))),
+        ("train.lr=1e-3,0.1", ("train.lr", (0.001, 0.1))),
         ("strategy=plain,mixed+component-loss", ("strategy", ("plain", "mixed+component-loss"))),
         ("task.n_mappings=1,null", ("task.n_mappings", (1, None))),
         ("task.source.sizes=[3,3],[4,4]", ("task.source.sizes", ([3, 3], [4, 4]))),

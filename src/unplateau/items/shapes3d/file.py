@@ -99,8 +99,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Size and time of last change: what a cached reading of the file depends on."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of your 3dshapes.h5") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}); give the path of your 3dshapes.h5") from error
+    if not path.is_file():
+        raise DataError(f"{path}: cannot be read (it is no file); give the path of your 3dshapes.h5")
     return status.st_size, status.st_mtime_ns
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from functools import lru_cache
 from itertools import product
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unplateau.files import Arrays, cache_path, cached
+from unplateau.items.base import table_bytes
 from unplateau.items.shapes3d.images import Grid, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import Array, axes_of_passes, rounded
 from unplateau.items.shapes3d.scene import ORIENTATIONS, SCALES, SURFACES, render
@@ -38,6 +40,13 @@ class Shapes3D(ImageSource):
     def small(cls) -> Shapes3D:
         """5,120 images of 32 x 32 pixels in 16 components: shows the plateau on two cores."""
         return cls(image_size=32, grid=Grid.small())
+
+    def data_bytes(self) -> int:
+        """Of the factors, the maps of all geometries, and their parts of a code."""
+        n_maps = _n_passes(self.grid.kept())
+        width = 0 if self.encoder == "pixels" else self.form.width
+        codes = 2 * prod(self.factor_sizes) * width if self.encoder == "vae" else 0
+        return codes + table_bytes(self.factor_sizes) + 4 * n_maps * (4 * self.image_size**2 + width)
 
     @property
     def _sizes_and_pixels(self) -> tuple[tuple[int, ...], int]:

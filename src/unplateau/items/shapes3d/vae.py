@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unplateau.errors import SpecError, StorageError
 from unplateau.files import Arrays, held, load_arrays, lock_of, save_arrays
 from unplateau.items.shapes3d.images import ImageSource, vae_codes
+from unplateau.limits import UPDATES_A_SECOND, refuse_hours, refuse_memory
 from unplateau.rng import fold
 
 BATCH, LEARNING_RATE, HIDDEN = 128, 1e-3, 256
@@ -127,6 +128,7 @@ def prepare(
     """
     if source.encoder == "pixels":
         raise SpecError("encoder 'pixels' needs no preparation; pca and vae do")
+    refuse_memory("the codes of these images", source.data_bytes())
     if source.encoder == "pca":
         source.vectors(torch.zeros(1, dtype=torch.long))
         if load_arrays(source.cache_file) is None:
@@ -139,6 +141,7 @@ def prepare(
 def _prepare_vae(source: ImageSource, progress: Progress | None, epochs: int, device: torch.device) -> None:
     if epochs < 1:
         raise SpecError(f"epochs {epochs}: training needs at least 1")
+    refuse_hours(f"epochs {epochs}", epochs / UPDATES_A_SECOND / 3600, f"{UPDATES_A_SECOND:,.0f} updates a second")
     path = source.cache_file
     with ExitStack() as lock:
         try:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -240,6 +241,23 @@ def staged(folder: Path) -> Iterator[Path]:
             flush_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for what only serves this process; those that killed processes of this user have left go first."""
+    home = Path(tempfile.gettempdir())
+    for left in home.glob("unplateau-*"):
+        found = re.fullmatch(r"unplateau-(\d+)-\w+", left.name)
+        with suppress(OSError):
+            if found and left.lstat().st_uid == os.getuid() and not _is_alive(int(found[1])):
+                shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(home):
+        folder = Path(tempfile.mkdtemp(prefix=f"unplateau-{os.getpid()}-", dir=home))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

@@ -170,6 +170,8 @@ class RunState:
 def newest_row(run: Path) -> dict[str, Any]:
     """The last complete row of ``metrics.jsonl``, as another process writes it; empty if there is none yet."""
     try:
+        if not (run / METRICS).is_file():  # a FIFO would be waited for
+            return {}
         with (run / METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is unfinished

@@ -1,4 +1,4 @@
-"""Processes that are killed at every kind of file-system call, and in the middle of a write: resumed, they end the same.
+"""Killed at every kind of file-system call, or in the middle of a write, and resumed, a run ends the same.
 
 The kills are real (SIGKILL of a process of its own, SIGXFSZ where a write crosses a limit); the calls are those that
 Python tells its auditors of, just before it makes them.
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import SPEC, copied, plain_name, trained, trajectory
 
 import unplateau as up
+from small_runs import SPEC, copied, plain_name, trained, trajectory
 
 CHILDREN = multiprocessing.get_context("fork")
 CHANGES = ("os.rename", "os.truncate", "os.remove", "os.mkdir", "os.rmdir")
@@ -40,8 +40,8 @@ def in_a_child(work: Callable[[], object]) -> int:
     """How a child process that does ``work`` has ended."""
 
     def quietly() -> None:
-        sys.stderr = Path(os.devnull).open("w")
-        work()
+        with Path(os.devnull).open("w") as sys.stderr:
+            work()
 
     child = CHILDREN.Process(target=quietly)
     child.start()

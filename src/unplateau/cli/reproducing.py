@@ -106,10 +106,10 @@ def run_study(
         print_study(study, read_study(results))
         return 0
     chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
-    for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
-        spec.check()  # all of them, before the first run
     kept = out / f"{study.name}.jsonl"
     demand_replaceable(kept, are_rows, force=force)
+    for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
+        spec.check()  # all of them, before the first run
     rows: list[studies.Row] = []
     codes = []
     for setting in dict.fromkeys(one.setting for one in chosen):

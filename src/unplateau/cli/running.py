@@ -206,9 +206,9 @@ def run_experiments(
     that is not ours.
     """
     chosen = [replace(one, plain=with_given(one.plain, settings)) for one in experiments]
-    for one in chosen:
-        one.plain.check()  # all of them, before the first run
+    for one in chosen:  # all of them, before the first run
         check_outputs(out / one.plain.recipe if apart else out, force=force)
+        one.plain.check()
     codes = []
     for one in chosen:
         records, code = run_all(one.specs(seeds), out=out, workers=workers, threads=1, device="auto")

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,17 @@ def check_description(path: Path) -> None:
         store.PROMPTS: _check_prompts,
     }
     for name, check in checks.items():
-        try:
+        with _way_out():
             if os.path.lexists(path / name):
                 check(path / name)
-        except RunDirectoryError as error:
-            raise RunDirectoryError(f"{error}; remove this file, and the same command writes it again") from error
+
+
+@contextmanager
+def _way_out() -> Iterator[None]:
+    try:
+        yield
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"{error}; remove this file, and the same command writes it again") from error
 
 
 def _check_prompts(path: Path) -> None:
@@ -119,7 +126,9 @@ def refuse_unfit(path: Path, spec: RunSpec) -> None:
     Raises SpecError for a new run of a task in which the pairs before cannot help: progress would mean nothing.
     """
     if (path / store.SPEC).exists():
-        if read_json(path / store.SPEC) != spec.model_dump(mode="json"):
+        with _way_out():
+            written = read_json(path / store.SPEC)
+        if written != spec.model_dump(mode="json"):
             raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
         return
     found = floors(spec.task)

@@ -12,7 +12,7 @@ import torch
 
 DEVICES = ("cpu", "cuda")
 HOME = os.getpid()
-"""The process that has imported this. In a fork of it the threads of PyTorch are gone, and waiting for them never ends."""
+"""The process that has imported this. In a fork of it PyTorch's threads are gone, and waiting for them never ends."""
 
 logger = logging.getLogger(__name__)
 

@@ -60,6 +60,13 @@ class StorageError(UnplateauError):
     page = "storage"
 
 
+class OutputError(StorageError):
+    """A path to write to that holds what is not ours to replace: somebody's file, a link, a device, a folder."""
+
+    exit_code = 2
+    page = "output"
+
+
 class MissingExtraError(UnplateauError):
     """An optional dependency is needed for this and is not installed."""
 

@@ -1,13 +1,18 @@
 """Files that survive a crash at any moment: whole writes, rows, locks, and a cache of what takes long to make.
 
-A reader sees the old file or the new one, never a part; what is in the cache can be deleted at any time.
+A reader sees the old file or the new one, never a part; what is in the cache can be deleted at any time. What is not
+ours is never written over: only regular files are replaced or appended to, and those that somebody names as an output
+only if they are of our making (see :func:`write_output`).
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,9 +23,15 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
-from unplateau.errors import RunDirectoryError, StorageError
+from unplateau.errors import OutputError, RunDirectoryError, StorageError
 
 Arrays = dict[str, npt.NDArray[Any]]
+Ours = Callable[[bytes], bool]
+"""Whether a file with this content is of our making."""
+LARGEST = 256 * 1024 * 1024
+"""Bytes of the largest file that is looked into for whose it is; nothing that we write is as long."""
+LONGEST_NAME = 255
+"""Bytes of the longest name that file systems have."""
 
 
 @contextmanager
@@ -32,18 +43,178 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def name_problem(name: str) -> str | None:
+    """Why a folder of this name could leave the folder that it is made in, or not be made; None if it is all right."""
+    shown = repr(name if len(name) <= 60 else f"{name[:60]}...")
+    if name in ("", ".", ".."):
+        return f"{shown} cannot be the name of a folder"
+    if bad := next((letter for letter in name if letter in "/\\" or not letter.isprintable()), None):
+        return f"{shown} cannot be the name of a folder (it holds {bad!r})"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        return (
+            f"{shown} is too long for the name of a folder ({len(os.fsencode(name))} bytes, {LONGEST_NAME} are allowed)"
+        )
+    return None
+
+
+def refuse_irregular(path: Path) -> None:
+    """Raises OutputError for what may be read through but never written to: a link, a device, a FIFO, a folder."""
+    kind = _irregular(path)
+    if kind and kind != "directory":
+        raise OutputError(f"{path}: is a {kind}, which is never written to; choose another path")
+    if kind:
+        raise OutputError(f"{path}: is a directory; name a file")
+
+
+def _irregular(path: Path) -> str | None:
+    """What is there, in a word; None for a regular file, or nothing, or what cannot be told."""
+    try:
+        mode = path.lstat().st_mode
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Temporary name, fsync, rename. Raises StorageError, leaving no temporary file, if the system refuses."""
+    """Temporary name, fsync, rename. Raises StorageError, leaving no temporary file, if the system refuses.
+
+    Only a regular file is replaced: OutputError otherwise. What writers of this file that were killed have left goes.
+    """
+    refuse_irregular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with storage_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            flush(temporary)
+            _clear_leftovers(path)
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
+            flush_folder(path.parent)
         finally:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Removes temporary files of ``path`` whose process is gone, or was an earlier one with our number."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
+    for name in os.listdir(path.parent):
+        found = pattern.fullmatch(name)
+        if found and (int(found[1]) == os.getpid() or not _is_alive(int(found[1]))):
+            with suppress(OSError):
+                (path.parent / name).unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return True
+    return True
+
+
+def write_output(path: Path, data: bytes, ours: Ours, *, force: bool = False) -> None:
+    """Writes whole what a user has named as an output, if :func:`demand_replaceable` allows it."""
+    demand_replaceable(path, ours, force=force)
+    write_whole(path, data)
+
+
+def demand_replaceable(path: Path, ours: Ours, *, force: bool = False) -> None:
+    """The one rule for outputs: what is there is written over only if it is a regular file, and ours or to be forced.
+
+    A link, a device, a FIFO and a folder never are. Raises OutputError, without touching anything.
+    """
+    refuse_irregular(path)
+    with storage_errors(path):
+        if force or not path.exists():
+            return
+        mine = path.stat().st_size <= LARGEST and _empty_or(ours, path.read_bytes())
+    if not mine:
+        raise OutputError(
+            f"{path}: exists and is not of our making; choose another path, or replace it with --force (in Python "
+            f"force=True)"
+        )
+
+
+def _empty_or(ours: Ours, content: bytes) -> bool:
+    return not content or ours(content)
+
+
+def nobodys(content: bytes) -> bool:
+    """For files in which nothing tells their maker."""
+    return not content
+
+
+def marked(form: str) -> Ours:
+    """Pictures and pages (``html``, ``svg``, ``png``, ``pdf``) that name this program as their maker."""
+    mark = _MARKS[form]
+    return lambda content: mark in content
+
+
+MAKER = "unplateau"
+_MARKS = {
+    "html": f'<meta name="generator" content="{MAKER}">'.encode(),
+    "svg": f"<dc:title>{MAKER}</dc:title>".encode(),
+    "png": f"Software\0{MAKER}".encode(),
+    "pdf": f"/Creator ({MAKER})".encode(),
+}
+
+
+def keyed(*keys: str) -> Ours:
+    """JSON objects that have these keys."""
+
+    def ours(content: bytes) -> bool:
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(value, dict) and set(keys) <= set(value)
+
+    return ours
+
+
+def like_table(data: bytes) -> Ours:
+    """CSV whose header begins and ends as that of ``data``; between, settings have columns of their own."""
+
+    def header(content: bytes) -> list[bytes]:
+        return content.split(b"\n", 1)[0].strip().split(b",")
+
+    mine = header(data)
+    return lambda content: header(content)[:2] == mine[:2] and header(content)[-2:] == mine[-2:]
+
+
+def rows_with(*columns: str, written_here: bool = False) -> Ours:
+    """JSON lines, each with these columns; the last may be cut off. ``written_here``: in the form of :class:`RowFile`.
+
+    The columns are the mark, or where others have them too the form: rows have no room for another.
+    """
+
+    def is_row(line: bytes) -> bool:
+        try:
+            row = loaded(line)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(row, dict) or not set(columns) <= set(row):
+            return False
+        return not written_here or _line(row) == line + b"\n"
+
+    def ours(content: bytes) -> bool:
+        *lines, last = content.split(b"\n")
+        unfinished = not last or (last.startswith(b'{"') and bool(lines))
+        return unfinished and all(map(is_row, lines))
+
+    return ours
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 @contextmanager
@@ -53,6 +224,8 @@ def staged(folder: Path) -> Iterator[Path]:
     One process at a time may do so. What a killed one has left goes first; what has the name already (a damaged one)
     goes last. Raises StorageError if the system refuses.
     """
+    if (kind := _irregular(folder)) and kind != "directory":
+        raise OutputError(f"{folder}: is a {kind}, in the place of a folder of ours; remove it")
     temporary = folder.with_name(f".{folder.name}.part")
     with storage_errors(folder):
         try:
@@ -61,17 +234,46 @@ def staged(folder: Path) -> Iterator[Path]:
             yield temporary
             for path in filter(Path.is_file, temporary.rglob("*")):
                 flush(path)
+            flush_folder(temporary)
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.replace(folder)
+            flush_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for what only serves this process; those that killed processes of this user have left go first."""
+    home = Path(tempfile.gettempdir())
+    for left in home.glob("unplateau-*"):
+        found = re.fullmatch(r"unplateau-(\d+)-\w+", left.name)
+        with suppress(OSError):
+            if found and left.lstat().st_uid == os.getuid() and not _is_alive(int(found[1])):
+                shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(home):
+        folder = Path(tempfile.mkdtemp(prefix=f"unplateau-{os.getpid()}-", dir=home))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
     """Waits until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the file system can say so."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def lock_of(path: Path) -> Path:
@@ -85,6 +287,7 @@ def held(lock: Path, *, wait: bool = True) -> Iterator[bool]:
 
     Raises StorageError if the system refuses.
     """
+    refuse_irregular(lock)
     file = FileLock(lock)
     with storage_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +301,8 @@ def held(lock: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def is_held(lock: Path) -> bool:
     """Does a process hold this lock now? Tried with a shared lock, which no other reader is kept by."""
+    if not lock.is_file():
+        return False
     try:
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -109,44 +314,79 @@ def is_held(lock: Path) -> bool:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises RunDirectoryError, naming the file, if it is missing or damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunDirectoryError(f"{path}: cannot be read as JSON ({reason})") from error
+        value = loaded(_content(path))
+    except (ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"{path}: cannot be read as JSON ({_reason(error)})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: must hold a JSON object")
     return value
 
 
+def _content(path: Path) -> bytes:
+    """What is in a regular file, or one that a link leads to: reading anything else might never end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise RunDirectoryError(f"{path}: is no file")
+        return path.read_bytes()
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def loaded(text: bytes) -> Any:
+    """A JSON value, in which NaN and infinities are none. Raises ValueError, or RecursionError for one too deep."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object whole."""
-    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, json_bytes(value))
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """The file of a JSON object. Raises ValueError for NaN and infinities."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot be read ({error.strerror or error})") from error
+    """Rows of a JSON-lines file; a last line that was cut off by a crash is left out.
+
+    Raises RunDirectoryError, naming the line, if one is no object with a step.
+    """
+    return rows_in(_content(path), path) if path.exists() else []
+
+
+def rows_in(content: bytes, path: Path) -> list[dict[str, Any]]:
+    """The same of the content of ``path``."""
     rows = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is unfinished
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):  # what follows the last newline is unfinished
         try:
-            row = json.loads(line)
-            row["step"]  # every row has one
-        except (ValueError, KeyError, TypeError) as error:
+            row = loaded(line)
+            step = row["step"]  # every row has one
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunDirectoryError(f"{path}: line {number} is not a row with a step") from error
+        if isinstance(step, bool) or not isinstance(step, int | float):
+            raise RunDirectoryError(f"{path}: line {number} is not a row with a step (that is a number)")
         rows.append(row)
     return rows
 
 
 class RowFile:
-    """An append-only JSON-lines file, cut back to ``keep_bytes`` (as a checkpoint found it) or to its whole rows."""
+    """An append-only JSON-lines file, cut back to ``keep_bytes`` (as a checkpoint found it) or to its whole rows.
+
+    Only a regular file is touched: OutputError otherwise.
+    """
 
     def __init__(self, path: Path, *, keep_bytes: int | None = None) -> None:
         self.path = path
+        refuse_irregular(path)
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -154,19 +394,32 @@ class RowFile:
                 keep_bytes = path.read_bytes().rfind(b"\n") + 1
             if self.size() < keep_bytes:
                 raise RunDirectoryError(f"{path}: rows are missing that the checkpoint was taken after")
-            os.truncate(path, keep_bytes)
+            if self.size() > keep_bytes:
+                os.truncate(path, keep_bytes)
+            self._sha256 = hashlib.sha256(path.read_bytes())
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row in a single write. Raises StorageError, keeping the rows before, if the system refuses."""
-        line = json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n"
-        size = self.size()
+        line = _line(row)
+        refuse_irregular(self.path)
         with storage_errors(self.path):
+            size = self.size()
             try:
                 with self.path.open("ab") as file:
-                    file.write(line.encode())
+                    file.write(line)
             except OSError:
                 os.truncate(self.path, size)
                 raise
+        self._sha256.update(line)
+
+    def sha256(self) -> str:
+        """Hex digest of all rows."""
+        return self._sha256.hexdigest()
+
+    def flush(self) -> None:
+        """Waits until all rows are on the disk. Raises StorageError if the system refuses."""
+        with storage_errors(self.path):
+            flush(self.path)
 
     def size(self) -> int:
         """Length in bytes."""

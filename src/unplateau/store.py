@@ -11,6 +11,7 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.notebook import facts_html
 from unplateau.plateau.progress import Floors
+from unplateau.records import check_done, check_environment, check_rows, check_spec, check_task, floors_in
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
 METRICS, COSTS, PROMPTS, CHECKPOINTS, LOCK = "metrics.jsonl", "costs.jsonl", "prompts.npz", "checkpoints", ".lock"
@@ -55,9 +57,7 @@ class RunRecord:
     @property
     def floors(self) -> Floors:
         """Losses and accuracies of the exact predictors."""
-        given: dict[str, Any] = self.task["floors"]
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-        return Floors(**given)
+        return floors_in(self.task)
 
     @property
     def tested_on(self) -> Literal["held-out", "test"]:
@@ -92,21 +92,37 @@ class RunRecord:
 
 
 def load_run(path: str | Path) -> RunRecord:
-    """The run in this directory, finished or not. Raises RunDirectoryError if it is none or cannot be read."""
+    """The run in this directory, finished or not.
+
+    Raises RunDirectoryError, one line that names the file, if it is none, a file is missing, or one does not hold what
+    it should: see ``unplateau.records``.
+    """
     path = Path(path)
     if not (path / SPEC).is_file():
         raise RunDirectoryError(f"{path}: not a run directory (it has no {SPEC})")
-    env = read_json(path / ENV)
-    named = ("recipe", "strategy", "seed", "cut")
-    if not set(named) <= set(env.get("run", ())):
-        raise RunDirectoryError(f"{path / ENV}: 'run' must name recipe, strategy, seed and cut")
-    run = {key: env["run"][key] for key in named}
-    costs = {row["step"]: row for row in read_rows(path / COSTS)}
-    rows = [{**costs.get(row["step"], {}), **row} for row in read_rows(path / METRICS)]
-    done = read_json(path / DONE) if (path / DONE).exists() else None
-    return RunRecord(
-        path, **run, spec=read_json(path / SPEC), env=env, task=read_json(path / TASK), history=History(rows), done=done
-    )
+    check_environment(env := read_json(path / ENV), path / ENV)
+    check_spec(spec := read_json(path / SPEC), path / SPEC)
+    check_task(task := read_json(path / TASK), path / TASK)
+    steps = spec["train"]["steps"]
+    costs, rows = read_rows(path / COSTS), read_rows(path / METRICS)
+    check_rows(costs, path / COSTS, steps=steps)
+    check_rows(rows, path / METRICS, steps=steps)
+    cost_at = {row["step"]: row for row in costs}
+    history = History({**cost_at.get(row["step"], {}), **row} for row in rows)
+    run = {key: env["run"][key] for key in ("recipe", "strategy", "seed", "cut")}
+    return RunRecord(path, **run, spec=spec, env=env, task=task, history=history, done=read_done(path, steps))
+
+
+def read_done(path: Path, steps: int) -> dict[str, Any] | None:
+    """The final figures of a run of so many steps; None while it is unfinished.
+
+    Raises RunDirectoryError if they are damaged.
+    """
+    if not os.path.lexists(path / DONE):
+        return None
+    done = read_json(path / DONE)
+    check_done(done, path / DONE, steps=steps)
+    return done
 
 
 def find_runs(*directories: str | Path) -> list[Path]:
@@ -120,6 +136,14 @@ def find_runs(*directories: str | Path) -> list[Path]:
             raise RunDirectoryError(f"{directory}: no run below it (a run directory holds {SPEC} and {ENV})")
         found += [path for path in here if path not in found]
     return found
+
+
+def is_done(path: Path, steps: int) -> bool:
+    """Has the run in this directory, of so many steps, ended? Not if its final figures are damaged."""
+    try:
+        return read_done(path, steps) is not None
+    except RunDirectoryError:
+        return False
 
 
 @contextmanager
@@ -146,6 +170,8 @@ class RunState:
 def newest_row(run: Path) -> dict[str, Any]:
     """The last complete row of ``metrics.jsonl``, as another process writes it; empty if there is none yet."""
     try:
+        if not (run / METRICS).is_file():  # a FIFO would be waited for
+            return {}
         with (run / METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is unfinished

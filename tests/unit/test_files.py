@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import count
@@ -33,6 +34,7 @@ from unplateau.files import (
     read_json,
     read_rows,
     save_arrays,
+    scratch,
     staged,
     write_json,
     write_whole,
@@ -178,6 +180,25 @@ def test_json_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "env.json").write_text(text, encoding="latin-1")
     with pytest.raises(RunDirectoryError, match=r"env\.json"):
         read_json(tmp_path / "env.json")
+
+
+def test_scratch_folders_of_processes_that_are_gone_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (f"unplateau-{2**22 + 1}-abc", f"unplateau-{os.getppid()}-abc", "unplateau-mine", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    with scratch() as folder:
+        (folder / "file").touch()
+        assert names(tmp_path) == {f"unplateau-{os.getppid()}-abc", "unplateau-mine", "other", folder.name}
+    assert not folder.exists()
+
+
+def test_temporary_files_of_processes_that_are_gone_go(tmp_path: Path) -> None:
+    kept = {f".file.{os.getppid()}.part", ".file.x.part", ".other.4194305.part", "file.4194305.part"}
+    for name in (*kept, f".file.{2**22 + 1}.part", f".file.{os.getpid()}.part"):
+        (tmp_path / name).write_text("half")
+    write_whole(tmp_path / "file", b"whole")
+    assert names(tmp_path) == {*kept, "file"}
 
 
 # Rows.

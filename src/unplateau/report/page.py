@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import by_strategy, comparison_of
 from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
-from unplateau.files import write_whole
+from unplateau.files import demand_replaceable, like_table, marked, write_output
 from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import CONTEXT_SPREAD, all_panels, context_at_chance
 from unplateau.report.facts import brief_table, facts, provenance, results_table, savings_table
@@ -30,25 +30,30 @@ from unplateau.report.prompts import shown_prompts
 from unplateau.report.style import INK, LINE, MUTED, printable
 
 
-def write_report(runs: Runs, path: str | Path) -> Path:
+def write_report(runs: Runs, path: str | Path, *, force: bool = False) -> Path:
     """Writes the report on these runs (records, run directories, or folders of them) and returns its path.
 
     Where runs differ in other settings than strategy and seed, each choice of these has its own row and panels. Raises
-    SpecError if there is no run, or two of one spec; StorageError if the system refuses to write.
+    SpecError if there is no run, or two of one spec; StorageError if the system refuses to write; OutputError if the
+    path holds anything but an earlier report, unless ``force`` allows to replace a regular file.
     """
     path = Path(path)
-    write_whole(path, page(by_strategy(summaries(runs))).encode("utf-8", errors="replace"))
+    demand_replaceable(path, marked("html"), force=force)  # before the work
+    write_output(
+        path, page(by_strategy(summaries(runs))).encode("utf-8", errors="replace"), marked("html"), force=force
+    )
     return path
 
 
-def write_results(runs: Runs, path: str | Path) -> Path:
+def write_results(runs: Runs, path: str | Path, *, force: bool = False) -> Path:
     """Writes the columns of the report's first table as CSV, one row a run, and returns the path.
 
     Raises as :func:`write_report`.
     """
     path = Path(path)
     groups = by_strategy(summaries(runs))
-    write_whole(path, results_csv([run for members in groups.values() for run in members]).encode())
+    table = results_csv([run for members in groups.values() for run in members]).encode()
+    write_output(path, table, like_table(table), force=force)
     return path
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from unplateau.errors import SpecError, suggest
-from unplateau.files import write_whole
+from unplateau.files import demand_replaceable, marked, write_output
 from unplateau.plateau.curve import Direction
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.plateau.progress import Floats, checked
@@ -88,15 +88,18 @@ def draw_plateaus(curves: Sequence[PlottedCurve]) -> Figure:
     return figure
 
 
-def save_plateaus(curves: Sequence[PlottedCurve], path: str | Path) -> Path:
+def save_plateaus(curves: Sequence[PlottedCurve], path: str | Path, *, force: bool = False) -> Path:
     """Writes the picture as PNG, SVG or PDF, or as a page of HTML with the plateaus in words, and returns the path.
 
-    Raises SpecError, without drawing, if the name ends in something else, StorageError if the system refuses to write.
+    Raises SpecError, without drawing, if the name ends in something else; OutputError if the path holds anything but an
+    earlier picture of ours, unless ``force`` allows to replace a regular file; StorageError if the system refuses.
     """
     path = Path(path)
     form = format_of(path)
+    demand_replaceable(path, marked(form), force=force)
     figure = draw_plateaus(curves)
-    write_whole(path, _page(curves, figure) if form == "html" else rendered(figure, form))
+    data = _page(curves, figure) if form == "html" else rendered(figure, form)
+    write_output(path, data, marked(form), force=force)
     return path
 
 

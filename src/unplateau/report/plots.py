@@ -21,13 +21,18 @@ from unplateau.analysis.columns import csv_text
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import Runs, summaries
 from unplateau.errors import SpecError, suggest
-from unplateau.files import write_whole
+from unplateau.files import MAKER, like_table, marked, write_output
 from unplateau.report.curves import all_panels
 from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
 
 FORMATS = ("png", "svg", "pdf", "csv")
-_NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": MAKER},
+    "pdf": {"CreationDate": None, "Creator": MAKER},
+    "png": {"Software": MAKER},
+}
+"""What is written into a picture beside it: by its maker we know it again."""
 _BESIDE_THE_AXES: dict[str, Any] = {
     "xycoords": "axes fraction",
     "textcoords": "offset points",
@@ -48,10 +53,13 @@ def figures(runs: Runs) -> dict[str, Figure]:
     return {kind: compose(panels) for kind, panels in all_panels(by_strategy(summaries(runs))).items()}
 
 
-def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+def save_figures(
+    runs: Runs, folder: str | Path, formats: Sequence[str] = ("png", "svg", "pdf"), *, force: bool = False
+) -> list[Path]:
     """Writes each of :func:`figures` as ``<folder>/<name>.<format>``; format ``csv`` writes its numbers.
 
-    Raises SpecError for an unknown format, StorageError if the system refuses to write.
+    Raises SpecError for an unknown format, StorageError if the system refuses to write, OutputError for a file that is
+    not ours, unless ``force`` allows to replace it.
     """
     for name in formats:
         if name not in FORMATS:
@@ -62,7 +70,8 @@ def save_figures(runs: Runs, folder: str | Path, formats: Sequence[str] = ("png"
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
             written.append(Path(folder) / f"{kind}.{name}")
-            write_whole(written[-1], data)
+            ours = like_table(data) if name == "csv" else marked(name)
+            write_output(written[-1], data, ours, force=force)
     return written
 
 

@@ -19,7 +19,7 @@ from unplateau.analysis.runs import RunSummary, summarise_run
 from unplateau.analysis.survival import Bounded, median_time
 from unplateau.config import one_line
 from unplateau.errors import DataError, SpecError, suggest
-from unplateau.files import write_whole
+from unplateau.files import write_output
 from unplateau.inputs import read_file
 from unplateau.plateau.progress import WINDOW
 from unplateau.scores import Scores
@@ -221,10 +221,21 @@ def early_cells(cells: Mapping[str, Sequence[Row]]) -> frozenset[str]:
 _row: TypeAdapter[Row] = TypeAdapter(Row)
 
 
-def write_study(path: Path, rows: Iterable[Row]) -> None:
-    """As JSON lines, sorted, so that a file changes only where results do."""
+def write_study(path: Path, rows: Iterable[Row], *, force: bool = False) -> None:
+    """As JSON lines, sorted, so that a file changes only where results do.
+
+    Raises OutputError for a file of something else, unless ``force`` allows to replace it.
+    """
     lines = [asdict(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed, row.at or 0))]
-    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_output(path, "".join(json.dumps(line) + "\n" for line in lines).encode(), are_rows, force=force)
+
+
+def are_rows(content: bytes) -> bool:
+    """Is this what :func:`write_study` writes?"""
+    try:
+        return all(_row.validate_json(line) for line in content.splitlines())
+    except ValidationError:
+        return False
 
 
 def read_study(path: Path) -> list[Row]:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from unplateau.config import in_script, parts_of
 from unplateau.errors import InterruptedRunError, SpecError
+from unplateau.files import scratch
 from unplateau.limits import refuse_processes
-from unplateau.store import DONE, RunRecord, RunState, Stage, load_run, newest_row
+from unplateau.store import RunRecord, RunState, Stage, is_done, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
@@ -52,11 +52,11 @@ def run_many(
         choose_device(device)
     runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
     shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
-    with TemporaryDirectory(prefix="unplateau-") as scratch, stop_requests() as stop, shown as show:
+    with scratch() as folder, stop_requests() as stop, shown as show:
         _refuse_hopeless(specs, runs)
 
         def start(number: int) -> RunProcess:
-            files = Path(scratch) / str(number)
+            files = folder / str(number)
             return RunProcess(specs[number], runs[number], Path(out), files, threads=threads, device=device)
 
         pool = _Pool(runs, start, show or (lambda _, __: None))
@@ -88,7 +88,7 @@ def _refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None
             if type(part).__module__ == "__main__":
                 raise SpecError(in_script(type(part).__name__))
         parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
-        if parts not in checked and not (run.path / DONE).exists():
+        if parts not in checked and not is_done(run.path, run.total):
             spec.check()
             checked.add(parts)
 
@@ -107,7 +107,7 @@ class _Pool:
         waiting: list[int] = []
         running: list[int] = []
         for number, state in enumerate(self.states):
-            if (state.path / DONE).exists():
+            if is_done(state.path, state.total):
                 self._say(number, "done")
             else:
                 waiting.append(number)

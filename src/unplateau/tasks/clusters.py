@@ -90,16 +90,16 @@ class Clusters(Task):
         some = pool[distinct(batch_size, self.classes_per_prompt, len(pool), generator)]
         which = torch.randint(self.classes_per_prompt, size, generator=generator)
         classes = some.gather(1, which)  # (B, K)
-        labels = torch.rand(some.shape, generator=generator).argsort(1).gather(1, which)
+        labels = torch.rand(some.shape, generator=generator, dtype=torch.float32).argsort(1).gather(1, which)
         if self.burstiness < 1:
-            bursty = torch.rand(batch_size, 1, generator=generator) < self.burstiness
+            bursty = torch.rand(batch_size, 1, generator=generator, dtype=torch.float32) < self.burstiness
             classes = torch.where(bursty, classes, pool[distinct(*size, len(pool), generator)])
             labels = torch.where(bursty, labels, torch.randint(self.classes_per_prompt, size, generator=generator))
         if table is not None:
             labels = table[torch.randint(len(table), (batch_size, 1), generator=generator), classes]
         followed = classes
         if self.shuffle_factors:  # labels stay with the classes that they follow, and items are those of others
-            classes = classes.gather(1, torch.rand(size, generator=generator).argsort(1))
+            classes = classes.gather(1, torch.rand(size, generator=generator, dtype=torch.float32).argsort(1))
         inputs = Prompts(self._noisy(classes, generator), labels, self.shape.layout)
         return Batch(inputs, labels, followed[..., None], torch.zeros(batch_size, dtype=torch.int64), classes)
 
@@ -132,7 +132,7 @@ class Clusters(Task):
     def _noisy(self, classes: Tensor, generator: torch.Generator) -> Tensor:
         """(..., width) float32: an item of each class."""
         means = _means(self.n_classes, self.width, self.cluster_seed)[classes]
-        return means + self.noise * torch.randn(means.shape, generator=generator)
+        return means + self.noise * torch.randn(means.shape, generator=generator, dtype=torch.float32)
 
     def _pool(self, split: Split) -> Tensor:
         """(n,): the classes of a split."""
@@ -179,4 +179,4 @@ class _AllDifferent:
 @lru_cache(maxsize=32)
 def _means(n_classes: int, width: int, seed: int) -> Tensor:
     """(classes, width) float32."""
-    return torch.randn(n_classes, width, generator=fold(seed, "cluster means"))
+    return torch.randn(n_classes, width, generator=fold(seed, "cluster means"), dtype=torch.float32)

@@ -148,7 +148,7 @@ class FactorTask(Task):
         sizes, tables = self._asked_sizes(), self._mapping_tables()
         n_rows, largest = len(choice), max(sizes)
         if tables is None:
-            keys = torch.rand(n_rows, largest, generator=generator)
+            keys = torch.rand(n_rows, largest, generator=generator, dtype=torch.float32)
             keys[torch.arange(largest) >= torch.tensor(sizes)[choice, None]] = 2.0  # values the factor lacks stay
             return keys.argsort(1)
         which = torch.randint(len(tables[0]), (n_rows,), generator=generator)
@@ -176,14 +176,14 @@ def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator
         candidate = torch.randint(top + 1, (n_rows, 1), generator=generator)
         taken = (drawn == candidate).any(1, keepdim=True)
         drawn = torch.cat((drawn, torch.where(taken, top, candidate)), 1)
-    return drawn.gather(1, torch.rand(n_rows, n_draws, generator=generator).argsort(1))
+    return drawn.gather(1, torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float32).argsort(1))
 
 
 @lru_cache(maxsize=64)
 def mapping_tables(n_mappings: int, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
     """A fixed table of permutations (m, size) for each size."""
     generator = fold(seed, "mappings")
-    return [torch.rand(n_mappings, size, generator=generator).argsort(1) for size in sizes]
+    return [torch.rand(n_mappings, size, generator=generator, dtype=torch.float32).argsort(1) for size in sizes]
 
 
 def mapping_bytes(n_mappings: int, sizes: tuple[int, ...]) -> int:

@@ -162,7 +162,7 @@ def _bits(index: Tensor, n_signs: int) -> Tensor:
 
 def _signs(index: Tensor, n_signs: int) -> Tensor:
     """(..., n) float32: +1 and -1."""
-    return 2.0 * _bits(index, n_signs) - 1
+    return 2 * _bits(index, n_signs).float() - 1
 
 
 def _product(digits: Tensor) -> Tensor:

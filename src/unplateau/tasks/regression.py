@@ -87,11 +87,11 @@ class LinearRegression(Task):
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The batch of this step; items are drawn afresh and have no index."""
         generator, size = fold(seed, f"prompts/{split}", step), (batch_size, self.n_pairs)
-        items = torch.randn(*size, self.dimension, generator=generator)
+        items = torch.randn(*size, self.dimension, generator=generator, dtype=torch.float32)
         weights = self._draw_weights(batch_size, generator)[:, None]  # (B, 1, d)
         followed = items
         if self.shuffle_factors:
-            followed = torch.randn(items.shape, generator=generator)
+            followed = torch.randn(items.shape, generator=generator, dtype=torch.float32)
             weights = self._draw_weights(batch_size * self.n_pairs, generator).view(items.shape)
         noise = self._noise**0.5 * torch.randn(size, generator=generator, dtype=torch.float64)
         labels = ((followed.double() * weights).sum(2) + noise).float()
@@ -106,7 +106,7 @@ class LinearRegression(Task):
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
         """Items of this step drawn alone."""
-        items = torch.randn(n_items, self.dimension, generator=fold(seed, f"items/{split}", step))
+        items = torch.randn(n_items, self.dimension, generator=fold(seed, f"items/{split}", step), dtype=torch.float32)
         return Items(items, torch.zeros(n_items, 0, dtype=torch.int64))
 
     def no_context_predictions(self, batch: Batch) -> Tensor:

@@ -140,10 +140,10 @@ class WordSelection(Task):
 
     def _draw_topics(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
         """(B, K, n_words): the hidden topic and others, in random order."""
-        keys = torch.rand(len(hidden), self.n_pairs, self.n_topics, generator=generator)
+        keys = torch.rand(len(hidden), self.n_pairs, self.n_topics, generator=generator, dtype=torch.float32)
         keys.scatter_(2, hidden[:, None, None].expand(-1, self.n_pairs, 1), -1)  # the hidden one is always chosen
         chosen = keys.argsort(2)[..., : self.n_words]
-        return chosen.gather(2, torch.rand(chosen.shape, generator=generator).argsort(2))
+        return chosen.gather(2, torch.rand(chosen.shape, generator=generator, dtype=torch.float32).argsort(2))
 
     def _draw_cues(self, hidden: Tensor, generator: torch.Generator) -> Tensor:
         """(B,): the neutral cue, or that of the hidden topic under one of the mappings."""

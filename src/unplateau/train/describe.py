@@ -2,11 +2,16 @@
 
 import dataclasses
 import io
+import logging
 import math
 import os
 import platform
 import subprocess
 import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,7 @@ from unplateau.config import one_line, sources_of
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import read_json, write_json, write_whole
 from unplateau.layout import TaskShape
+from unplateau.records import check_environment, check_spec, check_task
 from unplateau.tasks.floors import floors
 from unplateau.train.observers import shown_prompts
 from unplateau.train.spec import RunSpec
@@ -30,18 +36,70 @@ CODE = "code.json"
 """Source code of kinds of one's own, where a run has some."""
 _shape: TypeAdapter[TaskShape] = TypeAdapter(TaskShape)
 
+logger = logging.getLogger(__name__)
+
 
 def describe_run(path: Path, spec: RunSpec, device: torch.device, *, n_parameters: int, flops: dict[str, int]) -> None:
-    """Writes the files, unless an earlier process did."""
-    if (path / store.SPEC).exists():
-        return
-    _write_prompts(path / store.PROMPTS, spec)
-    write_json(path / store.TASK, _task_facts(spec, n_parameters, flops))
-    write_json(path / SHAPE, _shape.dump_python(spec.task.shape, mode="json"))
-    if code := sources_of(spec):
-        write_json(path / CODE, code)
-    write_json(path / store.ENV, _environment(spec, device))
-    write_json(path / store.SPEC, spec.model_dump(mode="json"))  # last: a directory with a spec is complete
+    """Writes the files; of a run that an earlier process began those that are missing, with a warning."""
+    contents: dict[str, Callable[[], Mapping[str, Any] | bytes | None]] = {
+        store.PROMPTS: lambda: _prompts(spec),
+        store.TASK: lambda: _task_facts(spec, n_parameters, flops),
+        SHAPE: lambda: _shape.dump_python(spec.task.shape, mode="json"),
+        CODE: lambda: sources_of(spec) or None,
+        store.ENV: lambda: _environment(spec, device),
+        store.SPEC: lambda: spec.model_dump(mode="json"),  # last: a directory with a spec is complete
+    }
+    begun = (path / store.SPEC).exists()
+    for name, make in contents.items():
+        if begun and (path / name).exists():
+            continue
+        content = make()
+        if content is None:
+            continue
+        if begun:
+            logger.warning("%s: was missing and is written again", path / name)
+        if isinstance(content, bytes):
+            write_whole(path / name, content)
+        else:
+            write_json(path / name, content)
+
+
+def check_description(path: Path) -> None:
+    """Raises RunDirectoryError for a file that is there and damaged, with the way on; one that is missing is no error.
+
+    Rows and checkpoints are not looked at.
+    """
+    checks = {
+        store.SPEC: lambda file: check_spec(read_json(file), file),
+        store.ENV: lambda file: check_environment(read_json(file), file),
+        store.TASK: lambda file: check_task(read_json(file), file),
+        SHAPE: lambda _: read_shape(path),
+        CODE: lambda _: read_code(path),
+        store.PROMPTS: _check_prompts,
+    }
+    for name, check in checks.items():
+        with _way_out():
+            if os.path.lexists(path / name):
+                check(path / name)
+
+
+@contextmanager
+def _way_out() -> Iterator[None]:
+    try:
+        yield
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"{error}; remove this file, and the same command writes it again") from error
+
+
+def _check_prompts(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise RunDirectoryError(f"{path}: is no file")
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            for name in file.files:
+                file[name]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise RunDirectoryError(f"{path}: is damaged") from error
 
 
 def read_shape(path: Path) -> TaskShape | None:
@@ -54,13 +112,23 @@ def read_shape(path: Path) -> TaskShape | None:
         raise RunDirectoryError(f"{path / SHAPE}: {one_line(error)}") from error
 
 
+def read_code(path: Path) -> dict[str, str]:
+    """The source of kinds of one's own, by address. Raises RunDirectoryError if the file is damaged."""
+    code = read_json(path / CODE)
+    if not all(isinstance(text, str) for text in code.values()):
+        raise RunDirectoryError(f"{path / CODE}: must hold the source of each class as text")
+    return code
+
+
 def refuse_unfit(path: Path, spec: RunSpec) -> None:
     """Raises RunDirectoryError if the directory was made by another spec.
 
     Raises SpecError for a new run of a task in which the pairs before cannot help: progress would mean nothing.
     """
     if (path / store.SPEC).exists():
-        if read_json(path / store.SPEC) != spec.model_dump(mode="json"):
+        with _way_out():
+            written = read_json(path / store.SPEC)
+        if written != spec.model_dump(mode="json"):
             raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
         return
     found = floors(spec.task)
@@ -117,13 +185,14 @@ def _environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _write_prompts(path: Path, spec: RunSpec) -> None:
+def _prompts(spec: RunSpec) -> bytes | None:
+    """``prompts.npz``; None where there is nothing that people can look at."""
     batch = shown_prompts(spec.task)
     shown = spec.task.shown(batch)
     items = {"images": shown.images, "texts": shown.texts}
     arrays: dict[str, Any] = {name: seen for name, seen in items.items() if seen is not None}
     if not arrays:
-        return
+        return None
     arrays["labels"] = batch.targets.numpy()
     arrays["label_names"] = shown.labels or [str(label) for label in range(spec.task.shape.n_labels)]
     arrays |= {"hidden_factor": batch.hidden_factor.numpy(), "factors": batch.factors.numpy()}
@@ -131,7 +200,7 @@ def _write_prompts(path: Path, spec: RunSpec) -> None:
         arrays["rules"] = shown.rules
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _commit() -> str | None:

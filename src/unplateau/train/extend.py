@@ -9,7 +9,7 @@ from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import read_json, write_whole
 from unplateau.store import RunRecord
 from unplateau.train.begin import begun
-from unplateau.train.checkpoint import Checkpoint, recorded_digest, save_checkpoint, whole_checkpoints
+from unplateau.train.checkpoint import Checkpoint, check_progress, recorded_digest, save_checkpoint, whole_checkpoints
 from unplateau.train.loop import train
 from unplateau.train.observers import Observer, default_observers
 from unplateau.train.spec import RunSpec, spec_of
@@ -68,7 +68,8 @@ def _refuse(path: Path, spec: RunSpec, steps: int) -> None:
 
 def _hand_over(path: Path, spec: RunSpec, target: Path, digest: str, observers: Sequence[Observer]) -> None:
     """Puts the newest checkpoint that a longer run has as well into its directory, with the rows up to there."""
-    every = (_of_longer_run(one, spec, observers) for one in whole_checkpoints(path, spec.digest()))
+    usable = whole_checkpoints(path, spec.digest(), check_progress(path, spec.train.steps))
+    every = (_of_longer_run(one, spec, observers) for one in usable)
     checkpoint = next((one for one in every if one is not None), None)
     if checkpoint is None:
         logger.warning("%s: starts anew, since no checkpoint of %s is one of a longer run", target, path)

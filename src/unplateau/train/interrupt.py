@@ -30,9 +30,12 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
     try:
+        for number in caught:
+            signal.signal(number, request.ask)
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in caught.items():
             signal.signal(number, handler)

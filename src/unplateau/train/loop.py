@@ -7,6 +7,7 @@ and kills do not change it.
 import copy
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,22 +17,27 @@ from typing import Any
 import torch
 
 from unplateau import store
-from unplateau.errors import DivergedError, InterruptedRunError, RunDirectoryError, SpecError
-from unplateau.files import RowFile, read_rows, write_json
+from unplateau.errors import CheckpointError, DivergedError, InterruptedRunError, RunDirectoryError, SpecError
+from unplateau.files import RowFile, read_rows, refuse_irregular, write_json
 from unplateau.history import History
 from unplateau.store import RunRecord, Stage
 from unplateau.tasks.mixture import Mixture
 from unplateau.train.begin import begun
 from unplateau.train.checkpoint import (
     Checkpoint,
+    check_optimiser,
+    check_progress,
+    check_weights,
     load_optimiser_tensors,
     newest_checkpoint,
     optimiser_tensors,
+    prune,
     save_checkpoint,
     take_weights,
 )
 from unplateau.train.clock import CostClock
-from unplateau.train.describe import describe_run, refuse_unfit
+from unplateau.train.describe import check_description, describe_run, refuse_unfit
+from unplateau.train.guest import undisturbed
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.progress import display, is_watched
@@ -60,30 +66,66 @@ def train(
     as well. ``resume=False`` refuses a directory that has a run. ``progress``: whether to show how far it is, as a bar
     in terminals and notebooks; None does so where a person looks.
 
+    The caller's process is left as it was: random states, modes, default dtype, signal handlers; and none of these
+    changes what is trained (see ``unplateau.train.guest``).
+
     Raises what ``spec.check()`` does, unless the run is finished; RunLockedError if another process trains here,
-    RunDirectoryError if the directory belongs to another spec, CheckpointError if no checkpoint can be read,
-    DivergedError on a NaN or infinite loss (the last checkpoint is kept), InterruptedRunError after Ctrl-C or SIGTERM
-    (a checkpoint was saved), StorageError if a write is refused.
+    RunDirectoryError if the directory belongs to another spec or a file in it is damaged, CheckpointError if no
+    checkpoint can be used, DivergedError on a NaN or infinite loss (the last checkpoint is kept), InterruptedRunError
+    after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused.
     """
-    path = spec.directory(out)
+    with undisturbed():
+        return _train(spec, Path(out), device, observers, resume=resume, progress=progress)
+
+
+def _train(
+    spec: RunSpec,
+    out: Path,
+    device: str,
+    observers: Sequence[Observer] | None,
+    *,
+    resume: bool,
+    progress: bool | None,
+) -> RunRecord:
+    path, steps = spec.directory(out), spec.train.steps
     donors: list[Path] = []
-    if not (path / store.DONE).exists():
+    if not store.is_done(path, steps):
         spec.check()
-        donors = [_donated(graft.donor, Path(out), device, progress=progress) for graft in spec.grafts]
+        donors = [_donated(graft.donor, out, device, progress=progress) for graft in spec.grafts]
     refuse_unfit(path, spec)
-    if not resume and (path / store.SPEC).exists():
+    if not resume and any((path / name).exists() for name in (store.SPEC, store.METRICS)):
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
     with begun(path), stop_requests() as stop:
-        if not (path / store.DONE).exists():
+        if not _has_ended(path, steps):
+            _refuse_damaged(path)
             with _shown(spec, path, progress) as show:
                 _Training(spec, path, choose_device(device), observers, donors, show).run(stop)
     return store.load_run(path)
 
 
+def _has_ended(path: Path, steps: int) -> bool:
+    """Is there nothing to do? Final figures that are damaged are made again, with a warning."""
+    try:
+        return store.read_done(path, steps) is not None
+    except RunDirectoryError as error:
+        refuse_irregular(path / store.DONE)
+        logger.warning("%s; the end of the run is made again", error)
+        return False
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raises RunDirectoryError or OutputError, before anything is touched, where training could not go on."""
+    for name in (store.METRICS, store.COSTS, store.DONE):
+        refuse_irregular(path / name)
+    if os.path.lexists(path / store.CHECKPOINTS) and not (path / store.CHECKPOINTS).is_dir():
+        raise RunDirectoryError(f"{path / store.CHECKPOINTS}: is no folder; remove it")
+    check_description(path)
+
+
 def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -> Path:
     """The directory of the finished run whose weights are taken."""
     path = donor.directory(out)
-    if not (path / store.DONE).exists():
+    if not store.is_done(path, donor.train.steps):
         logger.warning("%s: is trained first, for its weights", path)
     return train(donor, out=out, device=device, progress=progress).path
 
@@ -147,7 +189,16 @@ class _Training:
 
     def load(self) -> None:
         """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
-        checkpoint = newest_checkpoint(self.path, self.digest)
+        checkpoint = newest_checkpoint(
+            self.path,
+            self.digest,
+            check_progress(self.path, self.spec.train.steps),
+            check_weights("model", self.model.state_dict()),
+            check_weights("heads", self.heads.state_dict()),
+            check_optimiser(self.optimiser),
+        )
+        if checkpoint is None:
+            self.refuse_lost_checkpoints()
         start = {"step": 0, "sums": {}, "metrics_bytes": 0, "costs_bytes": 0}
         counters: Mapping[str, Any] = checkpoint.counters if checkpoint else start
         self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
@@ -161,6 +212,15 @@ class _Training:
             self.model.load_state_dict(checkpoint.under("model/"))
             self.heads.load_state_dict(checkpoint.under("heads/"))
             load_optimiser_tensors(self.optimiser, checkpoint.under("optimiser/"))
+        prune(self.path, self.step)
+
+    def refuse_lost_checkpoints(self) -> None:
+        """Raises CheckpointError rather than starting over where rows say that there was a checkpoint."""
+        last = store.newest_row(self.path).get("step", 0)
+        if last > self.spec.train.checkpoint_every:
+            raise CheckpointError(
+                f"{self.path}: has rows up to step {last} and no checkpoint any more; remove it to start over"
+            )
 
     def run(self, stop: StopRequest) -> None:
         """From the current step to the last, then the final figures."""
@@ -214,8 +274,10 @@ class _Training:
 
     def logged_so_far(self) -> dict[str, Any]:
         """Where the rows end, and what the next one will be made of."""
-        sums = dict(self.sums)
-        return {"sums": sums, "metrics_bytes": self.metrics.size(), "costs_bytes": self.costs.size()}
+        logged: dict[str, Any] = {"sums": dict(self.sums)}
+        for name, file in (("metrics", self.metrics), ("costs", self.costs)):
+            logged |= {f"{name}_bytes": file.size(), f"{name}_sha256": file.sha256()}
+        return logged
 
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
@@ -244,6 +306,8 @@ class _Training:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
+        self.metrics.flush()  # a checkpoint never counts on rows that a power cut can take away
+        self.costs.flush()
         save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
 
     def finish(self) -> None:

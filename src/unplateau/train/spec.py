@@ -12,11 +12,12 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unplateau.config import Config, Kind, parse, parts_of, placed
 from unplateau.decompose import Architecture
 from unplateau.errors import DataError, SpecError, suggest
+from unplateau.files import name_problem
 from unplateau.inputs import MOST_DOCUMENT, json_value, read_file, yaml_value
 from unplateau.layout import Cut
 from unplateau.limits import refuse_memory, refuse_runs
@@ -83,6 +84,13 @@ class RunSpec(Config):
         exclude_if=lambda grafts: not grafts,
     )
 
+    @field_validator("recipe")
+    @classmethod
+    def _names_a_folder(cls, recipe: str) -> str:
+        if problem := name_problem(recipe):
+            raise ValueError(problem)
+        return recipe
+
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
         return self.model_copy(update={"strategy": strategy})
@@ -109,7 +117,12 @@ class RunSpec(Config):
         return self.model_copy(update={"grafts": (*self.grafts, graft)})
 
     def directory(self, out: str | Path) -> Path:
-        """``<out>/<recipe>/<strategy>/seed-<n>-<digest>``."""
+        """``<out>/<recipe>/<strategy>/seed-<n>-<digest>``.
+
+        Raises SpecError for a strategy whose parts have settings that cannot stand in the name of a folder.
+        """
+        if problem := name_problem(self.strategy.name):
+            raise SpecError(f"strategy: {problem}; give the part a `name` of its own")
         return Path(out) / self.recipe / self.strategy.name / f"seed-{self.seed}-{self.digest()}"
 
     def check(self, *, where: str = "") -> None:
@@ -118,6 +131,7 @@ class RunSpec(Config):
         ``where``: put in front of messages, such as the file that the spec is from. Raises SpecError, one line with the
         path of keys, or DataError.
         """
+        self.directory("")
         with placed(where):
             refuse_memory("task: its data", self._data_bytes())
         for path, part in parts_of(self):

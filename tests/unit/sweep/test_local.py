@@ -75,7 +75,8 @@ def test_every_combination_is_checked_once_before_the_first_run(
     monkeypatch.setattr("unplateau.sweep.local.RunProcess", lambda *_, **__: pytest.fail("nothing may be started"))
     wrong = PLAIN.with_strategy(Strategy(ComponentLoss(layer=9)))
     finished = PLAIN.with_strategy("mixed")
-    write_json(finished.directory(tmp_path) / store.DONE, {})
+    figures = {"step": PLAIN.train.steps, "test_loss": 1.0, "test_progress": 0.0}
+    write_json(finished.directory(tmp_path) / store.DONE, figures)
     specs = [one.with_seed(seed) for one in (PLAIN, wrong) for seed in range(3)]
     with pytest.raises(SpecError, match="layer 9"):
         run_many([finished, *specs], out=tmp_path)

@@ -54,7 +54,8 @@ def what_it_is(run: RunRecord) -> tuple[Any, ...]:
 def forget_the_state_before_the_last_row(run: Path) -> None:
     for path in (run / store.CHECKPOINTS).glob("*/state.json"):
         state = json.loads(path.read_text())
-        state.pop("before_row", None)
+        for later in ("before_row", "checksum", "tensors"):
+            state.pop(later, None)
         path.write_text(json.dumps(state))
 
 

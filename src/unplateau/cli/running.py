@@ -235,10 +235,11 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
     from unplateau.files import write_json  # noqa: PLC0415
-    from unplateau.report import write_report  # noqa: PLC0415 (matplotlib)
+    from unplateau.report.page import reportable, write_report  # noqa: PLC0415 (matplotlib)
     from unplateau.report.style import printable  # noqa: PLC0415
 
-    summary = summarise(runs)
+    found = reportable(runs)
+    summary = summarise(found)
     groups = by_strategy(summary.runs)
     ratios: dict[tuple[str, str], str] = {
         (one.name, milestone): saving["steps"].cell.text
@@ -256,7 +257,7 @@ def tell_story(runs: Sequence[Path], out: Path) -> None:
     score = f"Score: {which_score(summary.runs)}. " if any(run.weights_score for run in summary.runs) else ""
     print(f"{score}x: steps of plain training / steps of the strategy.")
     write_json(out / "summary.json", summary.as_dict())
-    print(f"\nreport   {write_report(runs, out / 'report.html')}\nsummary  {out / 'summary.json'}")
+    print(f"\nreport   {write_report(found, out / 'report.html')}\nsummary  {out / 'summary.json'}")
 
 
 def _how_it_ended(record: RunRecord) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -90,9 +91,9 @@ def reason(path: Path, error: BaseException) -> str:
 
 def _read(path: Path, read: Callable[[Path], Found]) -> Found:
     for name in (SPEC, ENV, TASK, METRICS, COSTS, DONE):
-        file = path / name
-        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError(f"{name} is not a file")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG((path / name).stat().st_mode):
+                raise RunDirectoryError(f"{path / name}: is not a file")
     return read(path)
 
 
@@ -123,7 +124,7 @@ def last_row(path: Path) -> dict[str, Any] | None:
         tail, lines = TAIL, [b""]
         while len(lines) < 3 and tail < 16 * size:
             file.seek(max(0, size - tail))
-            lines = file.read().split(b"\n")  # what follows the last line break is unfinished
+            lines = file.read().rsplit(b"\n", 2)  # what follows the last line break is unfinished
             tail *= 16
     if len(lines) < 2:
         return None

@@ -6,7 +6,6 @@ All tables, figures and comparisons are made from a :class:`RunSummary`, so that
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -242,4 +241,4 @@ def _costs_at(record: RunRecord, step: int) -> Costs:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and -LARGEST < value < LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from unplateau.logs.stretches import (
 )
 from unplateau.plateau.progress import FEWEST_POINTS, Floats
 
+XY = tuple[Sequence[float], Sequence[float]]
+"""Steps and values; of a large table they are arrays."""
 Seen = Callable[[Sequence[float], Sequence[float]], list[Event]]
 """How events are seen in the steps and the values of a column."""
 CONTRADICTED = 0.25
@@ -116,7 +118,7 @@ def _curves_of_one_run(log: DenseLog, wanted: Wanted) -> list[Curve]:
         causes = [one for one in _causes(log, step, wanted) if log.columns[one[0]].low < log.columns[one[0]].high]
         events = [event for column, seen in causes for event in _seen(log, at, known, column, seen)]
         xy = (at, here) if known.all() else (at[known], here[known])
-        found.append(_curve(log, wanted, (value, step, asked), xy, notes, events))
+        found.append(_curve(log, wanted, (value, step, asked), cast("XY", xy), notes, events))
     return found
 
 
@@ -129,7 +131,7 @@ def _seen(log: DenseLog, at: Floats, known: NDArray[np.bool_], column: str, seen
     first, last = np.flatnonzero(known)[[0, -1]]
     steps, values = at[first : last + 1], log.column(column)[first : last + 1]
     both = np.isfinite(steps) & np.isfinite(values)
-    return seen(steps[both], values[both])
+    return seen(*cast("XY", (steps[both], values[both])))
 
 
 def _curves_of(log: Log, value: str, wanted: Wanted) -> Iterator[Curve]:
@@ -150,7 +152,7 @@ def _curve(
     log: Log,
     wanted: Wanted,
     columns: tuple[str, str | None, bool],
-    xy: tuple[Sequence[float], Sequence[float]],
+    xy: XY,
     notes: Sequence[str],
     events: Sequence[Event],
     part: str = "",

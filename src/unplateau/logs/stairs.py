@@ -91,7 +91,7 @@ def new_rates(steps: Sequence[float], rates: Sequence[float]) -> list[Event]:
     r = np.asarray(rates, dtype=np.float64)
     change = np.abs(np.diff(r))
     found = []
-    for at in np.flatnonzero(change > CHANGE * np.maximum(np.abs(r[:-1]), np.abs(r[1:]))):
+    for at in np.flatnonzero(change > CHANGE * np.maximum(np.abs(r[:-1]), np.abs(r[1:]))).tolist():
         around = np.concatenate([change[max(at - 3, 0) : at], change[at + 1 : at + 4]])
         if around.size and change[at] > SUDDEN * around.max():
             words = f"the learning rate changes from {r[at]:.3g} to {r[at + 1]:.3g}"

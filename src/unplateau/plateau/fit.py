@@ -84,8 +84,8 @@ class Points:
     def covariance(self, knots: Floats) -> Floats:
         """Covariance (knots, knots) of the fitted values for noise of variance 1."""
         diagonal, off, _, _ = self._normal_equations(knots[None])
-        inverse: Floats = np.linalg.pinv(np.diag(diagonal[:, 0]) + np.diag(off[:, 0], 1) + np.diag(off[:, 0], -1))
-        return inverse
+        matrix = np.diag(diagonal[:, 0]) + np.diag(off[:, 0], 1) + np.diag(off[:, 0], -1)
+        return np.asarray(np.linalg.pinv(matrix), dtype=np.float64)
 
     def _normal_equations(self, knots: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Diagonal, off-diagonal and right side, (knots, candidates) each, and where a piece is empty."""

@@ -42,6 +42,13 @@ class RunLockedError(RunDirectoryError):
     page = "run-locked"
 
 
+class DamagedRunsError(RunDirectoryError):
+    """None of the runs that were asked for could be read."""
+
+    exit_code = 1
+    page = "damaged-runs"
+
+
 class CheckpointError(UnplateauError):
     """No checkpoint of a run could be read: all are truncated, corrupted or foreign."""
 

@@ -12,6 +12,7 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import unplateau  # only its lazy names, see RunRecord.model
 from unplateau.errors import RunDirectoryError, RunLockedError
-from unplateau.files import held, read_json, read_rows
+from unplateau.files import held, is_held, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.notebook import facts_html
@@ -29,6 +30,8 @@ from unplateau.records import check_done, check_environment, check_rows, check_s
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
 METRICS, COSTS, PROMPTS, CHECKPOINTS, LOCK = "metrics.jsonl", "costs.jsonl", "prompts.npz", "checkpoints", ".lock"
+
+_FILES = frozenset({SPEC, ENV, TASK, DONE, METRICS, COSTS, PROMPTS, CHECKPOINTS, "shape.json"})
 
 TAIL = 64 * 1024
 """Bytes read from the end of a row file: many rows, of which the last complete one is wanted."""
@@ -126,16 +129,53 @@ def read_done(path: Path, steps: int) -> dict[str, Any] | None:
 
 
 def find_runs(*directories: str | Path) -> list[Path]:
-    """The run directories at or below these, sorted. Raises RunDirectoryError if a directory is missing or has none."""
-    found: list[Path] = []
+    """The run directories at or below these, sorted, each once; damaged ones too, and folders that cannot be opened.
+
+    Links are followed, and a run is called by the path that needs none where there is one. A folder is a run directory
+    if it has two of a run's files. Raises RunDirectoryError if a directory is missing or has none.
+    """
+    found: dict[Path, Path] = {}
     for directory in map(Path, directories):
         if not directory.is_dir():
             raise RunDirectoryError(f"{directory}: no such directory")
-        here = sorted(spec.parent for spec in directory.rglob(SPEC) if (spec.parent / ENV).is_file())
+        here = sorted(_runs_below(directory))
         if not here:
             raise RunDirectoryError(f"{directory}: no run below it (a run directory holds {SPEC} and {ENV})")
-        found += [path for path in here if path not in found]
-    return found
+        for path in here:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _runs_below(top: Path) -> Iterator[Path]:
+    """Folders behind links come last, and each folder once."""
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = [top], deque[Path]()
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.popleft()
+        try:
+            status = folder.stat()
+            if (key := (status.st_dev, status.st_ino)) in seen:
+                continue
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            yield folder  # nobody can tell what is in it: reading it says why
+            continue
+        seen.add(key)
+        files = _FILES & {entry.name for entry in inside}
+        is_run = len(files) > 1
+        if is_run and (SPEC in files or not is_held(folder / LOCK)):  # the spec is the last thing that a start writes
+            yield folder
+        for entry in inside:
+            if _is_folder(entry) and not (is_run and entry.name in files):
+                (linked if entry.is_symlink() else waiting).append(folder / entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that cannot be opened
+        return False
 
 
 def is_done(path: Path, steps: int) -> bool:

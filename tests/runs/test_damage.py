@@ -68,9 +68,9 @@ def test_a_directory_of_another_spec_is_refused(cli: Any, interrupted: Path) -> 
     assert (interrupted / "metrics.jsonl").read_bytes() == rows
 
 
-def test_a_damaged_run_is_listed_as_such(cli: Any, interrupted: Path) -> None:
+def test_a_damaged_run_is_named_and_left_out(cli: Any, interrupted: Path) -> None:
     (interrupted / "task.json").write_text("{")
-    assert " damaged " in cli("ls", "runs").stdout
+    assert f"{interrupted.relative_to(cli.folder)}: left out: task.json" in cli.refused("ls", "runs", code=1)
 
 
 SCRIPT = """

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -11,6 +11,7 @@ from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, sum
 from unplateau.analysis.savings import MEASURES, SHOWN, Cost, Measure, Saving, budget_of, cost_of, saving_of
 from unplateau.analysis.survival import Bounded, median_time
 from unplateau.analysis.variants import Variant, shortened, variants
+from unplateau.damage import LeftOut
 from unplateau.errors import SpecError, suggest
 from unplateau.notebook import frame, table_html
 
@@ -92,12 +93,13 @@ class StrategyComparison:
 class Comparison:
     """All strategies, and settings where these differ: those of one baseline together, it first, then by escape.
 
-    ``baseline``: what is compared with, in words.
+    ``baseline``: what is compared with, in words. ``left_out``: runs that could not be read.
     """
 
     recipe: str
     baseline: str
     strategies: tuple[StrategyComparison, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     def __getitem__(self, name: str) -> StrategyComparison:
         for one in self.strategies:
@@ -137,7 +139,8 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """An entry of ``comparisons`` in ``summary.json``."""
         strategies = [one.as_dict() for one in self.strategies]
-        return {"recipe": self.recipe, "baseline": self.baseline, "strategies": strategies}
+        left_out = [one.as_dict() for one in self.left_out]
+        return {"recipe": self.recipe, "baseline": self.baseline, "strategies": strategies, "left_out": left_out}
 
     @property
     def _notes(self) -> list[str]:
@@ -171,10 +174,11 @@ def compare(runs: Runs, baseline: str = BASELINE) -> Comparison:
     Where runs differ in other settings, each choice of these is a row of its own, compared with the baseline's runs
     under the same settings. ``baseline`` may name settings as well, or alone: ``"lr=0.001"``, ``"plain, width=64"``.
     Runs of a single strategy are compared with those of the lowest settings, unless it says otherwise; but never,
-    unless it says so, with runs of another task. Raises SpecError if there is no run, none of the baseline, or two of
-    one spec.
+    unless it says so, with runs of another task. A damaged run is left out, with a warning. Raises SpecError if there
+    is no run, none of the baseline, or two of one spec; DamagedRunsError if none can be read.
     """
-    return compare_summaries(summaries(runs), baseline)
+    found = summaries(runs)
+    return replace(compare_summaries(found, baseline), left_out=found.left_out)
 
 
 def compare_summaries(runs: Sequence[RunSummary], baseline: str = BASELINE) -> Comparison:
@@ -384,10 +388,14 @@ def _aligned(head: list[str], rows: list[list[str]]) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """All runs in numbers, and for each experiment that has plain runs a comparison with them."""
+    """All runs in numbers, and for each experiment that has plain runs a comparison with them.
+
+    ``left_out``: runs that could not be read.
+    """
 
     runs: tuple[RunSummary, ...]
     comparisons: tuple[Comparison, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     def __repr__(self) -> str:
         return f"Summary({len(self.runs)} runs, {len(self.comparisons)} comparisons)"
@@ -413,17 +421,20 @@ class Summary:
         return {
             "runs": [one.as_dict() for one in self.runs],
             "comparisons": [one.as_dict() for one in self.comparisons],
+            "left_out": [one.as_dict() for one in self.left_out],
         }
 
 
 def summarise(runs: Runs) -> Summary:
     """These runs in numbers (records, run directories, or folders of them), ordered by experiment, strategy and seed.
 
-    Raises SpecError if there is no run, or if an experiment has two runs of the same strategy and seed.
+    A damaged run is left out, with a warning. Raises SpecError if there is no run, or if an experiment has two runs of
+    the same strategy and seed; DamagedRunsError if no run can be read.
     """
     groups: dict[tuple[str, ...], list[RunSummary]] = {}
-    for run in sorted(summaries(runs), key=lambda run: (run.recipe, run.strategy, run.seed)):
+    found = summaries(runs, lambda run: run.plateaus)
+    for run in sorted(found, key=lambda run: (run.recipe, run.strategy, run.seed)):
         groups.setdefault(tuple(experiment(run).values()), []).append(run)
     ordered = [run for members in groups.values() for run in members]
     with_baseline = [members for members in groups.values() if BASELINE in {run.strategy for run in members}]
-    return Summary(tuple(ordered), tuple(map(compare_summaries, with_baseline)))
+    return Summary(tuple(ordered), tuple(map(compare_summaries, with_baseline)), found.left_out)

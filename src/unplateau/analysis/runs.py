@@ -3,17 +3,20 @@
 All tables, figures and comparisons are made from a :class:`RunSummary`, so that every reader quotes the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from unplateau.analysis.rows import Columns, StoredHistory
 from unplateau.analysis.survival import Bounded
+from unplateau.damage import LeftOut, check, readable
 from unplateau.errors import SpecError
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
-from unplateau.plateau.progress import COMPLETION, ESCAPE, WINDOW, completion_step, escape_step, lost_steps
+from unplateau.plateau.progress import COMPLETION, ESCAPE, LARGEST, WINDOW, completion_step, escape_step, lost_steps
 from unplateau.store import RunRecord, find_runs, load_run
 
 Milestone = Literal["escape", "completion"]
@@ -44,7 +47,7 @@ class RunSummary:
     are numbers. ``weights_score``: of layers 0 .. L at the last probing; ``plateau_weights_score``: at the last probing
     before the escape, or the last one if it never escaped; both empty without such scores, and under ``cut``.
     ``costs``: in total and, where reached, to escape and to completion. ``lost``: each time that it got there and was
-    thrown back, (reached, lost) in steps.
+    thrown back, (reached, lost) in steps. ``probed``: whether it has looked at its own hidden states.
     """
 
     record: RunRecord = field(repr=False, compare=False)
@@ -62,11 +65,25 @@ class RunSummary:
     bayes_accuracy: float | None
     weights_score: tuple[float, ...]
     plateau_weights_score: tuple[float, ...]
-    plateaus: tuple[Plateau, ...]
     costs: Costs
     costs_to: dict[Milestone, Costs | None]
     lost: dict[Milestone, list[tuple[float, float]]]
     energy_method: str
+    probed: bool
+
+    @cached_property
+    def plateaus(self) -> tuple[Plateau, ...]:
+        """Those of the curve that progress is read from, between the exact predictors' heights."""
+        name, floors = self.record.floors.progress, self.record.floors
+        steps, values = self.columns[name]
+        direction: Literal["min", "max"] = "min" if name == "loss" else "max"
+        ends = {"floor": floors.progress_start, "ceiling": floors.progress_end}
+        return tuple(find_plateaus(steps, values, **ends, direction=direction)) if steps.size else ()
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What pictures show of its rows, as arrays."""
+        return Columns(self.record.history)
 
     @property
     def block(self) -> int:
@@ -108,26 +125,61 @@ _PLAIN = (
     *("final_progress", "final_accuracy", "final_on", "bayes_accuracy", "energy_method"),
 )
 
-Runs = RunRecord | str | Path | Sequence[RunRecord | str | Path]
-"""Run records, run directories, or folders of these."""
+Run = RunRecord | RunSummary | str | Path
+Runs = Run | Sequence[Run]
+"""Run records or summaries, run directories, or folders of these."""
 Groups = Mapping[str, tuple[RunSummary, ...]]
 """The runs of each strategy, in the order in which they are shown."""
 
 
-def summaries(runs: Runs) -> list[RunSummary]:
-    """All these runs in numbers. Raises SpecError if there is none."""
-    return [summarise_run(record) for record in records(runs)]
+class Summaries(tuple[RunSummary, ...]):
+    """Runs in numbers; ``left_out``: those that were asked for and could not be read."""
+
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def records(runs: Runs) -> list[RunRecord]:
-    """The records of these runs, each once. Raises SpecError if there is none."""
-    found: dict[Path, RunRecord] = {}
-    for one in [runs] if isinstance(runs, RunRecord | str | Path) else runs:
-        for record in [one] if isinstance(one, RunRecord) else map(load_run, find_runs(one)):
-            found.setdefault(record.path.resolve(), record)
-    if not found:
+def summaries(runs: Runs, prepare: Callable[[RunSummary], object] = lambda _: None) -> Summaries:
+    """All these runs in numbers, each read once, and its rows forgotten before the next one is.
+
+    ``prepare`` has a run while its rows are at hand. A run that is damaged, or that it fails on, is left out, with a
+    warning. Raises SpecError if there is none, DamagedRunsError if none is left.
+    """
+    if isinstance(runs, Summaries):
+        return runs
+    given: dict[Path, Path | RunRecord | RunSummary] = {}
+    for one in [runs] if isinstance(runs, Run) else runs:
+        for each in find_runs(one) if isinstance(one, str | Path) else [one]:
+            given.setdefault(_path(each).resolve(), each)
+    if not given:
         raise SpecError("no runs given: name at least one run directory")
-    return list(found.values())
+    by_path = {_path(each): each for each in given.values()}
+
+    def read(path: Path) -> RunSummary:
+        summary = _summary(by_path[path])
+        prepare(summary)
+        if isinstance(summary.record.history, StoredHistory):
+            summary.record.history.forget()
+        return summary
+
+    found, left_out = readable([*by_path], read)
+    result = Summaries(found)
+    result.left_out = tuple(left_out)
+    return result
+
+
+def _path(one: Path | RunRecord | RunSummary) -> Path:
+    record = one.record if isinstance(one, RunSummary) else one
+    return record.path if isinstance(record, RunRecord) else record
+
+
+def _summary(one: Path | RunRecord | RunSummary) -> RunSummary:
+    if isinstance(one, RunSummary):
+        return one
+    if isinstance(one, RunRecord):
+        return summarise_run(one)
+    record = load_run(one)
+    check(record)
+    return summarise_run(replace(record, history=StoredHistory(one, record.history)))
 
 
 def summarise_run(record: RunRecord) -> RunSummary:
@@ -152,7 +204,6 @@ def summarise_run(record: RunRecord) -> RunSummary:
         bayes_accuracy=None if record.floors.bayes_accuracy is None else fmean(record.floors.bayes_accuracy),
         weights_score=tuple(record.history.last("weights_score", ())),
         plateau_weights_score=_score_before(record, reached["escape"]),
-        plateaus=_plateaus(record),
         costs=_costs_at(record, last_step),
         costs_to={name: None if (step := reached[name]) is None else _costs_at(record, step) for name in MILESTONES},
         lost={
@@ -160,6 +211,7 @@ def summarise_run(record: RunRecord) -> RunSummary:
             "completion": lost_steps(*progress, threshold=COMPLETION),
         },
         energy_method=str(record.history.last("energy_method", "none")),
+        probed=bool(record.history.column("cut")[0]),
     )
 
 
@@ -179,16 +231,14 @@ def _score_before(record: RunRecord, escape: int | None) -> tuple[float, ...]:
     return tuple((before or scores[:1] or [()])[-1])
 
 
-def _plateaus(record: RunRecord) -> tuple[Plateau, ...]:
-    """Plateaus of the curve that progress is read from, between the exact predictors' heights."""
-    name = record.floors.progress
-    steps, values = record.history.column(name)
-    floor, ceiling = record.floors.progress_start, record.floors.progress_end
-    direction: Literal["min", "max"] = "min" if name == "loss" else "max"
-    return tuple(find_plateaus(steps, values, floor=floor, ceiling=ceiling, direction=direction)) if steps else ()
-
-
 def _costs_at(record: RunRecord, step: int) -> Costs:
     """Cumulative costs at the first row from this step on (rows and costs are logged at the same steps)."""
     row = next((row for row in record.history if row["step"] >= step), {})
-    return Costs(step, *(row.get(name) for name in ("rows", "tokens", "train_flops", "seconds", "joules")))
+    costs = [row.get(name) for name in ("rows", "tokens", "train_flops", "seconds", "joules")]
+    if not all(one is None or _is_number(one) for one in costs):
+        raise ValueError(f"the costs at step {step} are not numbers")
+    return Costs(step, *costs)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -92,7 +92,10 @@ def _differences(path: str, values: Sequence[Any]) -> Iterator[tuple[str, list[s
     """Keys under which these values differ, each with the text of every one."""
     if len({_canonical(value) for value in values}) == 1:
         return
-    if all(isinstance(value, Mapping) for value in values) and len({value.get("kind") for value in values}) == 1:
+    if (
+        all(isinstance(value, Mapping) for value in values)
+        and len({_canonical(value.get("kind")) for value in values}) == 1
+    ):
         for key in dict.fromkeys(key for value in values for key in value):
             inside = f"{path}.{key}" if path else key
             yield from _differences(inside, [value.get(key, _ABSENT) for value in values])

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import Folder, PositionalFolder
 from unplateau.cli.console import number, print_facts, print_json, print_table
+from unplateau.damage import DAMAGE, check, glance, readable, reason
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import is_held
 from unplateau.store import LOCK, RunRecord, find_runs, load_run
@@ -26,7 +27,8 @@ def compare(
 
     Steps to escape and to completion are medians over seeds; "> N" where runs ended before they got there. Ratios are
     cost of the baseline / cost of the row, in steps, training FLOPs, seconds and joules. Settings that differ have
-    columns; what is compared with what stands below the tables.
+    columns; what is compared with what stands below the tables. Damaged runs are left out, and named on standard error
+    and as left_out in JSON; the exit code is 1 if no other is there.
 
     Args:
         folder: a folder of run directories
@@ -55,6 +57,8 @@ def report(
 ) -> None:
     """Writes a report about the runs below these folders: one HTML file that opens without a network.
 
+    Damaged runs are named on standard error and in the report, and left out; the exit code is 1 if no other is there.
+
     Args:
         folders: run directories, or folders of them; each choice of the settings that differ has its row and panels
         out: the HTML file to write
@@ -64,24 +68,26 @@ def report(
         force: also replace files that are there and not of earlier reports
     """
     from unplateau.report import save_figures, write_report, write_results  # noqa: PLC0415 (matplotlib)
+    from unplateau.report.page import reportable  # noqa: PLC0415
 
     if not folders:
         raise SpecError("report: DIR is missing")
     if csv and figures is None:
         raise SpecError("--csv: it needs --figures FOLDER to say where to")
-    print(write_report(folders, out, force=force))
+    runs = reportable(folders)
+    print(write_report(runs, out, force=force))
     if figures is not None:
-        for path in save_figures(folders, figures, (format_, "csv") if csv else (format_,), force=force):
+        for path in save_figures(runs, figures, (format_, "csv") if csv else (format_,), force=force):
             print(path)
         if csv:
-            print(write_results(folders, figures / "results.csv", force=force))
+            print(write_results(runs, figures / "results.csv", force=force))
 
 
 def ls(folder: PositionalFolder = Path("runs"), /) -> None:
     """Lists the runs below a folder: strategy, seed, step, progress, and whether they are done.
 
     Progress is 0 on the plateau and 1 at the Bayes-optimal predictor. An interrupted run is resumed by the command
-    that began it.
+    that began it. Damaged runs are named on standard error and left out; the exit code is 1 if no other is there.
 
     Args:
         folder: a folder of run directories
@@ -90,18 +96,16 @@ def ls(folder: PositionalFolder = Path("runs"), /) -> None:
 
 
 def print_runs(paths: Sequence[Path]) -> None:
-    """A table with a row for each run; one that cannot be read is listed as damaged."""
+    """A table with a row for each run; damaged ones are named on standard error and left out."""
     if paths:
-        print_table(("recipe", "strategy", "seed", "step", "progress", "state", "directory"), [*map(_row, paths)])
+        rows, _ = readable(paths, _row)
+        print_table(("recipe", "strategy", "seed", "step", "progress", "state", "directory"), rows)
 
 
 def _row(path: Path) -> tuple[str, ...]:
-    try:
-        record = load_run(path)
-        total = int(record.spec["train"]["steps"])
-    except (RunDirectoryError, KeyError, TypeError):
-        return ("?", "?", "?", "?", "-", "damaged", str(path))
-    step = f"{record.history.last('step', 0)}/{total}"
+    """What its small files and its last row say: thousands of runs are listed at once."""
+    record = glance(path)
+    step = f"{record.history.last('step', 0)}/{record.spec['train']['steps']}"
     progress = number(record.history.last("progress"))
     return (record.recipe, record.strategy, str(record.seed), step, progress, state_of(record), str(path))
 
@@ -125,13 +129,18 @@ def show(run: Annotated[Path, Positional, arg(metavar="RUN")], /) -> None:
 
     from unplateau.analysis.runs import summarise_run  # noqa: PLC0415 (scipy)
 
-    record = load_run(run)
+    try:
+        record = load_run(run)
+        check(record)
+        results = _results(summarise_run(record))
+    except DAMAGE as error:
+        raise RunDirectoryError(f"{run}: {reason(run, error)}") from error
     identity = [
         ("run", f"{record.recipe}, {record.strategy}, seed {record.seed}"),
         ("state", f"{state_of(record)}, step {record.history.last('step', 0)} of {record.spec['train']['steps']}"),
         ("command", str(record.env["run"].get("command", "-"))),
     ]
-    print_facts([*identity, *_results(summarise_run(record))])
+    print_facts([*identity, *results])
     for title in ("versions", "machine"):
         print(f"\n{title}")
         facts = record.env.get(title) or {}

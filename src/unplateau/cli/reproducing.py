@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,9 +12,11 @@ from tyro.conf import Positional, UseAppendAction, arg
 from unplateau.cli.arguments import Folder, Settings, refuse_unwritable
 from unplateau.cli.console import print_table
 from unplateau.cli.running import run_all, run_experiments, seeds_from, with_given
+from unplateau.damage import readable
 from unplateau.errors import SpecError
 
 if TYPE_CHECKING:
+    from unplateau.store import RunRecord
     from unplateau.studies import base as studies
 
 Study = Literal["crossing", "controls", "transplant", "amplify", "prediction"]
@@ -122,11 +124,24 @@ def run_study(
         specs = [one.spec for one in members.values()]
         records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
         codes.append(code)
-        rows += [row for record in records for row in study.rows(members[record.env["run"]["digest"]], record)]
+        rows += _rows_of(study, members, records)
         write_study(kept, rows, force=force)  # after each setting: a study takes hours
     print_study(study, rows)
     print(f"\nresults  {kept}")
     return max(codes)
+
+
+def _rows_of(
+    study: studies.Study, members: Mapping[str, studies.Planned], records: Sequence[RunRecord]
+) -> list[studies.Row]:
+    """The rows of all runs; a damaged one is named on standard error and left out."""
+    by_path = {record.path: record for record in records}
+
+    def rows(path: Path) -> list[studies.Row]:
+        record = by_path[path]
+        return [*study.rows(members[record.env["run"]["digest"]], record)]
+
+    return [row for found in readable([*by_path], rows)[0] for row in found]
 
 
 def print_study(study: studies.Study, rows: Sequence[studies.Row]) -> None:

@@ -259,10 +259,11 @@ def tell_story(runs: Sequence[Path], out: Path, *, force: bool = False) -> None:
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
     from unplateau.files import json_bytes, keyed, write_output  # noqa: PLC0415
-    from unplateau.report import write_report  # noqa: PLC0415 (matplotlib)
+    from unplateau.report.page import reportable, write_report  # noqa: PLC0415 (matplotlib)
     from unplateau.report.style import printable  # noqa: PLC0415
 
-    summary = summarise(runs)
+    found = reportable(runs)
+    summary = summarise(found)
     groups = by_strategy(summary.runs)
     ratios: dict[tuple[str, str], str] = {
         (one.name, milestone): saving["steps"].cell.text
@@ -280,7 +281,7 @@ def tell_story(runs: Sequence[Path], out: Path, *, force: bool = False) -> None:
     score = f"Score: {which_score(summary.runs)}. " if any(run.weights_score for run in summary.runs) else ""
     print(f"{score}x: steps of plain training / steps of the strategy.")
     write_output(out / SUMMARY, json_bytes(summary.as_dict()), keyed(*SUMMARY_KEYS), force=force)
-    print(f"\nreport   {write_report(runs, out / REPORT, force=force)}\nsummary  {out / SUMMARY}")
+    print(f"\nreport   {write_report(found, out / REPORT, force=force)}\nsummary  {out / SUMMARY}")
 
 
 def _how_it_ended(record: RunRecord) -> str:

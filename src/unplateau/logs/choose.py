@@ -139,7 +139,7 @@ def step_for(log: Log, value: str, asked: str | None, is_good: Callable[[str], b
     if asked is not None:
         return _known(log, asked, "--step"), True
     named = [name for name in step_columns(log, value) if name != value]
-    beside = [name for name in named if _is_beside(log, name, value)]
+    beside = [name for name in named if log.is_beside(name, value)]
     found = [*beside, *(name for name in named if log.carried and name not in beside)]
     if not found and (bare := _bare(log)) is not None and bare[1] == value:
         found = [bare[0]]
@@ -151,12 +151,6 @@ def step_for(log: Log, value: str, asked: str | None, is_good: Callable[[str], b
 def step_columns(log: Log, value: str = "") -> list[str]:
     """Columns that are named like steps, the likeliest first; of W&B's those of the run that the value belongs to."""
     return _named(log, _STEPS, value)
-
-
-def _is_beside(log: Log, name: str, value: str) -> bool:
-    """Is there a cell of it in most of the rows that have a value?"""
-    both = [cells for _, cells in log.rows if cells.get(value) not in (None, "")]
-    return sum(cells.get(name) not in (None, "") for cells in both) * 2 > len(both)
 
 
 def column_like(log: Log, asked: str | None, option: str, names: Sequence[str]) -> str | None:

@@ -1,16 +1,20 @@
 """From a log to curves: columns chosen, runs told apart, gaps and repeats counted; nothing is dropped in silence."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unplateau.errors import DataError, SpecError
 from unplateau.logs import choose
+from unplateau.logs.dense import DenseLog
 from unplateau.logs.log import Log
 from unplateau.logs.names import direction_of
-from unplateau.logs.points import read_points
+from unplateau.logs.points import left_out, read_points
 from unplateau.logs.read import read_log
 from unplateau.logs.runs import is_one_run, mended, wanted_runs
 from unplateau.logs.stairs import Event, new_epochs, new_rates, resumed
@@ -20,8 +24,12 @@ from unplateau.logs.stretches import (
     Stretch,
     settled,
 )
-from unplateau.plateau.progress import FEWEST_POINTS
+from unplateau.plateau.progress import FEWEST_POINTS, Floats
 
+XY = tuple[Sequence[float], Sequence[float]]
+"""Steps and values; of a large table they are arrays."""
+Seen = Callable[[Sequence[float], Sequence[float]], list[Event]]
+"""How events are seen in the steps and the values of a column."""
 CONTRADICTED = 0.25
 """Share of the range by which a curve must go the wrong way for the direction to be doubted."""
 
@@ -52,8 +60,8 @@ class Curve:
     None for the number of the row. ``part`` names the run where a file has several. ``events`` may cause stairs.
     """
 
-    steps: list[float]
-    values: list[float]
+    steps: Sequence[float]
+    values: Sequence[float]
     notes: tuple[str, ...]
     source: str
     form: str
@@ -83,12 +91,47 @@ def read_curve(
     found = read_curves(read_log(path), Wanted(() if value is None else (value,), step, by, segment, repeats))
     if len(found) > 1:
         raise SpecError(f"{path}: several runs are chosen; one of: {', '.join(curve.part for curve in found)}")
-    return found[0]
+    return replace(found[0], steps=list(found[0].steps), values=list(found[0].values))
 
 
 def read_curves(log: Log, wanted: Wanted) -> list[Curve]:
     """The curves that are wanted: one for each column and run. Raises as :func:`read_curve` does."""
+    if isinstance(log, DenseLog):
+        return _curves_of_one_run(log, wanted) or read_curves(log.in_full(), wanted)
     return [curve for value in choose.values(log, wanted.values) for curve in _curves_of(log, value, wanted)]
+
+
+def _curves_of_one_run(log: DenseLog, wanted: Wanted) -> list[Curve]:
+    """Those of a table in which every step is larger than the one before; [] if it is another, or a part is wanted."""
+    if wanted.by is not None or wanted.segment is not None:
+        return []
+    found = []
+    for value in choose.values(log, wanted.values):
+        step, asked = choose.step_for(log, value, wanted.step, lambda name: _rises(log.column(name)))
+        at = np.arange(len(log.table), dtype=np.float64) if step is None else log.column(step)
+        here = log.column(value)
+        known = np.isfinite(at) & np.isfinite(here)
+        if known.sum() < FEWEST_POINTS or not _rises(at[known]):
+            return []
+        n_gaps = int(np.sum(np.isnan(at) | np.isnan(here)))
+        notes = left_out(n_gaps, known.size - n_gaps - int(known.sum()))
+        causes = [one for one in _causes(log, step, wanted) if log.columns[one[0]].low < log.columns[one[0]].high]
+        events = [event for column, seen in causes for event in _seen(log, at, known, column, seen)]
+        xy = (at, here) if known.all() else (at[known], here[known])
+        found.append(_curve(log, wanted, (value, step, asked), cast("XY", xy), notes, events))
+    return found
+
+
+def _rises(steps: Floats) -> bool:
+    return bool(np.all(np.diff(steps) > 0))
+
+
+def _seen(log: DenseLog, at: Floats, known: NDArray[np.bool_], column: str, seen: Seen) -> list[Event]:
+    """Events of a column between the first and the last point of a curve."""
+    first, last = np.flatnonzero(known)[[0, -1]]
+    steps, values = at[first : last + 1], log.column(column)[first : last + 1]
+    both = np.isfinite(steps) & np.isfinite(values)
+    return seen(*cast("XY", (steps[both], values[both])))
 
 
 def _curves_of(log: Log, value: str, wanted: Wanted) -> Iterator[Curve]:
@@ -100,22 +143,37 @@ def _curves_of(log: Log, value: str, wanted: Wanted) -> Iterator[Curve]:
     for part, run in wanted_runs(log, read.points, value, step, wanted.by, wanted.segment):
         points, done = mended(log, run, step, wanted.repeats)
         _enough(points, f"{log.name}: {part}: " if part else f"{log.name}: ", f"'{value}'")
-        values = [point.value for point in points]
-        direction, why = _direction(value, values, wanted.direction)
-        chosen = "" if asked and wanted.values and wanted.direction else _chosen(log, value, step, direction, why)
-        yield Curve(
-            steps=[point.step for point in points],
-            values=values,
-            notes=(*log.notes, *read.notes, *done, *_contradicted(value, values, direction)),
-            source=log.name,
-            form=log.form,
-            value=value,
-            step=step,
-            direction=direction,
-            guessed=chosen if wanted.values else f"{chosen}{_others(log, value, step)}",
-            part=part,
-            events=tuple(sorted(_events(log, run, points, step, wanted), key=lambda event: event.step)),
-        )
+        xy = [point.step for point in points], [point.value for point in points]
+        events = [*_events(log, run, points, step, wanted)]
+        yield _curve(log, wanted, (value, step, asked), xy, (*log.notes, *read.notes, *done), events, part)
+
+
+def _curve(
+    log: Log,
+    wanted: Wanted,
+    columns: tuple[str, str | None, bool],
+    xy: XY,
+    notes: Sequence[str],
+    events: Sequence[Event],
+    part: str = "",
+) -> Curve:
+    """With its direction, and what was chosen. ``columns``: value, step, and whether the step was asked for."""
+    (value, step, asked), (steps, values) = columns, xy
+    direction, why = _direction(value, values, wanted.direction)
+    chosen = "" if asked and wanted.values and wanted.direction else _chosen(log, value, step, direction, why)
+    return Curve(
+        steps=steps,
+        values=values,
+        notes=(*notes, *_contradicted(value, values, direction)),
+        source=log.name,
+        form=log.form,
+        value=value,
+        step=step,
+        direction=direction,
+        guessed=chosen if wanted.values else f"{chosen}{_others(log, value, step)}",
+        part=part,
+        events=tuple(sorted(events, key=lambda event: event.step)),
+    )
 
 
 def _enough(points: Sequence[Point], before: str, columns: str) -> None:
@@ -138,7 +196,7 @@ def _direction(
 def _change(values: Sequence[float]) -> float:
     """From the first tenth to the last, as a share of the range."""
     part = max(len(values) // 10, 2)
-    span = max(values) - min(values)
+    span = float(np.ptp(values))
     return (fmean(values[-part:]) - fmean(values[:part])) / span if span > 0 else 0.0
 
 
@@ -168,12 +226,7 @@ def _events(log: Log, run: Stretch, points: Sequence[Point], step: str | None, w
     """What may cause stairs, from the rows of this run."""
     yield from resumed(run.resumes, [point.step for point in points])
     first, last = min(point.row for point in points), max(point.row for point in points)
-    for column, found in (
-        (choose.epoch_column(log, wanted.epoch), new_epochs),
-        (choose.rate_column(log, wanted.rate), new_rates),
-    ):
-        if column is None or column == step:
-            continue
+    for column, found in _causes(log, step, wanted):
         try:
             read = [point for point in read_points(log, column, step).points if first <= point.row <= last]
         except DataError:
@@ -182,6 +235,16 @@ def _events(log: Log, run: Stretch, points: Sequence[Point], step: str | None, w
             continue  # it was only a guess
         kept = settled(_of_run(log, read, wanted, points), "last")
         yield from found([point.step for point in kept], [point.value for point in kept])
+
+
+def _causes(log: Log, step: str | None, wanted: Wanted) -> Iterator[tuple[str, Seen]]:
+    """The columns of epochs and of the learning rate, and how their events are seen."""
+    for column, seen in (
+        (choose.epoch_column(log, wanted.epoch), new_epochs),
+        (choose.rate_column(log, wanted.rate), new_rates),
+    ):
+        if column is not None and column != step:
+            yield column, seen
 
 
 def _of_run(log: Log, read: Sequence[Point], wanted: Wanted, points: Sequence[Point]) -> list[Point]:

@@ -81,6 +81,11 @@ class Log:
                 unit = found.unit
             yield found
 
+    def is_beside(self, name: str, value: str) -> bool:
+        """Is there a cell of it in most of the rows that have a value?"""
+        both = [cells for _, cells in self.rows if cells.get(value) not in (None, "")]
+        return sum(cells.get(name) not in (None, "") for cells in both) * 2 > len(both)
+
     def where(self, at: int) -> str:
         """``log.csv: line 7``."""
         return f"{self.name}: {self.place} {at}"

@@ -29,14 +29,19 @@ def read_points(log: Log, value: str, step: str | None) -> Read:
             n_infinite += 1
         else:
             points.append(Point(at, here.value, row, line))
-    notes = [f"{n_gaps} rows without a value left out"] if n_gaps else []
-    notes += [f"{n_infinite} rows with an infinite value left out"] if n_infinite else []
+    notes = left_out(n_gaps, n_infinite)
     hows = dict.fromkeys(one.how for one in (*values, *steps.numbers) if one is not None and one.how)
     units = {one.unit for one in values if one is not None and one.unit}
     notes += [*hows, *(f"'{value}' is in {unit}: {unit} left out" for unit in units)]
     if steps.carried:
         notes.append(f"'{value}' stands on lines without '{step}': the one named before counts")
     return Read(points, notes)
+
+
+def left_out(n_gaps: int, n_infinite: int) -> list[str]:
+    """How many rows are no points, in words."""
+    notes = [f"{n_gaps} rows without a value left out"] if n_gaps else []
+    return [*notes, *([f"{n_infinite} rows with an infinite value left out"] if n_infinite else [])]
 
 
 class _Steps(NamedTuple):

@@ -1,8 +1,10 @@
 """Opens a log: its format is recognised by what is in it, each by one function, the surest first."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from unplateau.logs.dense import dense_table
 from unplateau.logs.events import read_events
 from unplateau.logs.jsons import json_lines, whole_json
 from unplateau.logs.log import Log
@@ -30,7 +32,11 @@ def read_log(path: str | Path) -> Log:
     place = log_in(Path(path))
     if is_events(place):
         return read_events(place)
-    source = read_source(place)
+    return dense_table(place, partial(_read_rows, place)) or _read_rows(place)
+
+
+def _read_rows(path: Path) -> Log:
+    source = read_source(path)
     for recognised in FORMATS:
         if (log := recognised(source)) is not None:
             return log

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from unplateau.plateau.detect import Plateau
 from unplateau.plateau.progress import Floats
@@ -31,6 +32,8 @@ BESIDES = 2.0
 """How many times the fall directly before or after an event its drop must be."""
 SMALLEST_DROP = 0.02
 """Least drop that is told, as a share of the range of the curve."""
+PART = 1 << 16
+"""Rows whose medians are taken at once."""
 DENSE = 0.25
 """Share of all places of a plateau's end that events may touch; where they touch more, touching one means nothing."""
 
@@ -73,13 +76,13 @@ class Drop:
 
 def new_epochs(steps: Sequence[float], epochs: Sequence[float]) -> list[Event]:
     """Where a whole number of epochs is passed, between rows if the epoch is counted in parts."""
-    counted = any(not epoch.is_integer() for epoch in epochs)
+    s, e = np.asarray(steps, dtype=np.float64), np.asarray(epochs, dtype=np.float64)
+    counted = bool(np.any(e != np.floor(e)))
     found = []
-    for (s, e), (later, next_e) in pairwise(zip(steps, epochs, strict=True)):
-        if math.floor(next_e) > math.floor(e) and later > s:
-            whole = math.floor(next_e)
-            at = s + (whole - e) / (next_e - e) * (later - s) if counted else later
-            found.append(Event("epoch", at if counted else s, at, f"epoch {whole:g} begins", f"epoch {whole:g}"))
+    for at in np.flatnonzero((np.diff(np.floor(e)) > 0) & (np.diff(s) > 0)):
+        before, later, epoch, whole = float(s[at]), float(s[at + 1]), float(e[at]), math.floor(e[at + 1])
+        place = before + (whole - epoch) / (float(e[at + 1]) - epoch) * (later - before) if counted else later
+        found.append(Event("epoch", place if counted else before, place, f"epoch {whole:g} begins", f"epoch {whole:g}"))
     return found
 
 
@@ -88,9 +91,9 @@ def new_rates(steps: Sequence[float], rates: Sequence[float]) -> list[Event]:
     r = np.asarray(rates, dtype=np.float64)
     change = np.abs(np.diff(r))
     found = []
-    for at, size in enumerate(change):
+    for at in np.flatnonzero(change > CHANGE * np.maximum(np.abs(r[:-1]), np.abs(r[1:]))).tolist():
         around = np.concatenate([change[max(at - 3, 0) : at], change[at + 1 : at + 4]])
-        if size > CHANGE * max(abs(r[at]), abs(r[at + 1])) and size > SUDDEN * around.max(initial=0.0) and around.size:
+        if around.size and change[at] > SUDDEN * around.max():
             words = f"the learning rate changes from {r[at]:.3g} to {r[at + 1]:.3g}"
             found.append(Event("learning rate", float(steps[at]), float(steps[at + 1]), words, f"rate {r[at + 1]:.3g}"))
     top = int(np.argmax(r)) if r.size else 0
@@ -129,6 +132,8 @@ def drops(steps: Sequence[float], values: Sequence[float], events: Sequence[Even
 
     All in as few rows: a fall that has begun before an event, or goes on after it, is none of its doing.
     """
+    if not events:
+        return []
     s = np.asarray(steps, dtype=np.float64)
     y = np.asarray(values, dtype=np.float64) * (1 if direction == "min" else -1)
     places = sorted({int(np.searchsorted(s, event.step)) for event in events} | {0, s.size})
@@ -137,8 +142,10 @@ def drops(steps: Sequence[float], values: Sequence[float], events: Sequence[Even
     if beside < FEWEST_BESIDE:
         return []
     inner = np.arange(beside, s.size - beside + 1)
-    falls = np.array([np.median(y[at - beside : at]) - np.median(y[at : at + beside]) for at in inner])
-    away = np.min([np.abs(inner - place) for place in places], axis=0) >= beside
+    middles = _running_medians(y, beside)
+    falls = middles[:-beside] - middles[beside:]
+    after = np.searchsorted(places, inner)
+    away = np.minimum(inner - np.take(places, after - 1), np.take(places, after) - inner) >= beside
     usual, spread = _usual(falls[away])
     least = max(usual + CLEAR * spread, SMALLEST_DROP * float(np.ptp(y)))
     found = []
@@ -147,6 +154,12 @@ def drops(steps: Sequence[float], values: Sequence[float], events: Sequence[Even
         if 0 <= at < falls.size and falls[at] > max(least, BESIDES * _next_to(falls, at, beside)):
             found.append(Drop(event, float(falls[at]), direction))
     return found
+
+
+def _running_medians(y: Floats, width: int) -> Floats:
+    """(N - width + 1,): of the rows from each one on, a part of them at a time."""
+    windows = sliding_window_view(y, width)
+    return np.concatenate([np.median(windows[at : at + PART], axis=1) for at in range(0, len(windows), PART)])
 
 
 def _next_to(falls: Floats, at: int, beside: int) -> float:

@@ -13,6 +13,10 @@ from unplateau.plateau.progress import Floats
 
 Direction = Literal["min", "max"]
 MAX_BINS = 400
+PART, BESIDE = 4096, 128
+"""Means that are taken at once, and rows on either side that say which of theirs are spikes."""
+MOST_ROWS = 50_000
+"""Of a curve with more rows, neighbours are averaged: its ends are known to a few rows, which noise hides."""
 FAINT = 1e-3
 """Second differences below this share of the spread tell nothing about how noisy a curve is."""
 
@@ -51,6 +55,23 @@ class Prepared:
     def level_of(self, value: float) -> float:
         """The inverse of ``value_of``."""
         return (self.sign * value - self.middle) / self.spread
+
+
+def gathered(steps: Floats, values: Floats) -> tuple[Floats, Floats, int]:
+    """At most ``MOST_ROWS`` means of so many neighbouring rows, spikes taken out; the first and last step stay."""
+    size = -(-steps.size // MOST_ROWS)
+    if size == 1:
+        return steps, values, size
+    starts = np.arange(0, steps.size, size)
+    n_rows = np.diff([*starts, steps.size])
+    s = np.add.reduceat(steps, starts) / n_rows
+    s[0], s[-1] = steps[0], steps[-1]
+    parts = []
+    for low in range(0, steps.size, PART * size):
+        high, first = low + PART * size, max(low - BESIDE, 0)
+        clean = _without_spikes(values[first : high + BESIDE])[low - first : high - first]
+        parts.append(np.add.reduceat(clean, np.arange(0, clean.size, size)))
+    return s, np.concatenate(parts) / n_rows, size
 
 
 def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:

@@ -56,7 +56,9 @@ class Points:
         self.low, self.high = float(y.min()) - slack, float(y.max()) + slack
         self._level: int | None = None
         self.total = float(np.sum(w * y * y))
-        self._sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (w, w * x, w * x * x, w * y, w * x * y)]
+        self._sums: Floats = np.zeros((5, x.size + 1))
+        for sums, terms in zip(self._sums, (w, w * x, w * x * x, w * y, w * x * y), strict=True):
+            np.cumsum(terms, out=sums[1:])
 
     def levelled(self, knot: int) -> Points:
         """The same points for fits whose piece before knot number ``knot`` is level."""
@@ -75,35 +77,39 @@ class Points:
         The sum is inf where a piece holds no point.
         """
         diagonal, off, right, empty = self._normal_equations(knots)
-        values = _tridiagonal(diagonal, off, right)
-        rss = self.total - np.einsum("bk,bk->b", values, right)
+        values = np.ascontiguousarray(_tridiagonal(diagonal, off, right).T)
+        rss = self.total - np.einsum("bk,bk->b", values, np.ascontiguousarray(right.T))
         return values, np.where(empty | ~np.isfinite(rss), np.inf, np.maximum(rss, 0.0))
 
     def covariance(self, knots: Floats) -> Floats:
         """Covariance (knots, knots) of the fitted values for noise of variance 1."""
         diagonal, off, _, _ = self._normal_equations(knots[None])
-        return np.linalg.pinv(np.diag(diagonal[0]) + np.diag(off[0], 1) + np.diag(off[0], -1))
+        matrix = np.diag(diagonal[:, 0]) + np.diag(off[:, 0], 1) + np.diag(off[:, 0], -1)
+        return np.asarray(np.linalg.pinv(matrix), dtype=np.float64)
 
     def _normal_equations(self, knots: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-        cut = np.searchsorted(self.x, knots, "left")
-        cut[:, 0], cut[:, -1] = 0, self.x.size
-        w, wx, wxx, wy, wxy = (np.diff(sums[cut], axis=1) for sums in self._sums)
-        left, width = knots[:, :-1], np.diff(knots, axis=1)
+        """Diagonal, off-diagonal and right side, (knots, candidates) each, and where a piece is empty."""
+        at = np.ascontiguousarray(knots.T)
+        cut = np.searchsorted(self.x, at, "left")
+        cut[0], cut[-1] = 0, self.x.size
+        sums = self._sums[:, cut]
+        w, wx, wxx, wy, wxy = sums[:, 1:] - sums[:, :-1]
+        left, width = at[:-1], at[1:] - at[:-1]
         with np.errstate(all="ignore"):  # empty pieces are masked by the caller
             first = (wx - left * w) / width  # sum of w*u, u = position in the piece, 0 to 1
             second = (wxx - 2 * left * wx + left * left * w) / width**2  # sum of w*u*u
             rising = (wxy - left * wy) / width
-        diagonal: Floats = np.full(knots.shape, 1e-13 * self._sums[0][-1])
-        diagonal[:, :-1] += w - 2 * first + second
-        diagonal[:, 1:] += second
-        right: Floats = np.zeros(knots.shape)
-        right[:, :-1] += wy - rising
-        right[:, 1:] += rising
+        diagonal: Floats = np.full(at.shape, 1e-13 * self._sums[0, -1])
+        diagonal[:-1] += w - 2 * first + second
+        diagonal[1:] += second
+        right: Floats = np.zeros(at.shape)
+        right[:-1] += wy - rising
+        right[1:] += rising
         off = first - second
         if self._level is not None:
-            diagonal[:, self._level - 1 : self._level + 1] += STIFF * self._sums[0][-1]
-            off[:, self._level - 1] -= STIFF * self._sums[0][-1]
-        empty: NDArray[np.bool_] = np.asarray(((np.diff(cut, axis=1) < 1) | (width <= 0)).any(axis=1))
+            diagonal[self._level - 1 : self._level + 1] += STIFF * self._sums[0, -1]
+            off[self._level - 1] -= STIFF * self._sums[0, -1]
+        empty: NDArray[np.bool_] = np.asarray(((cut[1:] - cut[:-1] < 1) | (width <= 0)).any(axis=0))
         return diagonal, off, right, empty
 
     def best(self, candidates: Floats, tame: bool = False) -> Fit:
@@ -143,17 +149,17 @@ class Points:
 
 
 def _tridiagonal(diagonal: Floats, off: Floats, right: Floats) -> Floats:
-    diagonal, right = diagonal.copy(), right.copy()
-    n_knots = diagonal.shape[1]
+    """Solutions (knots, candidates) of symmetric systems, one for each candidate; ``diagonal`` is used up."""
+    solved = right.copy()
     with np.errstate(all="ignore"):
-        for j in range(1, n_knots):
-            factor = off[:, j - 1] / diagonal[:, j - 1]
-            diagonal[:, j] -= factor * off[:, j - 1]
-            right[:, j] -= factor * right[:, j - 1]
-        right[:, -1] /= diagonal[:, -1]
-        for j in range(n_knots - 2, -1, -1):
-            right[:, j] = (right[:, j] - off[:, j] * right[:, j + 1]) / diagonal[:, j]
-    return right
+        for j in range(1, len(diagonal)):
+            factor = off[j - 1] / diagonal[j - 1]
+            diagonal[j] -= factor * off[j - 1]
+            solved[j] -= factor * solved[j - 1]
+        solved[-1] /= diagonal[-1]
+        for j in range(len(diagonal) - 2, -1, -1):
+            solved[j] = (solved[j] - off[j] * solved[j + 1]) / diagonal[j]
+    return solved
 
 
 def search(points: Points, grid: Floats, most: int, price: float) -> list[Fit]:

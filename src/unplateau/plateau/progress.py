@@ -6,10 +6,12 @@ reported as "> N", never dropped and never averaged as N.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from unplateau.errors import DataError, SpecError
@@ -139,8 +141,15 @@ def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) 
     """
     s, v = np.asarray(steps), np.asarray(values, dtype=np.float64)
     first = np.searchsorted(s, s - window, side="right")
+    widths = np.arange(1, v.size + 1) - first
+    edges = [0, *(np.flatnonzero(np.diff(widths)) + 1).tolist(), v.size]
     # Not from running sums: their rounding would push a mean that equals a threshold below it.
-    return np.array([v[a : b + 1].mean() for b, a in enumerate(first)])
+    stretches = [
+        sliding_window_view(v[first[low] : high], int(widths[low])).mean(axis=-1)
+        for low, high in pairwise(edges)
+        if high > low
+    ]
+    return np.concatenate([np.empty(0), *stretches])
 
 
 def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:

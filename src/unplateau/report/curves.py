@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.plateau.detect import Plateau
@@ -45,11 +46,11 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
         panels["accuracy"] = [_curves(groups, name, look[name], "accuracy") for name in groups]
     if with_probes := [name for name in groups if any(run.weights_score for run in groups[name])]:
         panels["weights-score"] = [_scores(groups, name, look[name], "weights") for name in with_probes]
-        if all(run.record.history.column("context_score")[0] for name in with_probes for run in groups[name]):
+        if all("context_score" in run.columns for name in with_probes for run in groups[name]):
             panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
         panels["layers"] = [_layers(groups, name) for name in with_probes]
     for figure, (part, words) in THREE_THINGS.items():
-        seen = {name: [run for run in groups[name] if run.record.history.column(f"{part}_score")[0]] for name in groups}
+        seen = {name: [run for run in groups[name] if f"{part}_score" in run.columns] for name in groups}
         found = [_best_layer(groups, name, look[name], seen[name], part, words) for name in groups if seen[name]]
         if found:
             panels[figure] = [*found]
@@ -65,12 +66,12 @@ def context_at_chance(groups: Groups) -> bool:
 
 
 def _context_above_chance(run: RunSummary) -> bool:
-    (_, scores), (_, controls) = (run.record.history.column(f"context_{name}") for name in ("score", "control"))
-    if not scores:
+    scores, controls, chances = (run.columns[f"context_{name}"][1] for name in ("score", "control", "chance"))
+    if not scores.size:
         return False
     last = -max(1, len(scores) // 4)
     score, control = (fmean(at[run.block] for at in column[last:]) for column in (scores, controls))
-    return score > max(control, run.record.history.last("context_chance")) + 2 * CONTEXT_SPREAD
+    return bool(score > max(control, chances[-1]) + 2 * CONTEXT_SPREAD)
 
 
 def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "compute"]) -> OverviewPanel:
@@ -90,14 +91,21 @@ def _overview(groups: Groups, look: dict[str, Look], by: Literal["step", "comput
 
 
 def _progress_line(run: RunSummary, by: Literal["step", "compute"]) -> Line:
-    column, unit = ("step", 1.0) if by == "step" else ("train_flops", 1e12)
-    rows = [row for row in run.record.history if "progress" in row and row.get(column) is not None]
-    means = trailing_means([row["step"] for row in rows], [row["progress"] for row in rows])
-    x, y = merged([row[column] / unit for row in rows], means)
+    steps, progress = run.columns["progress"]
+    along, unit = (steps, 1.0) if by == "step" else (_compute_at(run, steps), 1e12)
+    known = ~np.isnan(along)
+    x, y = merged(along[known] / unit, trailing_means(steps[known], progress[known]))
     costs = run.costs_to["escape"]
     escape = None if costs is None else costs.steps if by == "step" else costs.train_flops
     mark = None if escape is None else (escape / unit, ESCAPE)
     return Line(run.seed, x, y, mark=mark)
+
+
+def _compute_at(run: RunSummary, steps: NDArray[np.int64]) -> Floats:
+    """FLOPs of training up to each of these steps, NaN where they were not recorded."""
+    known, flops = run.columns["train_flops"]
+    at = dict(zip(known.tolist(), flops.tolist(), strict=True))
+    return np.array([at.get(step, np.nan) for step in steps.tolist()])
 
 
 def _progress_words(name: str, runs: Sequence[RunSummary], by: Literal["step", "compute"]) -> str:
@@ -114,7 +122,7 @@ def _progress_words(name: str, runs: Sequence[RunSummary], by: Literal["step", "
 def _curves(groups: Groups, name: str, look: Look, measure: Literal["loss", "accuracy"]) -> CurvePanel:
     floors = groups[name][0].record.floors
     levels = dict(zip(("no context", "Bayes-optimal"), floors.levels(measure), strict=True))
-    lines = tuple(_line(run, *run.record.history.column(measure), run.plateaus) for run in groups[name])
+    lines = tuple(_line(run, *run.columns[measure], run.plateaus) for run in groups[name])
     words = f"{_levels_words(levels)} {' '.join(map(_curve_words, lines))}"
     return CurvePanel(
         strategy=name,
@@ -129,7 +137,7 @@ def _curves(groups: Groups, name: str, look: Look, measure: Literal["loss", "acc
     )
 
 
-def _line(run: RunSummary, steps: Sequence[int], values: Sequence[float], plateaus: Sequence[Plateau] = ()) -> Line:
+def _line(run: RunSummary, steps: ArrayLike, values: ArrayLike, plateaus: Sequence[Plateau] = ()) -> Line:
     """A curve over steps with its plateaus and the point of escape on it."""
     x, y = merged(steps, values)
     escape = run.escape_step
@@ -154,8 +162,8 @@ def _limits(groups: Groups, measure: str, levels: dict[str, float]) -> tuple[flo
     low, high = min(levels.values()), max(levels.values())
     span = (high - low) or 1.0
     lowest, highest, air = low - 0.5 * span, high + 0.5 * span, 0.14 * span
-    values = [value for runs in groups.values() for run in runs for value in run.record.history.column(measure)[1]]
-    if values:
+    values = np.concatenate([run.columns[measure][1] for runs in groups.values() for run in runs])
+    if values.size:
         low, high = min(low, float(np.quantile(values, 0.01))), max(high, float(np.quantile(values, 0.98)))
     return max(low, lowest) - air, min(high, highest) + air
 
@@ -170,7 +178,7 @@ def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "con
     lines, controls = (
         tuple(_score_line(run, f"{part}_{column}", block) for run in runs) for column in ("score", "control")
     )
-    levels = {"chance": fmean(run.record.history.last(f"{part}_chance") for run in runs)}
+    levels = {"chance": _chance(runs, part)}
     ends = "; ".join(
         f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end, control {control.y[-1]:.2f}"
         for line, control in zip(lines, controls, strict=True)
@@ -184,12 +192,12 @@ def _best_layer(groups: Groups, name: str, look: Look, runs: Sequence[RunSummary
     """At each step of the layer that has most of it, and the control of the same layer."""
     lines, controls = [], []
     for run in runs:
-        steps, scores = run.record.history.column(f"{part}_score")
-        _, control = run.record.history.column(f"{part}_control")
-        best = [int(np.argmax(score)) for score in scores]
-        lines.append(_line(run, steps, [score[at] for score, at in zip(scores, best, strict=True)]))
-        controls.append(_line(run, steps, [other[at] for other, at in zip(control, best, strict=True)]))
-    levels = {"chance": fmean(run.record.history.last(f"{part}_chance") for run in runs)}
+        steps, scores = run.columns[f"{part}_score"]
+        _, control = run.columns[f"{part}_control"]
+        best = np.argmax(scores, axis=1)[:, None]
+        lines.append(_line(run, steps, np.take_along_axis(scores, best, axis=1)[:, 0]))
+        controls.append(_line(run, steps, np.take_along_axis(control, best, axis=1)[:, 0]))
+    levels = {"chance": _chance(runs, part)}
     ends = "; ".join(f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end" for line in lines)
     what = f"{words.capitalize()} of {printable(name)} against step, best layer"
     alt = f"{what}. {_levels_words(levels)} {ends.capitalize()}."
@@ -221,8 +229,13 @@ def _score_panel(
 
 
 def _score_line(run: RunSummary, column: str, block: int) -> Line:
-    steps, scores = run.record.history.column(column)
-    return _line(run, steps, [score[block] for score in scores])
+    steps, scores = run.columns[column]
+    return _line(run, steps, scores[:, block] if scores.size else [])
+
+
+def _chance(runs: Sequence[RunSummary], part: str) -> float:
+    """Mean over the runs of what was last measured."""
+    return fmean(run.columns[f"{part}_chance"][1][-1] for run in runs)
 
 
 def _layers(groups: Groups, name: str) -> HeatPanel:
@@ -230,7 +243,7 @@ def _layers(groups: Groups, name: str) -> HeatPanel:
     steps, values = _mean_scores(runs)
     ends = f"from step {steps[0]:,.0f} to step {steps[-1]:,.0f}"
     words = "; ".join(f"{layer_name(layer)} {row[0]:.2f} to {row[-1]:.2f}" for layer, row in enumerate(values))
-    chance = fmean(run.record.history.last("weights_chance") for run in runs)
+    chance = _chance(runs, "weights")
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].seed}"
     x, columns = merged(steps, values, MOST_COLUMNS)
     half_way = (x[1:] + x[:-1]) / 2
@@ -252,9 +265,9 @@ def _layers(groups: Groups, name: str) -> HeatPanel:
 
 def _mean_scores(runs: Sequence[RunSummary]) -> tuple[Floats, Floats]:
     """Steps, and (L + 1, steps) means over the runs that were probed there."""
-    by_step: dict[int, list[list[float]]] = {}
+    by_step: dict[int, list[Floats]] = {}
     for run in runs:
-        for step, score in zip(*run.record.history.column("weights_score"), strict=True):
+        for step, score in zip(*run.columns["weights_score"], strict=True):
             by_step.setdefault(step, []).append(score)
     steps = sorted(by_step)
     return np.asarray(steps, dtype=np.float64), np.stack([np.mean(by_step[step], axis=0) for step in steps], axis=1)

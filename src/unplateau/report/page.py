@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import by_strategy, comparison_of
-from unplateau.analysis.runs import Groups, Runs, RunSummary, summaries
+from unplateau.analysis.runs import Groups, Runs, RunSummary, Summaries, summaries
+from unplateau.damage import LeftOut
 from unplateau.files import demand_replaceable, like_table, marked, write_output
 from unplateau.layout import CUTS, HOW_CUT
 from unplateau.report.curves import CONTEXT_SPREAD, all_panels, context_at_chance
@@ -33,15 +34,16 @@ from unplateau.report.style import INK, LINE, MUTED, printable
 def write_report(runs: Runs, path: str | Path, *, force: bool = False) -> Path:
     """Writes the report on these runs (records, run directories, or folders of them) and returns its path.
 
-    Where runs differ in other settings than strategy and seed, each choice of these has its own row and panels. Raises
-    SpecError if there is no run, or two of one spec; StorageError if the system refuses to write; OutputError if the
-    path holds anything but an earlier report, unless ``force`` allows to replace a regular file.
+    Where runs differ in other settings than strategy and seed, each choice of these has its own row and panels. A
+    damaged run is left out, with a warning, and named at the end of the report. Raises SpecError if there is no run, or
+    two of one spec; DamagedRunsError if none can be read; StorageError if the system refuses to write; OutputError if
+    the path holds anything but an earlier report, unless ``force`` allows to replace a regular file.
     """
     path = Path(path)
     demand_replaceable(path, marked("html"), force=force)  # before the work
-    write_output(
-        path, page(by_strategy(summaries(runs))).encode("utf-8", errors="replace"), marked("html"), force=force
-    )
+    found = reportable(runs)
+    content = page(by_strategy(found), found.left_out).encode("utf-8", errors="replace")
+    write_output(path, content, marked("html"), force=force)
     return path
 
 
@@ -57,8 +59,23 @@ def write_results(runs: Runs, path: str | Path, *, force: bool = False) -> Path:
     return path
 
 
-def page(groups: Groups) -> str:
-    """The report as HTML."""
+def reportable(runs: Runs) -> Summaries:
+    """These runs with what a report shows of them at hand; those that it cannot show are left out, with a warning."""
+    return summaries(runs, _show_alone)
+
+
+def _show_alone(run: RunSummary) -> None:
+    """Raises what a report would if the run were the only one; what is slow to read of it is kept."""
+    groups = {run.strategy: (run,)}
+    all_panels(groups)
+    facts(groups)
+    provenance(groups)
+    brief_table(groups, None)
+    results_table(groups)
+
+
+def page(groups: Groups, damaged: Sequence[LeftOut] = ()) -> str:
+    """The report as HTML. ``damaged``: runs that could not be read."""
     runs = [run for members in groups.values() for run in members]
     comparison = comparison_of(runs)
     scored = [run for run in runs if run.weights_score]
@@ -81,7 +98,7 @@ def page(groups: Groups) -> str:
         prompts=shown_prompts(groups),
         held_out=all(run.record.tested_on == "held-out" for run in runs),
         facts=facts(groups),
-        provenance=provenance(groups),
+        provenance=[*provenance(groups), *([("Left out", [*map(str, damaged)])] if damaged else [])],
         specs=[
             (printable(name), json.dumps(dict(members[0].record.spec), indent=2)) for name, members in groups.items()
         ],
@@ -94,7 +111,7 @@ def page(groups: Groups) -> str:
 
 
 def _why_no_scores(runs: Sequence[RunSummary]) -> str:
-    probed = any(run.record.history.column("cut")[0] for run in runs)
+    probed = any(run.probed for run in runs)
     why = (
         "The items of this task have no factors that a probe could read off" if probed else "These runs were not probed"
     )

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from unplateau.analysis.columns import csv_text
 from unplateau.analysis.compare import by_strategy
-from unplateau.analysis.runs import Runs, summaries
+from unplateau.analysis.runs import Runs, Summaries, summaries
 from unplateau.errors import SpecError, suggest
 from unplateau.files import MAKER, like_table, marked, write_output
 from unplateau.report.curves import all_panels
@@ -50,7 +50,12 @@ def figures(runs: Runs) -> dict[str, Figure]:
     ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``,
     ``items-stand-out``, ``labels-are-bound``, ``queries-look``; without those that a task does not have.
     """
-    return {kind: compose(panels) for kind, panels in all_panels(by_strategy(summaries(runs))).items()}
+    return {kind: compose(panels) for kind, panels in all_panels(by_strategy(drawable(runs))).items()}
+
+
+def drawable(runs: Runs) -> Summaries:
+    """These runs with what is drawn of them at hand; those that cannot be drawn are left out, with a warning."""
+    return summaries(runs, lambda run: all_panels({run.strategy: (run,)}))
 
 
 def save_figures(
@@ -65,7 +70,7 @@ def save_figures(
         if name not in FORMATS:
             raise SpecError(f"figures: unknown format '{name}'{suggest(name, FORMATS)}")
     written = []
-    for kind, panels in all_panels(by_strategy(summaries(runs))).items():
+    for kind, panels in all_panels(by_strategy(drawable(runs))).items():
         figure = compose(panels) if set(formats) - {"csv"} else None
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)

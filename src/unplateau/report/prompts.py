@@ -5,7 +5,10 @@ They come from ``prompts.npz`` of a run and from the guesses in the histories.
 
 import base64
 import io
+import logging
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,9 +20,12 @@ from numpy.typing import NDArray
 
 from unplateau import store
 from unplateau.analysis.runs import Groups, RunSummary
+from unplateau.damage import DAMAGE, reason
 from unplateau.errors import RunDirectoryError
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,24 @@ class Prompt:
 
 
 def shown_prompts(groups: Groups) -> list[Prompt]:
-    """The prompts that all runs of the first task were shown; empty where none were kept or no guesses recorded."""
+    """The prompts that all runs of the first task were shown; empty where none were kept or no guesses recorded.
+
+    A file of prompts that is damaged is named in a warning, and that of another strategy is taken.
+    """
     runs = {name: run for name, members in groups.items() if (run := _chosen(members)) is not None}
-    keeper = next((run.record for run in runs.values() if (run.record.path / store.PROMPTS).exists()), None)
-    if keeper is None:
-        return []
-    runs = {name: run for name, run in runs.items() if run.record.spec.get("task") == keeper.spec.get("task")}
-    data = _read(keeper)
-    return [_prompt(keeper, data, number, runs) for number in range(len(data["labels"]))]
+    for keeper in (run.record for run in runs.values() if (run.record.path / store.PROMPTS).exists()):
+        alike = {name: run for name, run in runs.items() if run.record.spec.get("task") == keeper.spec.get("task")}
+        try:
+            data = _read(keeper)
+            return [_prompt(keeper, data, number, alike) for number in range(len(data["labels"]))]
+        except DAMAGE as error:
+            logger.warning("%s: %s: its prompts are not shown", keeper.path / store.PROMPTS, reason(keeper.path, error))
+    return []
 
 
 def _chosen(runs: Sequence[RunSummary]) -> RunSummary | None:
     """The first run with guesses, one that escaped if there is one."""
-    having = [run for run in runs if run.record.history.column("guesses")[0]]
+    having = [run for run in runs if "guesses" in run.columns]
     return next((run for run in having if run.escape_step is not None), having[0] if having else None)
 
 
@@ -93,10 +104,10 @@ def _read(record: RunRecord) -> dict[str, NDArray[Any]]:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             data = {name: file[name] for name in file.files}
             wrong = _wrong(data)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunDirectoryError(f"{path}: damaged, or not a file of prompts; remove it to report without") from error
+    except (*DAMAGE, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise RunDirectoryError("damaged, or not a file of prompts") from error
     if wrong:
-        raise RunDirectoryError(f"{path}: {wrong} do not fit together; remove it to report without")
+        raise RunDirectoryError(f"{wrong} do not fit together")
     return data
 
 
@@ -147,7 +158,7 @@ def _rule(record: RunRecord, hidden: int) -> str:
 
 def _rows(name: str, run: RunSummary, number: int, labels: Sequence[int], label_names: Sequence[str]) -> list[Guesses]:
     """The last guesses before the escape and those at the end; without an escape, the first and the last."""
-    steps, guesses = run.record.history.column("guesses")
+    steps, guesses = (column.astype(int).tolist() for column in run.columns["guesses"])
     before = [index for index, step in enumerate(steps) if run.escape_step is not None and step < run.escape_step]
     first, last = (before[-1] if before else 0), len(steps) - 1
     words = "before escape" if before else "at the start"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unplateau.config import in_script, parts_of
+from unplateau.damage import DAMAGE, reason
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.files import scratch
 from unplateau.limits import refuse_processes
@@ -67,7 +68,15 @@ def run_many(
         if any(state.state not in ("done", "failed") for state in pool.states):
             raise InterruptedRunError(pool.farewell(Path(out)))
         failures = {number: process.failure() for number, process in pool.processes.items()}
-        return [failures.get(number) or load_run(run.path) for number, run in enumerate(runs)]
+        return [failures.get(number) or _ended(run) for number, run in enumerate(runs)]
+
+
+def _ended(run: RunState) -> RunRecord | RunFailure:
+    """The run as its directory has it; one that was damaged since costs no other."""
+    try:
+        return load_run(run.path)
+    except DAMAGE as error:
+        return RunFailure(run.path, run.name, 1, f"{run.path}: {reason(run.path, error)}")
 
 
 def names(specs: Sequence[RunSpec]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from run_directories import DEMO, MadeRun, make_run, make_runs
 from unplateau.analysis.compare import summarise
-from unplateau.analysis.runs import records, summarise_run
+from unplateau.analysis.runs import summaries, summarise_run
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.store import COSTS, METRICS, TASK, load_run
 
@@ -23,7 +23,7 @@ def demo(tmp_path_factory):
 
 def test_has_what_people_script_against(demo):
     summary = json.loads(json.dumps(summarise(demo).as_dict(), allow_nan=False))
-    assert {*summary} == {"runs", "comparisons"}
+    assert {*summary} == {"runs", "comparisons", "left_out"}
     assert len(summary["runs"]) == len(DEMO)
     assert all(set(run) >= PROMISED for run in summary["runs"])
     assert all(
@@ -115,8 +115,8 @@ def test_several_experiments_are_compared_apart(tmp_path):
 
 def test_runs_may_be_given_as_records_directories_or_folders_but_count_once(tmp_path):
     record = make_run(tmp_path, MadeRun())
-    assert len(records([record, record.path, tmp_path])) == 1
+    assert len(summaries([record, record.path, tmp_path])) == 1
     with pytest.raises(SpecError, match="no runs given"):
-        records([])
+        summaries([])
     with pytest.raises(RunDirectoryError):
-        records(tmp_path / "nowhere")
+        summaries(tmp_path / "nowhere")

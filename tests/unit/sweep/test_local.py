@@ -11,6 +11,7 @@ from unplateau.items.codes import RandomCodes
 from unplateau.strategies.losses import ComponentLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.sweep.local import names, run_many
+from unplateau.sweep.process import RunFailure
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec
@@ -41,6 +42,17 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
 
 def test_nothing_to_do(tmp_path: Path) -> None:
     assert run_many([], out=tmp_path) == []
+
+
+def test_a_finished_run_that_is_damaged_costs_no_other(tmp_path: Path) -> None:
+    spec = PLAIN.with_settings({"train.steps": 2, "train.eval_every": 1, "train.probe_every": 2})
+    specs = [spec, spec.with_seed(1)]
+    whole, hurt = (train(one, out=tmp_path, progress=False).path for one in specs)
+    (hurt / store.METRICS).write_text('{"step": ["no"]}\n')
+    found, failure = run_many(specs, out=tmp_path)
+    assert found.path == whole
+    assert isinstance(failure, RunFailure)
+    assert failure.message.startswith(f"{hurt}: ")
 
 
 @pytest.mark.parametrize(("progress", "said"), [(True, "plain, seed 0: step 2/2  progress"), (False, ""), (None, "")])

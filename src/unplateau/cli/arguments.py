@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -103,7 +103,7 @@ def refuse_unwritable(out: Path) -> None:
         raise StorageError(f"{out}: cannot be written (a zero byte in its name)")
     above = next((folder for folder in (out, *out.parents) if os.path.lexists(folder)), Path())
     try:
-        with storage_errors(out), TemporaryDirectory(prefix=".unplateau-", dir=above):
+        with storage_errors(out), TemporaryFile(dir=above):
             pass
     except StorageError:
         if not (above == out and next(out.rglob(DONE), None)):

@@ -13,7 +13,7 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,20 +100,48 @@ def load_run(path: str | Path) -> RunRecord:
     Raises RunDirectoryError, one line that names the file, if it is none, a file is missing, or one does not hold what
     it should: see ``unplateau.records``.
     """
-    path = Path(path)
+    return _record(Path(path), _rows)
+
+
+def glance(path: str | Path) -> RunRecord:
+    """The same with the last row alone, for lists of thousands: damage between the rows is not seen."""
+    return _record(Path(path), _last_row)
+
+
+def _record(path: Path, rows_of: Callable[[Path, int], list[dict[str, Any]]]) -> RunRecord:
     if not (path / SPEC).is_file():
         raise RunDirectoryError(f"{path}: not a run directory (it has no {SPEC})")
     check_environment(env := read_json(path / ENV), path / ENV)
     check_spec(spec := read_json(path / SPEC), path / SPEC)
     check_task(task := read_json(path / TASK), path / TASK)
     steps = spec["train"]["steps"]
+    rows, done = rows_of(path, steps), read_done(path, steps)
+    if done is not None:
+        _refuse_lost_rows(path, rows, steps, spec["train"].get("eval_every", steps))
+    run = {key: env["run"][key] for key in ("recipe", "strategy", "seed", "cut")}
+    return RunRecord(path, **run, spec=spec, env=env, task=task, history=History(rows), done=done)
+
+
+def _rows(path: Path, steps: int) -> list[dict[str, Any]]:
     costs, rows = read_rows(path / COSTS), read_rows(path / METRICS)
     check_rows(costs, path / COSTS, steps=steps)
     check_rows(rows, path / METRICS, steps=steps)
     cost_at = {row["step"]: row for row in costs}
-    history = History({**cost_at.get(row["step"], {}), **row} for row in rows)
-    run = {key: env["run"][key] for key in ("recipe", "strategy", "seed", "cut")}
-    return RunRecord(path, **run, spec=spec, env=env, task=task, history=history, done=read_done(path, steps))
+    return [{**cost_at.get(row["step"], {}), **row} for row in rows]
+
+
+def _last_row(path: Path, steps: int) -> list[dict[str, Any]]:
+    row = last_row_in(path / METRICS)
+    rows = [] if row is None else [row]
+    check_rows(rows, path / METRICS, steps=steps)
+    return rows
+
+
+def _refuse_lost_rows(path: Path, rows: Sequence[Mapping[str, Any]], steps: int, every: int) -> None:
+    """Raises RunDirectoryError if rows are missing at the end of a run that is done."""
+    last = rows[-1]["step"] if rows else 0
+    if last < steps - steps % max(every, 1):
+        raise RunDirectoryError(f"{path / METRICS}: ends at step {last} of {steps}, and the run is done")
 
 
 def read_done(path: Path, steps: int) -> dict[str, Any] | None:
@@ -210,12 +238,27 @@ class RunState:
 def newest_row(run: Path) -> dict[str, Any]:
     """The last complete row of ``metrics.jsonl``, as another process writes it; empty if there is none yet."""
     try:
-        if not (run / METRICS).is_file():  # a FIFO would be waited for
-            return {}
-        with (run / METRICS).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            lines = file.read().split(b"\n")[:-1]  # what follows the last newline is unfinished
-        row = json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError):
+        return last_row_in(run / METRICS) or {}
+    except (RunDirectoryError, OSError):
         return {}
-    return row if isinstance(row, dict) else {}
+
+
+def last_row_in(path: Path) -> dict[str, Any] | None:
+    """The last row of a row file that is complete; None if there is none. Raises RunDirectoryError if it is damaged."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        tail, lines = TAIL, [b""]
+        while len(lines) < 3 and tail < 16 * max(size, TAIL):
+            file.seek(max(0, size - tail))
+            lines = file.read().rsplit(b"\n", 2)  # what follows the last line break is unfinished
+            tail *= 16
+    if len(lines) < 2:
+        return None
+    try:
+        row = json.loads(lines[-2])
+        row["step"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunDirectoryError(f"{path}: the last row is not a row with a step") from error
+    return dict(row)

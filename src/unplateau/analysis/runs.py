@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from unplateau.analysis.rows import Columns, StoredHistory
 from unplateau.analysis.survival import Bounded
-from unplateau.damage import LeftOut, check, readable
+from unplateau.damage import LeftOut, readable
 from unplateau.errors import SpecError
 from unplateau.layout import Cut
 from unplateau.plateau.detect import Plateau, find_plateaus
@@ -178,7 +178,6 @@ def _summary(one: Path | RunRecord | RunSummary) -> RunSummary:
     if isinstance(one, RunRecord):
         return summarise_run(one)
     record = load_run(one)
-    check(record)
     return summarise_run(replace(record, history=StoredHistory(one, record.history)))
 
 

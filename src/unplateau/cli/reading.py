@@ -10,10 +10,10 @@ from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import Folder, PositionalFolder
 from unplateau.cli.console import number, print_facts, print_json, print_table
-from unplateau.damage import DAMAGE, check, glance, readable, reason
+from unplateau.damage import DAMAGE, readable, reason
 from unplateau.errors import RunDirectoryError, SpecError
 from unplateau.files import is_held
-from unplateau.store import LOCK, RunRecord, find_runs, load_run
+from unplateau.store import LOCK, RunRecord, find_runs, glance, load_run
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ def show(run: Annotated[Path, Positional, arg(metavar="RUN")], /) -> None:
 
     try:
         record = load_run(run)
-        check(record)
         results = _results(summarise_run(record))
     except DAMAGE as error:
         raise RunDirectoryError(f"{run}: {reason(run, error)}") from error

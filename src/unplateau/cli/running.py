@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unplateau.store import RunRecord
     from unplateau.train.spec import RunSpec
 
-SUFFIXES, SPEC = (".yaml", ".yml", ".json"), "spec.json"
+SUFFIXES = (".yaml", ".yml", ".json")
 REPORT, SUMMARY, SUMMARY_KEYS = "report.html", "summary.json", ("runs", "comparisons")
 
 
@@ -88,7 +88,7 @@ def train(
     """
     if threads is not None:
         refuse_threads(threads)
-    longer_in_place = extend is not None and (Path(spec) / SPEC).is_file()
+    longer_in_place = extend is not None and _spec_file(spec) is not None
     if not (check or longer_in_place):
         refuse_unwritable(out)
     import torch  # noqa: PLC0415
@@ -122,7 +122,15 @@ def train(
 
 def _named_run(name: str, settings: Sequence[str], seed: int | None) -> RunSpec:
     """A recipe, a spec file, or the spec of a run directory, with settings."""
-    return given_spec(str(Path(name) / SPEC) if (Path(name) / SPEC).is_file() else name, settings, seed)
+    return given_spec(str(_spec_file(name) or name), settings, seed)
+
+
+def _spec_file(name: str) -> Path | None:
+    """That of a run directory; None for any other name."""
+    from unplateau.store import SPEC  # noqa: PLC0415 (numpy)
+
+    file = Path(name) / SPEC
+    return file if file.is_file() else None
 
 
 def sweep(

@@ -10,31 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 import unplateau as up
+from tiny_run import TINY
 from unplateau import store
 from unplateau.errors import InterruptedRunError, RunDirectoryError, SpecError
 from unplateau.store import RunRecord
 from unplateau.train.observers import Event
 
-SPEC = up.RunSpec(
-    recipe="tiny",
-    task=up.FactorTask(source=up.RandomCodes(sizes=(3, 3), width=8, copies=20), n_pairs=4),
-    model=up.ModelConfig(n_layers=2, width=8),
-    train=up.TrainConfig(
-        steps=20,
-        batch_size=8,
-        eval_every=5,
-        eval_prompts=8,
-        probe_every=10,
-        probe_prompts=16,
-        checkpoint_every=8,
-        final_prompts=16,
-    ),
-)
 STRATEGY = up.Strategy(up.WarmUp(steps=7), up.Mixed(), up.WeightsLoss(), up.MatchLoss())
 
 
 def of_length(steps: int, **train: object) -> up.RunSpec:
-    return SPEC.with_settings(
+    return TINY.with_settings(
         {"train.steps": steps, "strategy": STRATEGY, **{f"train.{k}": v for k, v in train.items()}}
     )
 
@@ -138,22 +124,22 @@ def test_what_would_be_another_run_is_refused(tmp_path: Path) -> None:
 
 def test_begun_with_the_weights_of_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     donor = up.train(of_length(6), out=tmp_path, device="cpu")
-    spec = SPEC.with_seed(3).init_from(donor)
-    assert spec == SPEC.with_seed(3).init_from(of_length(6))
+    spec = TINY.with_seed(3).init_from(donor)
+    assert spec == TINY.with_seed(3).init_from(of_length(6))
     with caplog.at_level(logging.WARNING):
         run = up.train(spec, out=tmp_path, device="cpu")
     assert "trained first" not in caplog.text
-    assert run.history[0]["loss"] != up.train(SPEC.with_seed(3), out=tmp_path, device="cpu").history[0]["loss"]
-    part = SPEC.with_seed(3).init_from(donor, "blocks.0")
+    assert run.history[0]["loss"] != up.train(TINY.with_seed(3), out=tmp_path, device="cpu").history[0]["loss"]
+    part = TINY.with_seed(3).init_from(donor, "blocks.0")
     assert part.grafts[0].modules == ("blocks.0",)
-    assert part.digest() not in (spec.digest(), SPEC.with_seed(3).digest())
+    assert part.digest() not in (spec.digest(), TINY.with_seed(3).digest())
 
 
 def test_the_model_of_a_run(tmp_path: Path) -> None:
     run = up.train(of_length(6), out=tmp_path, device="cpu")
     spec, model = up.load_model(run.path)
     assert spec == of_length(6)
-    batch = SPEC.task.sample(0, batch_size=4)
+    batch = TINY.task.sample(0, batch_size=4)
     with torch.no_grad():
         assert torch.equal(run.model()(batch.inputs).logits, model(batch.inputs).logits)
         assert torch.equal(up.load_run(run.path).model()(batch.inputs).logits, model(batch.inputs).logits)

@@ -12,7 +12,7 @@ def family(root: type[UnplateauError]) -> list[type[UnplateauError]]:
     return [root, *(below for child in root.__subclasses__() for below in family(child))]
 
 
-USERS_DOING = {"SpecError", "DataError", "RunDirectoryError", "RunLockedError", "MissingExtraError"}
+USERS_DOING = {"SpecError", "DataError", "RunDirectoryError", "RunLockedError", "OutputError", "MissingExtraError"}
 
 
 @pytest.mark.parametrize("error", family(UnplateauError), ids=lambda error: error.__name__)

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.errors import DataError
+from unplateau.inputs import PER_BYTE
+from unplateau.limits import memory
 from unplateau.logs.cells import Number, is_number
 from unplateau.logs.jsons import json_lines, whole_json
 from unplateau.logs.log import Log, Range
@@ -66,7 +68,7 @@ class DenseLog(Log):
 def dense_table(path: Path, in_full: Callable[[], Log]) -> DenseLog | None:
     """The table in a large file of numbers, with a line of names or without; None if the file is not that."""
     try:
-        if path.stat().st_size < LARGE:
+        if not LARGE <= path.stat().st_size <= memory() // PER_BYTE:
             return None
         with path.open("rb") as file:
             lines = [file.readline(LONGEST_LINE) for _ in range(SEEN)]
@@ -98,10 +100,16 @@ def _numbers(path: Path, between: str, skip: int) -> NDArray[np.float64] | None:
     try:
         with path.open(encoding="ascii") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
-            lines = islice(file, skip, None)
+            lines = map(_no_longer, islice(file, skip, None))
             return np.loadtxt(lines, delimiter=between, comments=None, ndmin=2)
     except (OSError, ValueError, UserWarning):
         return None
+
+
+def _no_longer(line: str) -> str:
+    if len(line) > LONGEST_LINE:
+        raise ValueError("no line of a table of numbers")
+    return line
 
 
 def _range(column: Floats) -> Range:

@@ -1,8 +1,6 @@
-"""Files that survive a crash at any moment: whole writes, rows, locks, and a cache of what takes long to make.
+"""Files that survive a crash at any moment: whole writes, rows, folders, locks.
 
-A reader sees the old file or the new one, never a part; what is in the cache can be deleted at any time. What is not
-ours is never written over: only regular files are replaced or appended to, and those that somebody names as an output
-only if they are of our making (see :func:`write_output`).
+A reader sees the old file or the new one, never a part. What is not a regular file is never written to.
 """
 
 import fcntl
@@ -13,23 +11,15 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_dir
 
 from unplateau.errors import OutputError, RunDirectoryError, StorageError
 
-Arrays = dict[str, npt.NDArray[Any]]
-Ours = Callable[[bytes], bool]
-"""Whether a file with this content is of our making."""
-LARGEST = 256 * 1024 * 1024
-"""Bytes of the largest file that is looked into for whose it is; nothing that we write is as long."""
 LONGEST_NAME = 255
 """Bytes of the longest name that file systems have."""
 
@@ -118,103 +108,6 @@ def _is_alive(process: int) -> bool:
     except (OSError, OverflowError):  # somebody else's, or no number of a process
         return True
     return True
-
-
-def write_output(path: Path, data: bytes, ours: Ours, *, force: bool = False) -> None:
-    """Writes whole what a user has named as an output, if :func:`demand_replaceable` allows it."""
-    demand_replaceable(path, ours, force=force)
-    write_whole(path, data)
-
-
-def demand_replaceable(path: Path, ours: Ours, *, force: bool = False) -> None:
-    """The one rule for outputs: what is there is written over only if it is a regular file, and ours or to be forced.
-
-    A link, a device, a FIFO and a folder never are. Raises OutputError, without touching anything.
-    """
-    refuse_irregular(path)
-    with storage_errors(path):
-        if force or not path.exists():
-            return
-        mine = path.stat().st_size <= LARGEST and _empty_or(ours, path.read_bytes())
-    if not mine:
-        raise OutputError(
-            f"{path}: exists and is not of our making; choose another path, or replace it with --force (in Python "
-            f"force=True)"
-        )
-
-
-def _empty_or(ours: Ours, content: bytes) -> bool:
-    return not content or ours(content)
-
-
-def nobodys(content: bytes) -> bool:
-    """For files in which nothing tells their maker."""
-    return not content
-
-
-def marked(form: str) -> Ours:
-    """Pictures and pages (``html``, ``svg``, ``png``, ``pdf``) that name this program as their maker."""
-    mark = _MARKS[form]
-    return lambda content: mark in content
-
-
-MAKER = "unplateau"
-_MARKS = {
-    "html": f'<meta name="generator" content="{MAKER}">'.encode(),
-    "svg": f"<dc:title>{MAKER}</dc:title>".encode(),
-    "png": f"Software\0{MAKER}".encode(),
-    "pdf": f"/Creator ({MAKER})".encode(),
-}
-
-
-def keyed(*keys: str) -> Ours:
-    """JSON objects that have these keys."""
-
-    def ours(content: bytes) -> bool:
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(value, dict) and set(keys) <= set(value)
-
-    return ours
-
-
-def like_table(data: bytes) -> Ours:
-    """CSV whose header begins and ends as that of ``data``; between, settings have columns of their own."""
-
-    def header(content: bytes) -> list[bytes]:
-        return content.split(b"\n", 1)[0].strip().split(b",")
-
-    mine = header(data)
-    return lambda content: header(content)[:2] == mine[:2] and header(content)[-2:] == mine[-2:]
-
-
-def rows_with(*columns: str, written_here: bool = False) -> Ours:
-    """JSON lines, each with these columns; the last may be cut off. ``written_here``: in the form of :class:`RowFile`.
-
-    The columns are the mark, or where others have them too the form: rows have no room for another.
-    """
-
-    def is_row(line: bytes) -> bool:
-        try:
-            row = loaded(line)
-        except (ValueError, RecursionError):
-            return False
-        if not isinstance(row, dict) or not set(columns) <= set(row):
-            return False
-        return not written_here or _line(row) == line + b"\n"
-
-    def ours(content: bytes) -> bool:
-        *lines, last = content.split(b"\n")
-        unfinished = not last or (last.startswith(b'{"') and bool(lines))
-        return unfinished and all(map(is_row, lines))
-
-    return ours
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return (json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 @contextmanager
@@ -378,6 +271,11 @@ def rows_in(content: bytes, path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """How a row stands in its file. Raises ValueError for NaN and infinities."""
+    return (json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
 class RowFile:
     """An append-only JSON-lines file, cut back to ``keep_bytes`` (as a checkpoint found it) or to its whole rows.
 
@@ -400,7 +298,7 @@ class RowFile:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row in a single write. Raises StorageError, keeping the rows before, if the system refuses."""
-        line = _line(row)
+        line = line_of(row)
         refuse_irregular(self.path)
         with storage_errors(self.path):
             size = self.size()
@@ -424,64 +322,3 @@ class RowFile:
     def size(self) -> int:
         """Length in bytes."""
         return self.path.stat().st_size
-
-
-def cache_dir() -> Path:
-    """``UNPLATEAU_CACHE`` if it is set, else the user's cache directory; not created here."""
-    return Path(os.environ.get("UNPLATEAU_CACHE") or user_cache_dir("unplateau"))
-
-
-def cache_path(name: str, key: object) -> Path:
-    """The file for arrays called ``name`` that depend on ``key`` (plain data)."""
-    text = json.dumps([1, name, key], sort_keys=True)  # the 1 is raised whenever arrays change their meaning
-    return cache_dir() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
-
-
-def cached(path: Path, build: Callable[[], Arrays]) -> Arrays:
-    """The arrays in ``path``, built and written there by one process at a time if they are missing or damaged.
-
-    A cache that cannot be written only costs time.
-    """
-    found = load_arrays(path)
-    if found is not None:
-        return found
-    with ExitStack() as lock:
-        try:
-            lock.enter_context(held(lock_of(path)))
-        except StorageError:
-            return build()
-        found = load_arrays(path)
-        if found is None:
-            found = build()
-            with suppress(StorageError):
-                save_arrays(path, found)
-        return found
-
-
-def load_arrays(path: Path) -> Arrays | None:
-    """The arrays in ``path``; None if there is no such file, or it is not what :func:`save_arrays` wrote."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 (most readers of files need no arrays)
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            checksum = (file.metadata() or {}).get("checksum")
-    except (OSError, SafetensorError):
-        return None
-    return arrays if checksum == _checksum(arrays) else None
-
-
-def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes arrays whole, with a checksum of their content."""
-    from safetensors.numpy import save  # noqa: PLC0415
-
-    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_whole(path, save(whole, metadata={"checksum": _checksum(whole)}))
-
-
-def _checksum(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

@@ -258,7 +258,7 @@ def _energy() -> Finding:
 
 
 def _cache() -> Finding:
-    from unplateau.files import cache_dir  # noqa: PLC0415
+    from unplateau.cache import cache_dir  # noqa: PLC0415
 
     folder = cache_dir()
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0

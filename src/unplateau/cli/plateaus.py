@@ -78,7 +78,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
     if not files:
         raise SpecError("plateaus: LOG is missing")
     if plot is not None:
-        from unplateau.files import demand_replaceable, marked  # noqa: PLC0415 (numpy)
+        from unplateau.outputs import demand_replaceable, marked  # noqa: PLC0415 (numpy)
         from unplateau.report.plateau_plot import format_of  # noqa: PLC0415 (matplotlib)
 
         demand_replaceable(plot, marked(format_of(plot)), force=force)

@@ -105,7 +105,7 @@ def run_study(
     force: bool,
 ) -> int:
     """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
-    from unplateau.files import demand_replaceable  # noqa: PLC0415 (numpy)
+    from unplateau.outputs import demand_replaceable  # noqa: PLC0415 (numpy)
     from unplateau.studies.base import are_rows, read_study, write_study  # noqa: PLC0415 (torch)
 
     if results is not None:

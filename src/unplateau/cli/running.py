@@ -255,7 +255,7 @@ def run_all(
 
 def check_outputs(out: Path, *, force: bool) -> None:
     """Raises OutputError where :func:`tell_story` could not write, before anything is trained."""
-    from unplateau.files import demand_replaceable, keyed, marked  # noqa: PLC0415 (numpy)
+    from unplateau.outputs import demand_replaceable, keyed, marked  # noqa: PLC0415 (numpy)
 
     demand_replaceable(out / REPORT, marked("html"), force=force)
     demand_replaceable(out / SUMMARY, keyed(*SUMMARY_KEYS), force=force)
@@ -266,7 +266,8 @@ def tell_story(runs: Sequence[Path], out: Path, *, force: bool = False) -> None:
     from unplateau.analysis.columns import known_results, mark, results_caption, which_score  # noqa: PLC0415 (scipy)
     from unplateau.analysis.compare import by_strategy, summarise  # noqa: PLC0415
     from unplateau.analysis.runs import MILESTONES  # noqa: PLC0415
-    from unplateau.files import json_bytes, keyed, write_output  # noqa: PLC0415
+    from unplateau.files import json_bytes  # noqa: PLC0415
+    from unplateau.outputs import keyed, write_output  # noqa: PLC0415
     from unplateau.report.page import reportable, write_report  # noqa: PLC0415 (matplotlib)
     from unplateau.report.style import printable  # noqa: PLC0415
 

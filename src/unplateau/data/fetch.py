@@ -15,9 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from unplateau.cache import cache_dir
 from unplateau.data.packages import Package, package_named
 from unplateau.errors import DataError, StorageError
-from unplateau.files import cache_dir, flush, held, refuse_irregular, storage_errors
+from unplateau.files import flush, held, refuse_irregular, storage_errors
 
 State = Literal["ok", "missing", "changed"]
 PART = ".fetch-"

@@ -12,13 +12,14 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
 
+from unplateau.cache import cache_dir
 from unplateau.data.archives import read_members
 from unplateau.data.fetch import state
 from unplateau.data.lexicon import TOPICS, Entry, Lexicon, chosen
 from unplateau.data.packages import Package, package_named
 from unplateau.data.word_tables import plurals_of, zipf_frequencies
 from unplateau.errors import DataError, SpecError, StorageError
-from unplateau.files import cache_dir, write_whole
+from unplateau.files import write_whole
 
 TOPICS_BY_FILE = (
     *("Tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from unplateau.errors import SpecError
-from unplateau.files import RowFile, demand_replaceable, read_rows, rows_with
+from unplateau.files import RowFile, read_rows
 from unplateau.integrations.huggingface.loading import LanguageModel, decoder_for, load_language_model
 from unplateau.integrations.huggingface.token_task import TEMPLATE
 from unplateau.integrations.scores import icl_accuracy
 from unplateau.layout import Cut
+from unplateau.outputs import demand_replaceable, rows_with
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.probe import probe_components, probe_three_things
 from unplateau.scores import Component, Scores

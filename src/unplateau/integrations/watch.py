@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from unplateau.files import RowFile, demand_replaceable, read_rows, rows_with
+from unplateau.files import RowFile, read_rows
 from unplateau.history import History
+from unplateau.outputs import demand_replaceable, rows_with
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.store import METRICS
 

@@ -17,9 +17,10 @@ from torch import nn
 
 from unplateau.config import parse
 from unplateau.errors import CheckpointError, RunDirectoryError, SpecError
-from unplateau.files import demand_replaceable, keyed, nobodys, read_json, write_json, write_whole
+from unplateau.files import read_json, write_json, write_whole
 from unplateau.layout import TaskShape
 from unplateau.models.transformer import ModelConfig, Transformer, gpt2_names
+from unplateau.outputs import demand_replaceable, keyed, nobodys
 
 CONFIG, WEIGHTS, READ_IN = "config.json", "model.safetensors", "read_in.safetensors"
 OWN = "unplateau"

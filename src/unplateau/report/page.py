@@ -19,8 +19,8 @@ from unplateau.analysis.columns import results_csv
 from unplateau.analysis.compare import by_strategy, comparison_of
 from unplateau.analysis.runs import Groups, Runs, RunSummary, Summaries, summaries
 from unplateau.damage import LeftOut
-from unplateau.files import demand_replaceable, like_table, marked, write_output
 from unplateau.layout import CUTS, HOW_CUT
+from unplateau.outputs import demand_replaceable, like_table, marked, write_output
 from unplateau.report.curves import CONTEXT_SPREAD, all_panels, context_at_chance
 from unplateau.report.facts import brief_table, facts, provenance, results_table, savings_table
 from unplateau.report.finding import numbers, sentence

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from unplateau.errors import SpecError, suggest
-from unplateau.files import demand_replaceable, marked, write_output
+from unplateau.outputs import demand_replaceable, marked, write_output
 from unplateau.plateau.curve import Direction
 from unplateau.plateau.detect import Plateau, find_plateaus
 from unplateau.plateau.progress import Floats, checked

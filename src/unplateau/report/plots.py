@@ -21,7 +21,7 @@ from unplateau.analysis.columns import csv_text
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import Runs, Summaries, summaries
 from unplateau.errors import SpecError, suggest
-from unplateau.files import MAKER, like_table, marked, write_output
+from unplateau.outputs import MAKER, like_table, marked, write_output
 from unplateau.report.curves import all_panels
 from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable

@@ -19,8 +19,8 @@ from unplateau.analysis.runs import RunSummary, summarise_run
 from unplateau.analysis.survival import Bounded, median_time
 from unplateau.config import one_line
 from unplateau.errors import DataError, SpecError, suggest
-from unplateau.files import write_output
 from unplateau.inputs import read_file
+from unplateau.outputs import write_output
 from unplateau.plateau.progress import WINDOW
 from unplateau.scores import Scores
 from unplateau.store import RunRecord

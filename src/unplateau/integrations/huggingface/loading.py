@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from unplateau.cache import cache_dir
 from unplateau.data import Package, members, package_named, read_member
 from unplateau.errors import DataError, SpecError, missing_extra
-from unplateau.files import cache_dir, held, lock_of, staged
+from unplateau.files import held, lock_of, staged
 from unplateau.integrations.huggingface.decoder import Decoder
 from unplateau.integrations.huggingface.token_task import TEMPLATE, TokenTask
 from unplateau.integrations.huggingface.wrappers import unwrapped

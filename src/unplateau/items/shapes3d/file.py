@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from unplateau.cache import Arrays, cached
 from unplateau.errors import DataError, missing_extra
-from unplateau.files import Arrays, cached
 from unplateau.items.shapes3d.images import FACTORS, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import axes_of_images, rounded
 from unplateau.rng import fold

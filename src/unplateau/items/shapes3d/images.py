@@ -14,9 +14,9 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from unplateau.cache import cache_path, load_arrays
 from unplateau.config import Config
 from unplateau.errors import DataError, SpecError
-from unplateau.files import cache_path, load_arrays
 from unplateau.items.base import ItemSource, factor_table
 from unplateau.layout import Vectors
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unplateau.files import Arrays, cache_path, cached
+from unplateau.cache import Arrays, cache_path, cached
 from unplateau.items.base import table_bytes
 from unplateau.items.shapes3d.images import Grid, ImageSource, Pixels
 from unplateau.items.shapes3d.pca import Array, axes_of_passes, rounded

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from unplateau.cache import Arrays, load_arrays, save_arrays
 from unplateau.errors import SpecError, StorageError
-from unplateau.files import Arrays, held, load_arrays, lock_of, save_arrays
+from unplateau.files import held, lock_of
 from unplateau.items.shapes3d.images import ImageSource, vae_codes
 from unplateau.limits import UPDATES_A_SECOND, refuse_hours, refuse_memory
 from unplateau.rng import fold

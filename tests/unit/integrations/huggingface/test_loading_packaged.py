@@ -13,9 +13,9 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unplateau.cache import cache_dir
 from unplateau.data import Package, archive_path
 from unplateau.errors import DataError
-from unplateau.files import cache_dir
 from unplateau.integrations.huggingface.loading import load_language_model, packaged_folder
 
 gguf = pytest.importorskip("gguf", reason="the gguf library is part of the extra hf")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from unplateau.cache import load_arrays
 from unplateau.errors import DataError, SpecError, StorageError
-from unplateau.files import load_arrays
 from unplateau.items.shapes3d.images import Grid, vae_codes
 from unplateau.items.shapes3d.rendered import Shapes3D
 from unplateau.items.shapes3d.vae import Vae, loss_of, prepare, train_vae

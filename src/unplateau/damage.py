@@ -4,15 +4,12 @@ A run directory may be damaged in more ways than can be listed, so whatever stop
 """
 
 import logging
-import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from unplateau.errors import DamagedRunsError, RunDirectoryError, UnplateauError
-from unplateau.store import COSTS, DONE, ENV, METRICS, SPEC, TASK
+from unplateau.errors import DamagedRunsError, UnplateauError
 
 Found = TypeVar("Found")
 
@@ -53,7 +50,7 @@ def readable(paths: Sequence[Path], read: Callable[[Path], Found]) -> tuple[list
     found, left_out = [], []
     for path in paths:
         try:
-            found.append(_read(path, read))
+            found.append(read(path))
         except DAMAGE as error:
             left_out.append(LeftOut(path, reason(path, error)))
     if len(left_out) == len(paths) == 1:
@@ -82,11 +79,3 @@ def reason(path: Path, error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "damaged (nested too deeply)"
     return f"damaged ({type(error).__name__}: {error})"
-
-
-def _read(path: Path, read: Callable[[Path], Found]) -> Found:
-    for name in (SPEC, ENV, TASK, METRICS, COSTS, DONE):
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG((path / name).stat().st_mode):
-                raise RunDirectoryError(f"{path / name}: is not a file")
-    return read(path)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -216,13 +216,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    """What is in a regular file, or one that a link leads to: reading anything else might never end."""
     try:
-        if path.exists() and not path.is_file():
-            raise RunDirectoryError(f"{path}: is no file")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise RunDirectoryError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, or one that a link leads to, to read: anything else might never end.
+
+    Raises RunDirectoryError for what is none, OSError as ``open`` does.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RunDirectoryError(f"{path}: is no file")
+    return os.fdopen(descriptor, "rb")
 
 
 def loaded(text: bytes) -> Any:

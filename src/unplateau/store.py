@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import unplateau  # only its lazy names, see RunRecord.model
 from unplateau.errors import RunDirectoryError, RunLockedError
-from unplateau.files import held, is_held, read_json, read_rows
+from unplateau.files import held, is_held, open_regular, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.notebook import facts_html
@@ -33,7 +33,7 @@ METRICS, COSTS, PROMPTS, CHECKPOINTS, LOCK = "metrics.jsonl", "costs.jsonl", "pr
 
 _FILES = frozenset({SPEC, ENV, TASK, DONE, METRICS, COSTS, PROMPTS, CHECKPOINTS, "shape.json"})
 
-TAIL = 64 * 1024
+TAIL = 16 * 1024
 """Bytes read from the end of a row file: many rows, of which the last complete one is wanted."""
 
 Stage = Literal["waiting", "running", "stopped", "failed", "done"]
@@ -245,9 +245,11 @@ def newest_row(run: Path) -> dict[str, Any]:
 
 def last_row_in(path: Path) -> dict[str, Any] | None:
     """The last row of a row file that is complete; None if there is none. Raises RunDirectoryError if it is damaged."""
-    if not path.exists():
+    try:
+        file = open_regular(path)
+    except FileNotFoundError:
         return None
-    with path.open("rb") as file:
+    with file:
         size = file.seek(0, 2)
         tail, lines = TAIL, [b""]
         while len(lines) < 3 and tail < 16 * max(size, TAIL):

@@ -13,7 +13,7 @@ METHODS: tuple[Method, ...] = ("discriminant", "logistic")
 SIZES = (2, 4)
 seeds = st.integers(0, 2**32 - 1)
 methods = st.sampled_from(METHODS)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 def draw(seed: int, signal: float = 1.0, n: int = 120, width: int = 6) -> tuple[Examples, Examples]:

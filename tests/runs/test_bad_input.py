@@ -1,11 +1,35 @@
-"""Wrong input: one clear line that says what, where and what would be right; exit code 2."""
+"""Wrong input: one clear line that says what, where and what would be right; exit code 2.
+
+Through the program's own entry in this process; ``test_limits`` has refusals in processes of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from unplateau.cli.main import main
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(cli: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """What the program says of these arguments when it refuses them, beside ``tiny.json``."""
+    monkeypatch.chdir(cli.folder)
+
+    def ask(*arguments: str) -> str:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, ""), err
+        (line,) = err.splitlines()
+        assert line.startswith("unplateau: ")
+        return line.removeprefix("unplateau: ")
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -51,10 +75,10 @@ import pytest
         ("probe runs --cut selv", ("--cut", "'selv'", "did you mean 'self'")),
     ],
 )
-def test_one_line_and_exit_code_2(cli: Any, arguments: str, parts: tuple[str, ...]) -> None:
-    message = cli.refused(*arguments.split())
+def test_one_line_and_exit_code_2(refused: Refused, arguments: str, parts: tuple[str, ...]) -> None:
+    message = refused(*arguments.split())
     assert all(part in message for part in parts), message
-    assert not (cli.folder / "runs").exists(), "nothing is begun"
+    assert not Path("runs").exists(), "nothing is begun"
 
 
 def test_debug_shows_where(cli: Any) -> None:
@@ -64,9 +88,9 @@ def test_debug_shows_where(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "task: {kind: FactorTusk}"])
-def test_files_that_are_no_spec(cli: Any, content: str) -> None:
-    (cli.folder / "spec.yaml").write_text(content)
-    assert "spec.yaml" in cli.refused("train", "spec.yaml")
+def test_files_that_are_no_spec(refused: Refused, content: str) -> None:
+    Path("spec.yaml").write_text(content)
+    assert "spec.yaml" in refused("train", "spec.yaml")
 
 
 @pytest.fixture
@@ -88,8 +112,8 @@ def shapes_file(tmp_path: Path) -> Path:
         ("missing.h5", "cannot be read"),
     ],
 )
-def test_image_files(cli: Any, shapes_file: Path, name: str, part: str) -> None:
+def test_image_files(refused: Refused, shapes_file: Path, name: str, part: str) -> None:
     source = f"task.source={{kind: Shapes3DFile, path: {shapes_file / name}}}"
-    message = cli.refused("train", "tiny.json", "--set", source)
+    message = refused("train", "tiny.json", "--set", source)
     assert name in message
     assert part in message

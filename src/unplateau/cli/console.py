@@ -16,6 +16,9 @@ from unplateau.terminal import message, one_line, unguarded
 if TYPE_CHECKING:
     from rich.console import Console
 
+BETWEEN = "   "
+"""What stands between two columns."""
+
 
 def console() -> Console:
     """A console that takes text literally: names such as ``mixed[fraction=0.25]`` are no markup."""
@@ -26,18 +29,47 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; columns of numbers are aligned to the right, but for the first."""
+    """A table; columns of numbers are aligned to the right, but for the first. One that is too wide is folded."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    lines = [[*map(one_line, row)] for row in (columns, *rows)]
+    right = [index > 0 and all(map(_is_number, column[1:])) for index, column in enumerate(zip(*lines, strict=True))]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    to = console()
+    if sum(widths) + len(BETWEEN) * (len(widths) - 1) <= to.width:
+        _print_whole(to, lines, right)
+    else:
+        _print_folded(to, lines, right)
+
+
+def _print_whole(to: Console, lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """As rich writes it, in a hundredth of the time: for lists of thousands."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+    def written(line: Sequence[str]) -> str:
+        gaps = [" " * (width - cell_len(cell)) for width, cell in zip(widths, line, strict=True)]
+        return BETWEEN.join(
+            gap + cell if last else cell + gap for gap, cell, last in zip(gaps, line, right, strict=True)
+        )
+
+    head, *rows = map(written, lines)
+    rule = "─" if to.encoding.startswith("utf") else "-"
+    print("\n".join([head, rule * cell_len(head), *rows]))
+
+
+def _print_folded(to: Console, lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """With as many lines for a row as its cells need."""
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    cells = [[*map(one_line, row)] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, name in enumerate(columns):
-        numeric = index > 0 and all(_is_number(row[index]) for row in cells)
-        table.add_column(one_line(name), justify="right" if numeric else "left")
-    for row in cells:
+    for name, numeric in zip(lines[0], right, strict=True):
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in lines[1:]:
         table.add_row(*row)
-    console().print(table)
+    to.print(table)
 
 
 def _is_number(cell: str) -> bool:

@@ -10,9 +10,10 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,8 @@ from unplateau.plateau.progress import Floats
 
 LARGE = 4_000_000
 """Bytes from which a table is read into an array."""
-LONGEST_LINE = 10_000
-"""Bytes of a line of numbers."""
+LONGEST_LINE, LONGEST = 10_000, 1_000_000
+"""Bytes of a line: of the first ones, and about those of any other."""
 BETWEEN = {"a table between commas": ",", "a table between tabs": "\t"}
 
 
@@ -72,10 +73,11 @@ def dense_table(path: Path, in_full: Callable[[], Log]) -> DenseLog | None:
             return None
         with path.open("rb") as file:
             lines = [file.readline(LONGEST_LINE) for _ in range(SEEN)]
+            has_an_endless_line = any(len(part) == LONGEST and b"\n" not in part for part in _parts(file))
     except OSError:
         return None
     head = _log_of(path, lines)
-    if head is None or head.form not in BETWEEN or head.notes or head.repeated:
+    if has_an_endless_line or head is None or head.form not in BETWEEN or head.notes or head.repeated:
         return None
     names, between = tuple(head.names), BETWEEN[head.form]
     first = [cell.strip() for cell in lines[0].decode("utf-8-sig").split(between)]
@@ -85,6 +87,10 @@ def dense_table(path: Path, in_full: Callable[[], Log]) -> DenseLog | None:
     if table is None or table.shape[1] != len(names):
         return None
     return DenseLog(head.name, head.form, [], comma=head.comma, header=names, table=table, in_full=in_full)
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(file.read, LONGEST), b"")
 
 
 def _log_of(path: Path, lines: list[bytes]) -> Log | None:
@@ -100,16 +106,10 @@ def _numbers(path: Path, between: str, skip: int) -> NDArray[np.float64] | None:
     try:
         with path.open(encoding="ascii") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
-            lines = map(_no_longer, islice(file, skip, None))
+            lines = islice(file, skip, None)
             return np.loadtxt(lines, delimiter=between, comments=None, ndmin=2)
     except (OSError, ValueError, UserWarning):
         return None
-
-
-def _no_longer(line: str) -> str:
-    if len(line) > LONGEST_LINE:
-        raise ValueError("no line of a table of numbers")
-    return line
 
 
 def _range(column: Floats) -> Range:

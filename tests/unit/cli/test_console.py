@@ -1,8 +1,15 @@
 """Formatting."""
 
-import pytest
+import io
+import sys
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unplateau.cli import console
 from unplateau.cli.console import number, print_facts, print_table, size
+from unplateau.terminal import Guarded
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,30 @@ def test_tables_in_a_pipe_are_whole_and_literal(capsys: pytest.CaptureFixture[st
     assert "mixed[fraction=0.25]" in lines[2]
     assert lines[3].split() == ["x" * 100, ">", "20,000"]
     assert not any("\x1b" in line for line in lines)
+
+
+cells = st.text("ab é日1.-", max_size=12)
+
+
+def written(rows: list[tuple[str, ...]], encoding: str = "utf-8") -> bytes:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", Guarded(stream))
+        print_table(("name", "n", "x"), rows)
+        stream.flush()
+    return stream.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@given(st.lists(st.tuples(cells, cells, cells), max_size=5))
+def test_a_table_that_fits_is_written_as_one_that_is_folded(rows: list[tuple[str, ...]]) -> None:
+    whole = written(rows)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(console, "_print_whole", console._print_folded)
+        assert written(rows) == whole
+
+
+def test_a_terminal_of_few_letters_is_written_to_in_these() -> None:
+    assert written([("é", "1", "")], "ascii").splitlines()[1:] == [b"-" * 12, rb"\xe9      1    "]
 
 
 def test_facts_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:

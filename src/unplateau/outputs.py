@@ -23,10 +23,11 @@ def write_output(path: Path, data: bytes, ours: Ours, *, force: bool = False) ->
     write_whole(path, data)
 
 
-def demand_replaceable(path: Path, ours: Ours, *, force: bool = False) -> None:
+def demand_replaceable(path: Path, ours: Ours, *, force: bool | None = False) -> None:
     """The one rule for outputs: what is there is written over only if it is a regular file, and ours or to be forced.
 
-    A link, a device, a FIFO and a folder never are. Raises OutputError, without touching anything.
+    A link, a device, a FIFO and a folder never are. ``force``: None where files are added to, and there is nothing to
+    force. Raises OutputError, without touching anything.
     """
     refuse_irregular(path)
     with storage_errors(path):
@@ -34,10 +35,8 @@ def demand_replaceable(path: Path, ours: Ours, *, force: bool = False) -> None:
             return
         mine = path.stat().st_size <= LARGEST and _empty_or(ours, path.read_bytes())
     if not mine:
-        raise OutputError(
-            f"{path}: exists and is not of our making; choose another path, or replace it with --force (in Python "
-            f"force=True)"
-        )
+        way_out = "" if force is None else ", or replace it with --force (in Python force=True)"
+        raise OutputError(f"{path}: exists and is not of our making; choose another path{way_out}")
 
 
 def _empty_or(ours: Ours, content: bytes) -> bool:

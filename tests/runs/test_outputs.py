@@ -254,7 +254,7 @@ def test_a_log_of_others_that_has_steps_is_not_taken_for_a_watchs(tmp_path: Path
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(5)))
     before = log.read_bytes()
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"choose another path$"):
         Watch(log).begin(0)
     assert log.read_bytes() == before
     own = Watch(tmp_path / "own.jsonl")

@@ -42,7 +42,7 @@ class Watch:
 
         Raises OutputError if the file holds anything but rows as they are written here.
         """
-        demand_replaceable(self.path, rows_with("step", written_here=True))
+        demand_replaceable(self.path, rows_with("step", written_here=True), force=None)
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         kept = 0
         for row, line in zip(read_rows(self.path), lines, strict=False):  # a last line without an end is no row

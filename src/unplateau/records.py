@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from unplateau.config import one_line
 from unplateau.errors import RunDirectoryError
 from unplateau.layout import Cut
-from unplateau.plateau.progress import Floors
+from unplateau.plateau.floors import Floors
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]

@@ -25,7 +25,7 @@ from unplateau.files import held, is_held, open_regular, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.notebook import facts_html
-from unplateau.plateau.progress import Floors
+from unplateau.plateau.floors import Floors
 from unplateau.records import check_done, check_environment, check_rows, check_spec, check_task, floors_in
 
 SPEC, ENV, TASK, DONE = "spec.json", "env.json", "task.json", "DONE.json"
@@ -162,20 +162,20 @@ def find_runs(*directories: str | Path) -> list[Path]:
     Links are followed, and a run is called by the path that needs none where there is one. A folder is a run directory
     if it has two of a run's files. Raises RunDirectoryError if a directory is missing or has none.
     """
-    found: dict[Path, Path] = {}
+    found: dict[tuple[int, int] | Path, Path] = {}
     for directory in map(Path, directories):
         if not directory.is_dir():
             raise RunDirectoryError(f"{directory}: no such directory")
-        here = sorted(_runs_below(directory))
+        here = sorted(_runs_below(directory), key=lambda run: run[1])
         if not here:
             raise RunDirectoryError(f"{directory}: no run below it (a run directory holds {SPEC} and {ENV})")
-        for path in here:
-            found.setdefault(path.resolve(), path)
+        for key, path in here:
+            found.setdefault(key, path)
     return list(found.values())
 
 
-def _runs_below(top: Path) -> Iterator[Path]:
-    """Folders behind links come last, and each folder once."""
+def _runs_below(top: Path) -> Iterator[tuple[tuple[int, int] | Path, Path]]:
+    """Each folder once, with what it is known by under any path; those behind links come last."""
     seen: set[tuple[int, int]] = set()
     waiting, linked = [top], deque[Path]()
     while waiting or linked:
@@ -187,13 +187,13 @@ def _runs_below(top: Path) -> Iterator[Path]:
             with os.scandir(folder) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError:
-            yield folder  # nobody can tell what is in it: reading it says why
+            yield folder, folder  # nobody can tell what is in it: reading it says why
             continue
         seen.add(key)
         files = _FILES & {entry.name for entry in inside}
         is_run = len(files) > 1
         if is_run and (SPEC in files or not is_held(folder / LOCK)):  # the spec is the last thing that a start writes
-            yield folder
+            yield key, folder
         for entry in inside:
             if _is_folder(entry) and not (is_run and entry.name in files):
                 (linked if entry.is_symlink() else waiting).append(folder / entry.name)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unplateau.errors import SpecError
 from unplateau.layout import CUTS, Factor, Layout, TaskShape, Vectors
-from unplateau.plateau.progress import Floors
+from unplateau.plateau.floors import Floors
 
 HUE, SIZE = Factor("hue", 4), Factor("size", 4)
 SHAPE = TaskShape(Layout(3), Vectors(16), 4, (HUE, SIZE), (0, 1), ("hue", "size"))

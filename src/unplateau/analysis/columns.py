@@ -14,7 +14,7 @@ from typing import Literal
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.analysis.survival import Bounded, median_time
 from unplateau.analysis.variants import variants
-from unplateau.plateau.progress import Floors
+from unplateau.plateau.floors import Floors
 
 UNKNOWN = "–"  # noqa: RUF001
 

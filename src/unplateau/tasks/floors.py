@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unplateau.layout import Split
-from unplateau.plateau.progress import Floors
+from unplateau.plateau.floors import Floors
 from unplateau.tasks.base import AT_ONCE, Task
 from unplateau.tasks.loss import expected
 

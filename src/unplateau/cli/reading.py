@@ -67,6 +67,7 @@ def report(
         csv: also write the numbers of each figure as CSV, into the folder of the figures
         force: also replace files that are there and not of earlier reports
     """
+    from unplateau.outputs import demand_replaceable, marked  # noqa: PLC0415
     from unplateau.report import save_figures, write_report, write_results  # noqa: PLC0415 (matplotlib)
     from unplateau.report.page import reportable  # noqa: PLC0415
 
@@ -75,12 +76,13 @@ def report(
     if csv and figures is None:
         raise SpecError("--csv: it needs --figures FOLDER to say where to")
     runs = reportable(folders)
-    print(write_report(runs, out, force=force))
+    demand_replaceable(out, marked("html"), force=force)
+    written: list[Path] = []
     if figures is not None:
-        for path in save_figures(runs, figures, (format_, "csv") if csv else (format_,), force=force):
-            print(path)
         if csv:
-            print(write_results(runs, figures / "results.csv", force=force))
+            written.append(write_results(runs, figures / "results.csv", force=force))
+        written += save_figures(runs, figures, (format_, "csv") if csv else (format_,), force=force)
+    print(write_report(runs, out, force=force), *written, sep="\n")
 
 
 def ls(folder: PositionalFolder = Path("runs"), /) -> None:

@@ -21,7 +21,8 @@ from unplateau.analysis.columns import csv_text
 from unplateau.analysis.compare import by_strategy
 from unplateau.analysis.runs import Runs, Summaries, summaries
 from unplateau.errors import SpecError, suggest
-from unplateau.outputs import MAKER, like_table, marked, write_output
+from unplateau.files import write_whole
+from unplateau.outputs import MAKER, Ours, demand_replaceable, like_table, marked
 from unplateau.report.curves import all_panels
 from unplateau.report.panels import AnyPanel, CurvePanel, HeatPanel, OverviewPanel
 from unplateau.report.style import INK, MUTED, PANEL, house_style, printable
@@ -69,15 +70,17 @@ def save_figures(
     for name in formats:
         if name not in FORMATS:
             raise SpecError(f"figures: unknown format '{name}'{suggest(name, FORMATS)}")
-    written = []
+    files: list[tuple[Path, bytes, Ours]] = []
     for kind, panels in all_panels(by_strategy(drawable(runs))).items():
         figure = compose(panels) if set(formats) - {"csv"} else None
         for name in formats:
             data = csv_bytes(panels) if figure is None or name == "csv" else rendered(figure, name)
-            written.append(Path(folder) / f"{kind}.{name}")
-            ours = like_table(data) if name == "csv" else marked(name)
-            write_output(written[-1], data, ours, force=force)
-    return written
+            files.append((Path(folder) / f"{kind}.{name}", data, like_table(data) if name == "csv" else marked(name)))
+    for path, _, ours in files:
+        demand_replaceable(path, ours, force=force)  # all of them before the first is written
+    for path, data, _ in files:
+        write_whole(path, data)
+    return [path for path, _, _ in files]
 
 
 class ShownFigure(Figure):

@@ -37,16 +37,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     to = console()
     if sum(widths) + len(BETWEEN) * (len(widths) - 1) <= to.width:
-        _print_whole(to, lines, right)
+        _print_whole(to, lines, right, widths)
     else:
         _print_folded(to, lines, right)
 
 
-def _print_whole(to: Console, lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _print_whole(to: Console, lines: Sequence[Sequence[str]], right: Sequence[bool], widths: Sequence[int]) -> None:
     """As rich writes it, in a hundredth of the time: for lists of thousands."""
     from rich.cells import cell_len  # noqa: PLC0415
-
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
     def written(line: Sequence[str]) -> str:
         gaps = [" " * (width - cell_len(cell)) for width, cell in zip(widths, line, strict=True)]

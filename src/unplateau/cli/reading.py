@@ -75,8 +75,8 @@ def report(
         raise SpecError("report: DIR is missing")
     if csv and figures is None:
         raise SpecError("--csv: it needs --figures FOLDER to say where to")
-    runs = reportable(folders)
     demand_replaceable(out, marked("html"), force=force)
+    runs = reportable(folders)
     written: list[Path] = []
     if figures is not None:
         if csv:

@@ -22,6 +22,7 @@ from unplateau import store
 from unplateau.analysis.runs import Groups, RunSummary
 from unplateau.damage import DAMAGE, reason
 from unplateau.errors import RunDirectoryError
+from unplateau.files import open_regular
 from unplateau.report.style import printable, spoken
 from unplateau.store import RunRecord
 
@@ -101,7 +102,7 @@ def _chosen(runs: Sequence[RunSummary]) -> RunSummary | None:
 def _read(record: RunRecord) -> dict[str, NDArray[Any]]:
     path = record.path / store.PROMPTS
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_regular(path) as raw, np.load(raw, allow_pickle=False) as file:
             data = {name: file[name] for name in file.files}
             wrong = _wrong(data)
     except (*DAMAGE, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:

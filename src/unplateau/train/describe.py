@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from unplateau import store
 from unplateau.config import one_line, sources_of
 from unplateau.errors import RunDirectoryError, SpecError
-from unplateau.files import read_json, write_json, write_whole
+from unplateau.files import open_regular, read_json, write_json, write_whole
 from unplateau.layout import TaskShape
 from unplateau.records import check_environment, check_spec, check_task
 from unplateau.tasks.floors import floors
@@ -93,9 +93,7 @@ def _way_out() -> Iterator[None]:
 
 def _check_prompts(path: Path) -> None:
     try:
-        if not path.is_file():
-            raise RunDirectoryError(f"{path}: is no file")
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_regular(path) as raw, np.load(raw, allow_pickle=False) as file:
             for name in file.files:
                 file[name]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

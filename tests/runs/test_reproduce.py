@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def test_a_study_is_trained_judged_and_judged_again_from_its_rows(cli: Any, tmp_
     rows = [json.loads(line) for line in (tmp_path / "out" / "figure-1b.jsonl").read_text().splitlines()]
     assert [row["steps"] for row in rows] == [2, 2]
     assert "undecided" in told
+    for directory in [path.parent for path in (tmp_path / "out").rglob("spec.json")]:
+        shutil.rmtree(directory)  # the rows are enough: nothing is trained again
+    assert cli("reproduce", "figure-1b", "--seeds", "1", "--out", out, *settings).stdout == told.partition("runs\n")[2]
+    assert not list((tmp_path / "out").rglob("spec.json"))
     again = cli("reproduce", "figure-1b", "--results", str(tmp_path / "out" / "figure-1b.jsonl")).stdout
     assert again.strip() in told
     assert "no part 'recal'; did you mean 'recall'" in cli.refused("reproduce", "crossing", "--only", "recal")

@@ -40,6 +40,8 @@ def reproduce(
 ) -> int:
     """Trains all that a card describes, and prints what it has shown; the same command again resumes, or skips.
 
+    Runs whose rows are in the file of results already are skipped too: a study can be done in pieces, on any machine.
+
     language: words whose topic or length decides the label, words to be selected by their topic, and sentences whose
     genre decides the label; plainly and with four strategies. Writes report.html and summary.json for each recipe.
 
@@ -104,7 +106,10 @@ def run_study(
     workers: int,
     force: bool,
 ) -> int:
-    """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code."""
+    """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code.
+
+    A run that has a row already is not trained again, so that a study can be done in pieces and on several machines.
+    """
     from unplateau.outputs import demand_replaceable  # noqa: PLC0415 (numpy)
     from unplateau.studies.base import are_rows, read_study, write_study  # noqa: PLC0415 (torch)
 
@@ -116,17 +121,22 @@ def run_study(
     demand_replaceable(kept, are_rows, force=force)
     for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
         spec.check()  # all of them, before the first run
-    rows: list[studies.Row] = []
-    codes = []
+    rows = read_study(kept) if kept.exists() and are_rows(kept.read_bytes()) else []
+    wanted = {one.spec.digest() for one in chosen}
+    codes = [0]
     for setting in dict.fromkeys(one.setting for one in chosen):
         members = {one.spec.digest(): one for one in chosen if one.setting == setting}
+        for digest in {row.spec for row in rows} & members.keys():
+            del members[digest]
+        if not members:
+            continue
         print(f"{setting}: {len(members)} runs", flush=True)
         specs = [one.spec for one in members.values()]
         records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
         codes.append(code)
         rows += _rows_of(study, members, records)
         write_study(kept, rows, force=force)  # after each setting: a study takes hours
-    print_study(study, rows)
+    print_study(study, [row for row in rows if row.spec in wanted])
     print(f"\nresults  {kept}")
     return max(codes)
 

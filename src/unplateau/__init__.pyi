@@ -51,6 +51,12 @@ from .train.checkpoint import load_model as load_model
 from .train.extend import extend as extend
 from .train.loop import train as train
 from .train.observers import default_observers as default_observers
+from .train.optimisers import SOAP as SOAP
+from .train.optimisers import Adam as Adam
+from .train.optimisers import AdamW as AdamW
+from .train.optimisers import Grokfast as Grokfast
+from .train.optimisers import Muon as Muon
+from .train.optimisers import ScheduleFree as ScheduleFree
 from .train.spec import RunSpec as RunSpec
 from .train.spec import TrainConfig as TrainConfig
 

@@ -151,6 +151,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 class Kind(Config):
     """A config that comes in several kinds, written with its name under ``kind`` and read back as that class.
 
+    The name alone stands for the kind with its defaults.
     A direct subclass (Task, ItemSource, Part ...) opens a family and is no member of it. Classes below need no
     registration: one that ``unplateau`` exports is written by its name, any other by its address.
     """
@@ -219,6 +220,8 @@ class Kind(Config):
     @classmethod
     def _dispatch(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         name = None
+        if isinstance(data, str):
+            data = {"kind": data}
         if isinstance(data, dict):
             data = dict(data)
             name = data.pop("kind", None)

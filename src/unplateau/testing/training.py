@@ -28,7 +28,8 @@ from unplateau.train.checkpoint import TENSORS
 from unplateau.train.loop import train
 from unplateau.train.observers import Event, Observer, default_observers
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import adam, build_heads, build_model, compute_losses
+from unplateau.train.step import build_heads, build_model, compute_losses
+from unplateau.train.updates import Updates
 
 CPU = torch.device("cpu")
 
@@ -111,12 +112,12 @@ def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
 
 def _weights_after_three_steps(spec: RunSpec) -> list[Tensor]:
     model, heads = build_model(spec, CPU), build_heads(spec, CPU)
-    optimiser = adam([*model.parameters(), *heads.parameters()], spec.train.lr)
+    updates = Updates(spec.train, model, heads)
     for step in range(3):
         batch = spec.task.sample(step, batch_size=spec.train.batch_size, seed=spec.seed)
-        optimiser.zero_grad()
+        updates.zero_grad()
         compute_losses(spec, model, heads, spec.task, batch, step).total.backward()
-        optimiser.step()
+        updates.step(step)
     return [parameter.detach() for parameter in model.parameters()]
 
 

@@ -33,6 +33,7 @@ from unplateau.train.describe import CODE, read_code, read_shape
 from unplateau.train.guest import undisturbed
 from unplateau.train.spec import RunSpec, spec_of
 from unplateau.train.step import build_model
+from unplateau.train.updates import Updates
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -252,24 +253,21 @@ def check_weights(name: str, wanted: Mapping[str, Tensor]) -> Check:
     return check
 
 
-def check_optimiser(optimiser: torch.optim.Optimizer) -> Check:
-    """A check that each parameter has the whole state of Adam, in its shape and type, or none yet."""
-    parameters = optimiser.param_groups[0]["params"]
+def check_optimiser(updates: Updates) -> Check:
+    """A check that each weight has the whole state of its optimiser, in its shapes and types, or none yet."""
 
     def check(checkpoint: Checkpoint) -> None:
-        found = checkpoint.under("optimiser/")
-        for number, parameter in enumerate(parameters):
-            state = {key: found.pop(f"{number}/{key}", None) for key in ("step", "exp_avg", "exp_avg_sq")}
-            if all(tensor is None for tensor in state.values()):
+        found, wanted = checkpoint.under("optimiser/"), updates.blank().tensors()
+        begun = {name.partition("/")[0] for name in found}
+        for name, tensor in wanted.items():
+            owner = name.partition("/")[0]
+            if owner.isdecimal() and owner not in begun:
                 continue  # it has had no gradient
-            for key, tensor in state.items():
-                if tensor is None:
-                    raise CheckpointError(f"does not fit the optimiser (it lacks {number}/{key})")
-                shape = () if key == "step" else tuple(parameter.shape)
-                kind = torch.float32 if key == "step" else parameter.dtype
-                _demand_form(f"optimiser/{number}/{key}", tensor, shape, kind)
-        if found:
-            raise CheckpointError(f"does not fit the optimiser (it has {min(found)})")
+            if name not in found:
+                raise CheckpointError(f"does not fit the optimiser (it lacks {name})")
+            _demand_form(f"optimiser/{name}", found[name], tuple(tensor.shape), tensor.dtype)
+        if odd := found.keys() - wanted.keys():
+            raise CheckpointError(f"does not fit the optimiser (it has {min(odd)})")
 
     return check
 
@@ -347,18 +345,3 @@ def take_weights(model: Trainable, donor: Path, modules: Sequence[str]) -> None:
             raise SpecError(f"grafts: '{other[0]}' of the donor does not fit this model")
         mine |= taken
     model.load_state_dict(mine)
-
-
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Every tensor of the optimiser's state, as ``<parameter number>/<name>``."""
-    state = optimiser.state_dict()["state"]
-    return {f"{number}/{name}": value for number, values in state.items() for name, value in values.items()}
-
-
-def load_optimiser_tensors(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`optimiser_tensors` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, name = key.split("/")
-        state.setdefault(int(number), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

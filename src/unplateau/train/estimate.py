@@ -10,8 +10,6 @@ from unplateau.config import Kind
 from unplateau.decompose import Architecture
 from unplateau.layout import TaskShape
 
-WITH_OPTIMISER = 4
-"""Numbers kept for each weight: itself, its gradient, and Adam's two means."""
 COMPONENTS = 6
 """Copies of the states that probing makes: hidden, weights and context component, of train and test prompts."""
 
@@ -40,6 +38,7 @@ class Batches:
     """Prompts at a time: of an update, of a look without gradients, of a probing; and the number of updates.
 
     ``partly``: some weights are frozen, so that nobody knows how many have an optimiser and what a block keeps.
+    ``per_weight``: numbers kept for each weight: itself, its gradient, and by default Adam's two means.
     """
 
     update: int
@@ -47,6 +46,7 @@ class Batches:
     probe: int
     steps: int
     partly: bool = False
+    per_weight: int = 4
 
 
 def data_bytes(kinds: Iterable[Kind]) -> int:
@@ -73,7 +73,7 @@ def estimate(data: int, shape: TaskShape, model: Architecture, batches: Batches)
     )
     hours = batches.steps / limits.UPDATES_A_SECOND / 3600
     own = model.n_layers * model.bytes_per_block
-    numbers = 1 if batches.partly else WITH_OPTIMISER
+    numbers = 1 if batches.partly else batches.per_weight
     return Estimate(data, limits.FLOAT * numbers * n_weights + own, batch, hours)
 
 

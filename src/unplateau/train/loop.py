@@ -28,9 +28,7 @@ from unplateau.train.checkpoint import (
     check_optimiser,
     check_progress,
     check_weights,
-    load_optimiser_tensors,
     newest_checkpoint,
-    optimiser_tensors,
     prune,
     save_checkpoint,
     take_weights,
@@ -42,7 +40,8 @@ from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
 from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import adam, build_heads, build_model, compute_losses, flops_spent, learning_rate, step_flops
+from unplateau.train.step import build_heads, build_model, compute_losses, flops_spent, step_flops
+from unplateau.train.updates import Updates
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What computes."""
@@ -178,7 +177,7 @@ class _Training:
         self.digest = spec.digest()  # once: the source of one's own classes may be edited meanwhile
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         self.model, self.heads = build_model(spec, device), build_heads(spec, device)
-        self.optimiser = adam([*self.model.parameters(), *self.heads.parameters()], spec.train.lr)
+        self.updates = Updates(spec.train, self.model, self.heads)
         self.flops = step_flops(spec, self.model, self.heads, device)
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         describe_run(path, spec, device, n_parameters=n_parameters, flops=self.flops)
@@ -195,7 +194,7 @@ class _Training:
             check_progress(self.path, self.spec.train.steps),
             check_weights("model", self.model.state_dict()),
             check_weights("heads", self.heads.state_dict()),
-            check_optimiser(self.optimiser),
+            check_optimiser(self.updates),
         )
         if checkpoint is None:
             self.refuse_lost_checkpoints()
@@ -211,7 +210,7 @@ class _Training:
             self.clock.add(counters["costs"])
             self.model.load_state_dict(checkpoint.under("model/"))
             self.heads.load_state_dict(checkpoint.under("heads/"))
-            load_optimiser_tensors(self.optimiser, checkpoint.under("optimiser/"))
+            self.updates.load(checkpoint.under("optimiser/"))
         prune(self.path, self.step)
 
     def refuse_lost_checkpoints(self) -> None:
@@ -242,18 +241,16 @@ class _Training:
         self.finish()
 
     def update(self) -> None:
-        """One step of Adam on one batch."""
+        """One step of the optimiser on one batch."""
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed).to(self.device)
         losses = compute_losses(self.spec, self.model, self.heads, task, batch, self.step)
         values = {"train_loss": losses.prediction.item()}
         values |= {f"term/{name}": value.item() for name, value in losses.terms.items()}
         self.refuse_divergence({**values, "the total loss": losses.total.item()})
-        self.optimiser.zero_grad(set_to_none=True)
+        self.updates.zero_grad()
         losses.total.backward()
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.spec.train, self.step)
-        self.optimiser.step()
+        self.updates.step(self.step)
         self.step += 1
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in {"steps": 1, **values}.items()}
 
@@ -287,7 +284,8 @@ class _Training:
         row |= {"rows": rows, "tokens": rows * self.spec.task.shape.layout.n_positions}
         row["train_flops"] = flops_spent(self.spec, self.flops, self.step)
         if looking := due(self.observers, self.step, self.spec.train.steps):
-            event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device)
+            with self.updates.averaged():
+                event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device)
             with torch.no_grad():
                 for observer in looking:
                     row |= observer(event)
@@ -303,17 +301,18 @@ class _Training:
         counters = {"step": self.step, **self.logged_so_far(), "costs": self.clock.read()}
         if before_row is not None:
             counters["before_row"] = before_row
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
-        tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
         self.metrics.flush()  # a checkpoint never counts on rows that a power cut can take away
         self.costs.flush()
-        save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
+        tensors = {f"optimiser/{name}": tensor for name, tensor in self.updates.tensors().items()}
+        with self.updates.averaged():  # what is kept as the model is what it is judged by
+            tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+            tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
+            save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
 
     def finish(self) -> None:
         """Final figures on many held-out prompts; ``DONE.json`` is the last file to appear."""
         costs = self.clock.read()
-        with torch.no_grad():
+        with torch.no_grad(), self.updates.averaged():
             event = Event(self.step, self.spec, self.model, self.device)
             figures = evaluate(event, "test", self.spec.train.final_prompts)
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}

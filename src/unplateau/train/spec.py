@@ -27,6 +27,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.train.estimate import Batches, Estimate, data_bytes, estimate
 from unplateau.train.host import TaskHost
+from unplateau.train.optimisers import Adam, GradientFilter, Optimiser
 
 
 class TrainConfig(Config):
@@ -34,11 +35,34 @@ class TrainConfig(Config):
 
     steps: int = Field(2000, ge=1, description="updates of the weights")
     batch_size: int = Field(64, ge=1, description="prompts in a batch (rows); the same for every strategy")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    schedule: Literal["constant", "cosine"] = Field(
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    schedule: Literal["constant", "cosine", "warm-up-stable-decay"] = Field(
         "constant",
-        description="of the learning rate; cosine: a warm-up over a twentieth of the steps, then down to a twentieth",
+        description="of the learning rate; cosine: a warm-up, then down to a twentieth; warm-up-stable-decay: a "
+        "warm-up, then constant, over the last fifth of the steps down to a twentieth",
         exclude_if=lambda schedule: schedule == "constant",  # as specs of before there was a choice
+    )
+    warm_up: int | None = Field(
+        None,
+        ge=0,
+        description="steps over which the learning rate rises; null: a twentieth of them, none where it is constant",
+        exclude_if=lambda warm_up: warm_up is None,
+    )
+    optimiser: Optimiser = Field(
+        default_factory=Adam,
+        description="what steps the weights: Adam, AdamW, Muon, SOAP, ScheduleFree, or one of your own",
+        exclude_if=lambda optimiser: optimiser == Adam(),
+    )
+    gradient_filter: GradientFilter | None = Field(
+        None,
+        description="what changes gradients before they are clipped: Grokfast, or one of your own; null: nothing",
+        exclude_if=lambda gradient_filter: gradient_filter is None,
+    )
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        description="norm of all gradients together (heads included) above which they are scaled down to it; null: any",
+        exclude_if=lambda clip_norm: clip_norm is None,
     )
     frozen: tuple[str, ...] = Field(
         (),
@@ -56,6 +80,17 @@ class TrainConfig(Config):
     def _probes_fall_on_rows(self) -> Self:
         if self.probe_every % self.eval_every:
             raise ValueError(f"probe_every {self.probe_every} is not a multiple of eval_every {self.eval_every}")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.warm_up is not None and self.warm_up >= self.steps:
+            raise ValueError(f"warm_up {self.warm_up} must be less than steps {self.steps}")
+        if self.optimiser.averages and self.schedule != "constant":
+            raise ValueError(
+                f"schedule {self.schedule} does not go with {type(self.optimiser).__name__}, which averages weights in "
+                f"the place of a falling learning rate: leave it constant (warm_up may be set)"
+            )
         return self
 
 
@@ -155,6 +190,7 @@ class RunSpec(Config):
             probe=config.probe_prompts if config.probe_every else 0,
             steps=config.steps,
             partly=bool(config.frozen),
+            per_weight=2 + config.optimiser.kept + (config.gradient_filter is not None),
         )
         return estimate(self._data_bytes(), self.task.shape, self.model, batches)
 
@@ -194,10 +230,17 @@ def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec
         inner = data
         for depth, name in enumerate(parents):
             inner = inner[_place(inner, name, key, depth)]
-        # The name of a strategy becomes its parts at once, so that a later setting can reach into them.
-        given = parse(Strategy, value, where=key) if key == "strategy" else value
+        # What is given by its name becomes its parts at once, so that a later setting can reach into them.
+        given = parse(_BY_NAME[key], value, where=key) if key in _BY_NAME and value is not None else value
         inner[_place(inner, last, key, len(parents))] = _opened(given)
     return parse(RunSpec, data)
+
+
+_BY_NAME: dict[str, type[Config]] = {
+    "strategy": Strategy,
+    "train.optimiser": Optimiser,
+    "train.gradient_filter": GradientFilter,
+}
 
 
 def _opened(value: Any) -> Any:

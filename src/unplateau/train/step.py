@@ -1,8 +1,7 @@
 """One update: the loss of the task plus the terms of the strategy, and what it costs in floating-point operations."""
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,8 @@ from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch
 from unplateau.train.host import BatchView, build_head, head_key
-from unplateau.train.spec import RunSpec, TrainConfig
-
-RISE = 20
-"""A cosine schedule rises over one part in so many, and ends at one part in so many."""
+from unplateau.train.spec import RunSpec
+from unplateau.train.updates import Updates
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,10 @@ def compute_losses(
 
 
 def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: torch.device) -> dict[str, int]:
-    """FLOPs of the first update by part: ``prediction`` and each loss term, read-out heads included.
+    """FLOPs of an update by part: ``prediction`` and each loss term, read-out heads included, and ``optimiser``.
 
-    Counted on copies, forward and backward, so that training itself is not touched.
+    Counted on copies, so that training itself is not touched: forward and backward of the first update, and the step of
+    an optimiser that multiplies matrices in the second, since it may do other things first.
     """
     model, heads = copy.deepcopy(model), copy.deepcopy(heads)
     batch = spec.task.sample(0, batch_size=spec.train.batch_size, seed=spec.seed).to(device)
@@ -89,7 +87,12 @@ def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: to
         return count_flops(update)
 
     alone = flops()
-    return {"prediction": alone} | {term.name: flops(term) - alone for term in spec.strategy.loss_terms}
+    parts = {"prediction": alone} | {term.name: flops(term) - alone for term in spec.strategy.loss_terms}
+    if spec.train.optimiser.multiplies:
+        updates = Updates(spec.train, model, heads)
+        updates.step(0)
+        parts["optimiser"] = count_flops(lambda: updates.step(1))
+    return parts
 
 
 def flops_spent(spec: RunSpec, flops: Mapping[str, int], step: int) -> int:
@@ -124,17 +127,3 @@ _CPU_ATTENTION: dict[Any, Callable[..., int]] = {
         *shapes[:4]
     ),
 }
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of the update after ``step`` others: constant, or up for a twentieth of the steps and down along a cosine."""
-    if config.schedule == "constant":
-        return config.lr
-    rise = config.steps / RISE
-    fall = (1 + math.cos(math.pi * max(0.0, step - rise) / (config.steps - rise))) / 2
-    return config.lr * min(1.0, (step + 1) / rise) * (1 / RISE + (1 - 1 / RISE) * fall)
-
-
-def adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Adam:
-    """Adam with PyTorch's defaults (Fu et al. 2024, appendix), fused for speed; what is frozen is left out."""
-    return torch.optim.Adam([one for one in parameters if one.requires_grad], lr=lr, fused=True)

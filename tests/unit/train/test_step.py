@@ -12,7 +12,8 @@ from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tensors import Prompts
 from unplateau.train.spec import TrainConfig
-from unplateau.train.step import count_flops, learning_rate
+from unplateau.train.step import count_flops
+from unplateau.train.updates import learning_rate
 
 SHAPE = TaskShape(Layout(6), Vectors(5), 4, (Factor("hue", 4),), (0,), ("hue",))
 

@@ -138,8 +138,7 @@ def _facts_of(run: RunSummary, steps: Sequence[int]) -> list[tuple[str, str]]:
         (
             "Training",
             f"{' or '.join(f'{count:,}' for count in steps)} steps of {training.get('batch_size')} prompts, "
-            f"Adam, learning rate {training.get('lr')}"
-            + (", cosine to 0" if training.get("schedule") == "cosine" else ""),
+            + _updates(training),
         ),
         *([("Cut of all scores", run.cut)] if run.weights_score else []),
     ]
@@ -175,6 +174,25 @@ def _saving_cells(one: StrategyComparison, tested: bool) -> tuple[Cell, ...]:
             p = one.p(milestone)
             cells.append(Cell(UNKNOWN if p is None else f"{p:.2g}"))
     return tuple(cells)
+
+
+def _updates(training: Mapping[str, Any]) -> str:
+    """Optimiser, learning rate, and what is not left as it is."""
+    rate, schedule = f"learning rate {training.get('lr')}", training.get("schedule")
+    told = [_part(training.get("optimiser", "Adam")), rate]
+    told += [{"cosine": "cosine to 0"}.get(schedule, schedule)] if schedule else []
+    told += [f"warm-up of {training['warm_up']} steps"] if "warm_up" in training else []
+    told += [f"gradients through {_part(training['gradient_filter'])}"] if "gradient_filter" in training else []
+    told += [f"clipped at norm {training['clip_norm']}"] if "clip_norm" in training else []
+    return ", ".join(told)
+
+
+def _part(value: Any) -> str:
+    """A kind with its settings, or one of these."""
+    if not isinstance(value, Mapping):
+        return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+    settings = _settings({spoken(name): _part(one) for name, one in value.items() if name != "kind"})
+    return f"{value.get('kind')} ({settings})" if settings else str(value.get("kind"))
 
 
 def _model(config: Mapping[str, Any]) -> str:

@@ -24,7 +24,6 @@ class Optimiser(Kind):
     """What makes a step of the weights out of their gradients."""
 
     noun = "optimiser"
-    usual = "Adam"
 
     kept: ClassVar[int] = 0
     """Numbers that are kept for each weight, at least; memory is estimated with it."""

@@ -225,7 +225,9 @@ def read_value(text: str, *, where: str) -> Any:
 def with_settings(spec: RunSpec, settings: Iterable[tuple[str, Any]]) -> RunSpec:
     """``spec`` with these keys changed, in order. Raises SpecError, naming the key, if the result is no valid spec."""
     data: Any = _opened(spec)
-    for key, value in settings:
+    for given_key, value in settings:
+        short = given_key.removesuffix(".kind")  # of another kind nothing is kept
+        key = short if short in _BY_NAME else given_key
         *parents, last = key.split(".")
         inner = data
         for depth, name in enumerate(parents):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from torch import nn
@@ -11,9 +9,7 @@ from torch.nn.modules import module as module_hooks
 from unplateau.layout import Factor, Layout, TaskShape, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.tensors import Prompts
-from unplateau.train.spec import TrainConfig
 from unplateau.train.step import count_flops
-from unplateau.train.updates import learning_rate
 
 SHAPE = TaskShape(Layout(6), Vectors(5), 4, (Factor("hue", 4),), (0,), ("hue",))
 
@@ -122,20 +118,3 @@ def test_no_hook_or_mode_is_left_behind_even_after_an_error() -> None:
     assert not module_hooks._global_forward_hooks
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     assert count_flops(lambda: nn.Linear(2, 2)(torch.zeros(1, 2))) == 2 * 2 * 2
-
-
-def test_a_constant_learning_rate_is_not_written_down_so_that_older_runs_are_found() -> None:
-    assert "schedule" not in TrainConfig().model_dump()
-    assert TrainConfig.model_validate(TrainConfig(schedule="cosine").model_dump()).schedule == "cosine"
-
-
-@pytest.mark.parametrize("steps", [1, 7, 20, 333])
-def test_the_cosine_rises_for_a_twentieth_of_the_steps_and_falls_to_a_twentieth(steps: int) -> None:
-    config = TrainConfig(steps=steps, lr=0.5, schedule="cosine")
-    rates = [learning_rate(config, step) for step in range(steps + 1)]
-    rise = steps // 20
-    assert all(0 < rate <= 0.5 for rate in rates)
-    assert all(later > former for former, later in itertools.pairwise(rates[:rise]))
-    assert all(later < former for former, later in itertools.pairwise(rates[rise + 1 :]))
-    assert rates[-1] == pytest.approx(0.5 / 20)
-    assert {learning_rate(TrainConfig(steps=steps), step) for step in range(steps)} == {1e-3}

@@ -46,6 +46,12 @@ def refused(cli: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
             "train tiny.json --set strategy=mixed --set strategy.parts.0.fraction=1.5",
             ("strategy.parts.0.fraction", "less than 1"),
         ),
+        ("train tiny.json --set train.optimiser=muno", ("train.optimiser", "'muno'", "did you mean 'Muon'")),
+        (
+            "train tiny.json --set train.optimiser=muon --set train.optimiser.modules=[block]",
+            ("train.optimiser: modules", "did you mean 'blocks'"),
+        ),
+        ("train tiny.json --set train.clip_norm=0", ("train.clip_norm", "greater than 0")),
         ("train tiny.json --device gpu", ("device 'gpu'", "auto or cpu")),
         ("sweep tiny.json --engine ray", ("--engine", "'ray'", "local")),
         ("sweep tiny.json --axis train.steps=", ("axis train.steps", "at least one value")),

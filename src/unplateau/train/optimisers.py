@@ -89,7 +89,7 @@ class Muon(Optimiser):
     adjust_lr: Literal["match_rms_adamw", "original"] = Field(
         "match_rms_adamw",
         description="match_rms_adamw: steps as long as those of AdamW, so that its learning rate fits (Liu et al. "
-        "2025); original: 1 in each direction, for rates near 0.02",
+        "2025); original: of length 1 in each direction, for rates near 0.02",
     )
     rest: Adam = Field(default_factory=Adam, description="what steps all other weights, read-out heads included")
 

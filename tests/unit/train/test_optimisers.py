@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from torch import nn
 
 import unplateau as up
 from tiny_run import TINY
+from unplateau.analysis.runs import summarise_run
+from unplateau.cli.main import main
 from unplateau.config import parse
 from unplateau.errors import MissingExtraError, SpecError
+from unplateau.report.facts import facts
 from unplateau.train.optimisers import GradientFilter, Optimiser
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import build_heads, build_model, step_flops
@@ -126,7 +130,7 @@ def test_an_extra_that_is_missing_is_told_before_training(
     ],
 )
 def test_a_model_that_cannot_be_trained_so_is_refused_and_leaves_nothing(
-    settings: dict[str, Any], message: str, tmp_path: Any
+    settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SpecError, match=message):
         up.train(changed(**{"optimiser": "muon", **settings}), out=tmp_path, device="cpu")
@@ -165,6 +169,21 @@ def test_the_products_of_an_optimiser_are_counted() -> None:
     assert flops("soap")["optimiser"] > sum(each)
     for name in ("adam", "adamw", "schedule-free"):
         assert set(flops(name)) == {"prediction"}
+
+
+def test_a_run_is_told_with_its_optimiser_and_the_help_names_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = up.train(changed(optimiser="muon", clip_norm=2.0, steps=2), out=tmp_path, device="cpu")
+    assert main(["show", str(run.path)]) == 0
+    assert "kind: Muon" in capsys.readouterr().out
+    told = dict(facts({"plain": [summarise_run(run)]}))["Training"]
+    assert told.startswith("2 steps of 8 prompts, Muon (modules blocks, momentum 0.95, ")
+    assert told.endswith("rest Adam (betas 0.9 and 0.999, eps 1e-08)), learning rate 0.001, clipped at norm 2.0")
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out.replace("-", "").lower()
+    for kind in (*exported(Optimiser), *exported(GradientFilter)):
+        assert kind.__name__.lower() in said
 
 
 def test_memory_is_estimated_with_what_each_keeps() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unplateau.config import Kind
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Attention, Cut, TaskShape
-from unplateau.tensors import Components, Inputs, Output
+from unplateau.tensors import Components, Inputs, Output, Prediction
 
 logger = logging.getLogger(__name__)
 _HOW = (
@@ -117,6 +117,19 @@ class Decomposable(Readable, Protocol):
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """(..., D): the final layer norm, which stands between hidden states and any read-out."""
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """A model that predicts without computing states that nothing is predicted from."""
+
+    def predict_queries(self, inputs: Inputs) -> Prediction:
+        """Logits as those of its forward pass, to rounding."""
+
+
+def predict(model: Readable, inputs: Inputs) -> Prediction:
+    """The forward pass, as sparing as the model allows."""
+    return model.predict_queries(inputs) if isinstance(model, Sparing) else Prediction.of(model(inputs), inputs)
 
 
 @runtime_checkable

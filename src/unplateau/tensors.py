@@ -170,6 +170,30 @@ class Output:
     hidden: Tensor
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """A forward pass that leaves out of its last block what nobody has asked for.
+
+    ``logits`` as in :class:`Output`; ``at_queries`` (B, K, D): the states that they are read from; ``states``: those
+    (B, T, D) that enter each block, the embedding first; ``last`` computes the states (B, T, D) after the last one.
+    """
+
+    logits: Tensor
+    at_queries: Tensor
+    states: Sequence[Tensor]
+    last: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, output: Output, inputs: Inputs) -> Prediction:
+        """What a model returns that leaves nothing out."""
+        *states, last = output.hidden
+        return cls(output.logits, inputs.at_queries(last), states, lambda: last)
+
+    def after(self, layer: int) -> Tensor:
+        """(B, T, D): the states after this many blocks."""
+        return self.states[layer] if layer < len(self.states) else self.last()
+
+
 @dataclass(frozen=True, repr=False)
 class Components:
     """Hidden states taken apart: ``hidden == weights + context``, each (L + 1, B, T, D), under the named ``cut``."""

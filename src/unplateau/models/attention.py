@@ -10,6 +10,9 @@ from torch.nn import functional
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Attention
 
+EVERYWHERE = slice(None)
+"""All positions."""
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention of GPT-2 (biases everywhere), on ``scaled_dot_product_attention``."""
@@ -20,8 +23,11 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, attention: Attention, at: slice = EVERYWHERE) -> Tensor:
+        """(B, T, D) -> (B, P, D): what the positions ``at`` read, all T by default."""
+        if attention == "causal":
+            return self.project(self._causal(x) if at == EVERYWHERE else self._causal_at(x, at))
+        x = x[:, at]
         if attention == "identity":
             return x
         if attention == "zero":
@@ -29,8 +35,6 @@ class SelfAttention(nn.Module):
         if attention == "self":  # a softmax over one position is 1: what is read is the position's own value
             to_value, width = self.query_key_value, self.project.in_features
             return self.project(functional.linear(x, to_value.weight[2 * width :], to_value.bias[2 * width :]))
-        if attention == "causal":
-            return self.project(self._causal(x))
         raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
 
     def read(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -51,6 +55,15 @@ class SelfAttention(nn.Module):
         query, key, value = self._heads(self.query_key_value(x))
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed.transpose(1, 2).reshape(x.shape)
+
+    def _causal_at(self, x: Tensor, at: slice) -> Tensor:
+        """The same to rounding, without queries anywhere else."""
+        weight, bias, width, length = self.query_key_value.weight, self.query_key_value.bias, x.shape[2], x.shape[1]
+        (query,) = self._heads(functional.linear(x[:, at], weight[:width], bias[:width]))
+        key, value = self._heads(functional.linear(x, weight[width:], bias[width:]))
+        seen = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[at]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return mixed.transpose(1, 2).flatten(2)
 
     def _heads(self, projected: Tensor) -> Tensor:
         """(B, T, parts D) -> (parts, B, heads, T, D / heads)."""

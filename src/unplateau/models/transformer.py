@@ -20,9 +20,9 @@ from unplateau.decompose import Architecture
 from unplateau.errors import CheckpointError
 from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.limits import KEPT_BY_BLOCK
-from unplateau.models.attention import SelfAttention
+from unplateau.models.attention import EVERYWHERE, SelfAttention
 from unplateau.models.initialise import POSITION_DEVIATION, initialise
-from unplateau.tensors import Inputs, Output, Prompts
+from unplateau.tensors import Inputs, Output, Prediction, Prompts
 
 
 class ModelConfig(Architecture):
@@ -93,9 +93,9 @@ class Block(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, attention: Attention) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        return self.after_attention(x + self.attention(self.attention_norm(x), attention))
+    def forward(self, x: Tensor, attention: Attention, at: slice = EVERYWHERE) -> Tensor:
+        """(B, T, D) -> (B, P, D): the states at the positions ``at``, all T by default."""
+        return self.after_attention(x[:, at] + self.attention(self.attention_norm(x), attention, at))
 
     def after_attention(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D): the MLP."""
@@ -132,12 +132,21 @@ class Transformer(nn.Module):
 
     def output(self, states: list[Tensor], inputs: Inputs) -> Output:
         """What is made of the states (B, T, D) of all layers."""
-        final = self.normalise(inputs.at_queries(states[-1]))
+        return Output(self.logits(inputs.at_queries(states[-1])), torch.stack(states))
+
+    def logits(self, final: Tensor) -> Tensor:
+        """(..., D) after the last block -> (..., C)."""
+        final = self.normalise(final)
         if self.shape.labels_are_tokens:
-            logits = nn.functional.linear(final, self.item_embedding.weight[1 : self.shape.n_labels + 1])
-        else:
-            logits = self.read_out(final)
-        return Output(logits, torch.stack(states))
+            return nn.functional.linear(final, self.item_embedding.weight[1 : self.shape.n_labels + 1])
+        return self.read_out(final)
+
+    def predict_queries(self, inputs: Inputs) -> Prediction:
+        """As :meth:`forward`, to rounding, without the last block where nothing is predicted: at labels and cues."""
+        states = self.hidden_states(self.embed(inputs), "causal", self.n_layers - 1)
+        last, queries = self.blocks[-1], self.shape.layout.queries
+        final = last(states[-1], "causal", slice(queries.start, None, queries.step))
+        return Prediction(self.logits(final), final, states, lambda: last(states[-1], "causal"))
 
     def embed(self, inputs: Inputs) -> Tensor:
         """(B, T, D): what :meth:`read_in` gives, plus positions."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unplateau.decompose import Readable, decompose
+from unplateau.decompose import Readable, decompose, predict
 from unplateau.errors import demand
 from unplateau.layout import CUTS, Attention, Cut
 from unplateau.tensors import Inputs, Prompts, TokenPrompts
@@ -15,6 +15,7 @@ from unplateau.tensors import Inputs, Prompts, TokenPrompts
 def check_model(model: Readable, inputs: Inputs, *, cuts: tuple[Cut, ...] = CUTS, tolerance: float = 1e-5) -> None:
     """All laws of a model on these prompts; ``tolerance`` is relative to the largest hidden value (rounding)."""
     _check_causality(model, inputs, tolerance)
+    _check_sparing(model, inputs, tolerance)
     for cut in cuts:
         _check_isolation(model, inputs, cut)
         parts = decompose(model, inputs, cut=cut)
@@ -36,6 +37,18 @@ def _check_causality(model: Readable, inputs: Inputs, tolerance: float) -> None:
     if bool(queries.any()):
         kept = _close(before.logits[queries], after.logits[queries], tolerance, before.logits)
         demand(kept, model, "later inputs never change earlier logits")
+
+
+def _check_sparing(model: Readable, inputs: Inputs, tolerance: float) -> None:
+    """What is predicted with less computed is the same up to rounding."""
+    whole, spared = model(inputs), predict(model, inputs)
+    same = _close(whole.logits, spared.logits, tolerance, whole.logits)
+    demand(same, model, "predict_queries gives the logits of the forward pass")
+    for layer, states in enumerate(whole.hidden):
+        same = _close(states, spared.after(layer), tolerance, whole.hidden)
+        demand(same, model, f"predict_queries gives the hidden states of the forward pass (layer {layer})")
+    same = _close(inputs.at_queries(whole.hidden[-1]), spared.at_queries, tolerance, whole.hidden)
+    demand(same, model, "predict_queries gives the last states at the queries")
 
 
 def _close(one: Tensor, other: Tensor, tolerance: float, whole: Tensor) -> bool:

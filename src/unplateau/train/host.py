@@ -17,7 +17,7 @@ from unplateau.strategies.base import Ask, Host, ItemStates, LabelStates, Looks,
 from unplateau.strategies.functional import earlier
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
-from unplateau.tensors import Batch, Output, Prompts
+from unplateau.tensors import Batch, Prediction, Prompts
 
 
 class FactorHead(nn.Module):
@@ -94,13 +94,13 @@ class TaskHost:
 
 @dataclass(frozen=True)
 class BatchView:
-    """One step of one term: ``output`` is what ``model`` made of ``batch``, which ``task`` was sampled for."""
+    """One step of one term: ``passed`` is what ``model`` made of ``batch``, which ``task`` was sampled for."""
 
     term: LossTerm
     model: Decomposable
     task: Task
     batch: Batch
-    output: Output
+    passed: Prediction
     step: int
     seed: int
     head: Any
@@ -108,11 +108,12 @@ class BatchView:
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the known positions for what is asked of items, at the queries for what is asked of prompts."""
         self.term.check_view("final", ask, self.model.n_layers, self.model.n_layers)
-        batch, last = self.batch, self.output.hidden[-1]
+        batch, passed = self.batch, self.passed
         if ask in ("choice", "label"):
             wanted = batch.targets if ask == "label" else batch.hidden_factor[:, None].expand_as(batch.targets)
-            return self._seen(batch.inputs.at_queries(last), wanted[..., None])
-        return self._seen(batch.inputs.at_known(last), self._classes(ask))
+            return self._seen(passed.at_queries, wanted[..., None])
+        of_items = self.task.shape.layout.factors_at == "item"  # which are known where their labels are predicted
+        return self._seen(passed.at_queries if of_items else batch.inputs.at_known(passed.last()), self._classes(ask))
 
     def weights(
         self, layer: int, cut: Cut, ask: Ask = "hidden", *, rows: int | None = None, items: int | None = None
@@ -169,7 +170,7 @@ class BatchView:
         """At the labels of these rows."""
         self.term.check_view("labels", "hidden", layer, self.model.n_layers)
         prompts = self._prompts(rows)
-        states = prompts.at_labels(self.output.hidden[layer][: len(prompts.labels)])
+        states = prompts.at_labels(self.passed.after(layer)[: len(prompts.labels)])
         return LabelStates(self.model.normalise(states), self._owner(prompts))
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
@@ -178,7 +179,7 @@ class BatchView:
         prompts, model = self._prompts(rows), self.model
         if not isinstance(model, Attentive):
             raise SpecError(f"{type(self.term).__name__}: {type(model).__name__} has no attention_weights")
-        weights = model.attention_weights(self.output.hidden[layer - 1][: len(prompts.labels)], layer)
+        weights = model.attention_weights(self.passed.after(layer - 1)[: len(prompts.labels)], layer)
         at_queries = prompts.at_queries(weights)  # (R, H, K, T)
         to_labels = prompts.at_labels(at_queries.transpose(2, 3)).transpose(2, 3)
         # all answers that were chosen from lists share what the prompt hides

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unplateau.decompose import Decomposable
+from unplateau.decompose import Decomposable, predict
 from unplateau.layout import Split
 from unplateau.probe import measure
 from unplateau.rng import fold_seed
@@ -80,7 +80,7 @@ class PromptObserver:
         """``guesses``: (2, K) labels; nothing where labels are numbers."""
         if event.spec.task.shape.labels_are_numbers:
             return {}
-        logits = event.model(shown_prompts(event.spec.task).to(event.device).inputs).logits
+        logits = predict(event.model, shown_prompts(event.spec.task).to(event.device).inputs).logits
         return {"guesses": logits.argmax(2).tolist()}
 
 
@@ -108,7 +108,7 @@ def evaluate(event: Event, split: Split, n_prompts: int) -> dict[str, float]:
     """``loss``, ``accuracy`` and ``progress`` on fresh prompts of the target task over this half of the items."""
     seed = fold_seed(event.spec.seed, f"evaluate/{split}/{n_prompts}")
     batch = event.spec.task.sample(event.step, batch_size=n_prompts, split=split, seed=seed).to(event.device)
-    loss, accuracy = loss_and_accuracy(event.model(batch.inputs).logits, batch.targets)
+    loss, accuracy = loss_and_accuracy(predict(event.model, batch.inputs).logits, batch.targets)
     progress = floors(event.spec.task).progress_of(loss=loss, accuracy=accuracy)
     return {"loss": loss, **({} if accuracy is None else {"accuracy": accuracy}), "progress": progress}
 

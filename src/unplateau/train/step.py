@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unplateau.decompose import Trainable
+from unplateau.decompose import Trainable, predict
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm
@@ -58,12 +58,12 @@ def compute_losses(
     spec: RunSpec, model: Trainable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for."""
-    output = model(batch.inputs)
-    prediction = prediction_loss(output.logits, batch.targets)
+    passed = predict(model, batch.inputs)
+    prediction = prediction_loss(passed.logits, batch.targets)
     total, terms = prediction, {}
     for term in spec.strategy.loss_terms:
         if weight := term.weight_at(step):
-            view = BatchView(term, model, task, batch, output, step, spec.seed, heads[head_key(term.name)])
+            view = BatchView(term, model, task, batch, passed, step, spec.seed, heads[head_key(term.name)])
             terms[term.name] = term.value(view)
             total = total + weight * terms[term.name]
     return Losses(total, prediction, terms)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GPT2Config, GPT2Model
 
 import unplateau as up
+from unplateau.decompose import predict
 from unplateau.errors import SpecError
 from unplateau.integrations.attention import AttentionCapture, read
 from unplateau.integrations.modules import PromptStrategy
@@ -253,7 +254,7 @@ def test_values_are_those_of_our_own_loop(term: LossTerm) -> None:
         model(batch.inputs.items, batch.inputs.labels)
         value = helper.values(batch.inputs.items, batch.inputs.labels)[term.name]
         (head,) = helper._head_of.values()
-        view = BatchView(term, model.inside, task, batch, model.inside(batch.inputs), 0, 0, head)
+        view = BatchView(term, model.inside, task, batch, predict(model.inside, batch.inputs), 0, 0, head)
         torch.testing.assert_close(value, term.value(view), rtol=1e-4, atol=1e-5)
 
 

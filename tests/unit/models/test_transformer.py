@@ -37,6 +37,17 @@ def test_hidden_states_equal_those_of_gpt2_in_every_layer(seed: int) -> None:
         assert (one - other).abs().max() <= 1e-5, f"layer {layer}"
 
 
+def test_leaving_out_what_nothing_is_predicted_from_changes_no_gradient() -> None:
+    model = Transformer(ModelConfig(n_layers=2, width=16), SHAPE).double()
+    inputs = Prompts(torch.randn(3, 6, 10).double(), torch.randint(4, (3, 6)), SHAPE.layout)
+    found = []
+    for logits in (model(inputs).logits, model.predict_queries(inputs).logits):
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), inputs.labels.flatten())
+        found.append(torch.autograd.grad(loss, list(model.parameters())))
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() <= 1e-12
+
+
 def test_foreign_state_dict_is_refused() -> None:
     state = gpt2(0).state_dict()
     with pytest.raises(CheckpointError, match="has shape"):

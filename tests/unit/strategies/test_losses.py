@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from unplateau.decompose import decompose
+from unplateau.decompose import decompose, predict
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.strategies.base import LossTerm
@@ -21,7 +21,7 @@ HOST = TaskHost(2, 16, TASK.shape, True)
 def value(term: LossTerm, batch: Batch) -> float:
     torch.manual_seed(0)
     head = term.build_head(HOST)
-    view = BatchView(term, MODEL, TASK, batch, MODEL(batch.inputs), 0, 0, head)
+    view = BatchView(term, MODEL, TASK, batch, predict(MODEL, batch.inputs), 0, 0, head)
     return float(term.value(view).detach())
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from unplateau.decompose import predict
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import LossTerm
@@ -136,5 +137,5 @@ def test_the_ready_combination_has_a_name() -> None:
 def test_rows_are_a_share_of_the_batch(share: float, n_rows: int, used: int) -> None:
     batch = PLAIN.task.sample(0, batch_size=n_rows, seed=0)
     model, term = build_model(PLAIN, CPU), MatchLoss(share=share)
-    view = BatchView(term, model, PLAIN.task, batch, model(batch.inputs), 0, 0, None)
+    view = BatchView(term, model, PLAIN.task, batch, predict(model, batch.inputs), 0, 0, None)
     assert term.rows(view) == used

@@ -19,7 +19,8 @@ from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.train.observers import Event, default_observers
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import adam, build_heads, build_model, compute_losses, step_flops
+from unplateau.train.step import build_heads, build_model, compute_losses, step_flops
+from unplateau.train.updates import Updates
 
 CPU = torch.device("cpu")
 STRATEGIES = (
@@ -35,14 +36,14 @@ STRATEGIES = (
 def stepper(spec: RunSpec) -> Callable[[int], None]:
     """One training step of this spec, batch drawing included."""
     model, heads = build_model(spec, CPU), build_heads(spec, CPU)
-    optimiser = adam([*model.parameters(), *heads.parameters()], spec.train.lr)
+    updates = Updates(spec.train, model, heads)
 
     def step(number: int) -> None:
         task = spec.task
         batch = task.sample(number, batch_size=spec.train.batch_size, seed=spec.seed)
-        optimiser.zero_grad(set_to_none=True)
+        updates.zero_grad()
         compute_losses(spec, model, heads, task, batch, number).total.backward()
-        optimiser.step()
+        updates.step(number)
 
     return step
 

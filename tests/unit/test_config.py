@@ -152,7 +152,7 @@ def test_kind_is_written_down():
 @pytest.mark.parametrize("name", ["WeightsLoss", "weights-loss", "weights_loss", "weightsloss", "Weights-Loss"])
 def test_spellings_of_a_kind(name):
     assert Part.named(name) is LossTerm.named(name) is WeightsLoss
-    assert parse(Part, {"kind": name}) == WeightsLoss()
+    assert parse(Part, {"kind": name}) == parse(Part, name) == WeightsLoss()
 
 
 @pytest.mark.parametrize("name", ["Red", "write-report", "RunSpec", "task", f"{__name__}:Red"])

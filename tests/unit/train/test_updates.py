@@ -96,7 +96,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("settings", CASES)
 def test_a_run_that_is_taken_up_after_any_step_goes_on_as_if_it_never_had_stopped(settings: dict[str, Any]) -> None:
-    """What is kept goes through a file, and into an object that has stepped other weights before."""
+    """What is kept goes through the bytes of a file, and the weights are those that a checkpoint calls the model."""
     spec = with_training(settings)
     undisturbed = begun(spec)
     taken_up: list[Updates] = []

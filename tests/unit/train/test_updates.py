@@ -18,7 +18,7 @@ from tiny_run import TINY
 from unplateau.errors import CheckpointError
 from unplateau.store import CHECKPOINTS
 from unplateau.testing import check_observer, check_resume
-from unplateau.train.checkpoint import Checkpoint, check_optimiser, read_checkpoint
+from unplateau.train.checkpoint import TENSORS, Checkpoint, check_optimiser, read_checkpoint
 from unplateau.train.observers import ProgressObserver
 from unplateau.train.optimisers import Optimiser
 from unplateau.train.spec import RunSpec, TrainConfig
@@ -216,6 +216,15 @@ class Seen:
     def __call__(self, event: Any) -> dict[str, float]:
         self.last = dict(event.model.state_dict())
         return {}
+
+
+def test_a_run_with_a_warm_up_is_made_longer_exactly(tmp_path: Path) -> None:
+    spec = with_training({"optimiser": up.ScheduleFree(), "warm_up": 5}, steps=6, probe_every=0)
+    longer = up.extend(up.train(spec, out=tmp_path, device="cpu"), 9, device="cpu")
+    whole = up.train(spec.with_settings({"train.steps": 9}), out=tmp_path / "whole", device="cpu")
+    assert longer.path.name == whole.path.name
+    kept = [(max((one.path / CHECKPOINTS).glob("step-*")) / TENSORS).read_bytes() for one in (longer, whole)]
+    assert kept[0] == kept[1]
 
 
 def test_looking_at_averaged_weights_changes_nothing() -> None:

@@ -6,7 +6,6 @@ and kills do not change it.
 
 import copy
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from unplateau.train.observers import Event, Observer, default_observers, due, e
 from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import build_heads, build_model, compute_losses, flops_spent, step_flops
+from unplateau.train.tally import STEPS, Tally
 from unplateau.train.updates import Updates
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -205,7 +205,7 @@ class _Training:
         self.history = History(read_rows(self.path / store.METRICS))
         self.step: int = counters["step"]
         self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
-        self.sums: dict[str, float] = counters["sums"]  # of the losses since the last row, and the number of steps
+        self.tally = self.new_tally(counters["sums"])
         if checkpoint:
             self.clock.add(counters["costs"])
             self.model.load_state_dict(checkpoint.under("model/"))
@@ -245,23 +245,25 @@ class _Training:
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed).to(self.device)
         losses = compute_losses(self.spec, self.model, self.heads, task, batch, self.step)
-        values = {"train_loss": losses.prediction.item()}
-        values |= {f"term/{name}": value.item() for name, value in losses.terms.items()}
-        self.refuse_divergence({**values, "the total loss": losses.total.item()})
         self.updates.zero_grad()
         losses.total.backward()
         self.updates.step(self.step)
         self.step += 1
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in {"steps": 1, **values}.items()}
+        self.tally.add(self.step, losses)
 
-    def refuse_divergence(self, losses: Mapping[str, float]) -> None:
-        """Raises DivergedError, naming the first of these losses that is NaN or infinite."""
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"{self.path}: {name} became {value} at step {self.step + 1}; the last checkpoint is kept; "
-                    f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
-                )
+    def new_tally(self, sums: Mapping[str, float]) -> Tally:
+        """Of the losses since the last row."""
+        return Tally([term.name for term in self.spec.strategy.loss_terms], self.device, sums)
+
+    def sums(self) -> dict[str, float]:
+        """Of the losses since the last row, and the number of steps. Raises DivergedError if one was no number."""
+        sums, wrong = self.tally.read()
+        if wrong:
+            raise DivergedError(
+                f"{self.path}: {wrong[0]} became NaN or infinite at step {wrong[1]}; the last checkpoint is kept; "
+                f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
+            )
+        return sums
 
     def look(self) -> None:
         """Logs a row if one is due."""
@@ -271,7 +273,7 @@ class _Training:
 
     def logged_so_far(self) -> dict[str, Any]:
         """Where the rows end, and what the next one will be made of."""
-        logged: dict[str, Any] = {"sums": dict(self.sums)}
+        logged: dict[str, Any] = {"sums": self.sums()}
         for name, file in (("metrics", self.metrics), ("costs", self.costs)):
             logged |= {f"{name}_bytes": file.size(), f"{name}_sha256": file.sha256()}
         return logged
@@ -279,8 +281,9 @@ class _Training:
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
         self.clock.lap("training")
-        rows, steps = self.step * self.spec.train.batch_size, self.sums.pop("steps", 0)
-        row: dict[str, Any] = {"step": self.step, **{name: total / steps for name, total in self.sums.items()}}
+        sums = self.sums()
+        rows, steps = self.step * self.spec.train.batch_size, sums.pop(STEPS, 0)
+        row: dict[str, Any] = {"step": self.step, **{name: total / steps for name, total in sums.items()}}
         row |= {"rows": rows, "tokens": rows * self.spec.task.shape.layout.n_positions}
         row["train_flops"] = flops_spent(self.spec, self.flops, self.step)
         if looking := due(self.observers, self.step, self.spec.train.steps):
@@ -293,7 +296,7 @@ class _Training:
         self.history = self.history.extended(row)
         self.metrics.append(row)
         self.costs.append({"step": self.step, **self.clock.read()})
-        self.sums = {}
+        self.tally = self.new_tally({})
 
     def save(self, before_row: Mapping[str, Any] | None) -> None:
         """Writes a checkpoint. ``before_row``: how it was before the last row, which a longer run may not have."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unplateau.config import placed
 from unplateau.decompose import Trainable
-from unplateau.errors import SpecError
+from unplateau.errors import DivergedError, SpecError
 from unplateau.train.spec import TrainConfig
 
 RISE = 20
@@ -57,7 +57,10 @@ class Updates:
         self._numbers = {one: str(number) for number, one in enumerate(trained)}
 
     def step(self, step: int) -> None:
-        """The update after ``step`` others, from the gradients that the weights have now."""
+        """The update after ``step`` others, from the gradients that the weights have now.
+
+        Raises DivergedError where an optimiser takes matrices apart that are not finite.
+        """
         if self.config.gradient_filter is not None:
             self.config.gradient_filter.apply(self.weights, self.filtered)
         if self.config.clip_norm is not None:
@@ -65,7 +68,13 @@ class Updates:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(self.config, step)
-            optimiser.step()
+            try:
+                optimiser.step()
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # which it exports, unmarked
+                raise DivergedError(
+                    f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
+                    f"(now {self.config.lr:g}) usually helps"
+                ) from error
 
     def zero_grad(self) -> None:
         """Drops the gradients of all weights."""

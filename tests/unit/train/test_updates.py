@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 import unplateau as up
 from tiny_run import TINY
-from unplateau.errors import CheckpointError
+from unplateau.errors import CheckpointError, DivergedError
 from unplateau.store import CHECKPOINTS
 from unplateau.testing import check_observer, check_resume
 from unplateau.train.checkpoint import TENSORS, Checkpoint, check_optimiser, read_checkpoint
@@ -187,6 +188,14 @@ def test_gradients_are_filtered_first_and_clipped_then() -> None:
         weight.grad = 100 * gradient
     updates.step(1)
     assert float(nn.utils.get_total_norm([one.grad for one in updates.weights])) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_gradients_that_are_no_numbers_are_told_and_not_an_error_of_a_library() -> None:
+    updates = begun(with_training({"optimiser": up.SOAP()}))
+    for weight in updates.weights:
+        weight.grad = torch.full_like(weight, math.nan)
+    with pytest.raises(DivergedError, match=r"^step 1: .*; a lower train.lr \(now 0.01\) usually helps$"):
+        updates.step(0)
 
 
 def test_averaged_weights_are_what_everybody_sees_and_steps_are_made_from_others(tmp_path: Path) -> None:

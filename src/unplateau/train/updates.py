@@ -130,10 +130,11 @@ class Updates:
                     optimiser.state[weight] = _filled(pattern.state[copied], f"{name}/", tensors)
         for name in begun & blank.filtered.keys():
             self.filtered[name] = blank.filtered[name].copy_(tensors[f"{name}/gradient_filter"])
-        with torch.no_grad():
-            for weight, name in self._numbers.items():
-                if f"{name}/weights" in tensors:
-                    weight.copy_(tensors[f"{name}/weights"])
+        if self.config.optimiser.averages:
+            with torch.no_grad():
+                for weight, name in self._numbers.items():
+                    if name in begun:
+                        weight.copy_(tensors[f"{name}/weights"])
 
     def blank(self) -> "Updates":
         """The same for a copy of the weights, after a step with gradients of 0: its tensors have the form of these."""

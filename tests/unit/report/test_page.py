@@ -1,5 +1,6 @@
 """The page as text: complete, escaped, self-contained, for every kind of run there is."""
 
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -261,6 +262,14 @@ def test_a_context_score_that_rises_anywhere_is_drawn_and_explained(made, tmp_pa
 def test_damaged_prompts_are_named(tmp_path, content, caplog):
     record = make_run(tmp_path, MadeRun())
     (record.path / store.PROMPTS).write_bytes(content)
+    assert "Two prompts" not in write_report(record, tmp_path / "report.html").read_text()
+    assert f"{record.path / store.PROMPTS}: damaged" in caplog.text
+
+
+def test_a_pipe_in_the_place_of_prompts_is_named_and_not_waited_for(tmp_path, caplog):
+    record = make_run(tmp_path, MadeRun())
+    (record.path / store.PROMPTS).unlink(missing_ok=True)
+    os.mkfifo(record.path / store.PROMPTS)
     assert "Two prompts" not in write_report(record, tmp_path / "report.html").read_text()
     assert f"{record.path / store.PROMPTS}: damaged" in caplog.text
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unplateau.decompose import Trainable, predict
+from unplateau.decompose import Decomposable, Trainable, predict
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm
@@ -55,7 +55,7 @@ def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
 
 
 def compute_losses(
-    spec: RunSpec, model: Trainable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
+    spec: RunSpec, model: Decomposable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for."""
     passed = predict(model, batch.inputs)

@@ -64,7 +64,7 @@ class Updates:
         if self.config.gradient_filter is not None:
             self.config.gradient_filter.apply(self.weights, self.filtered)
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
+            self.clip(self.config.clip_norm)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(self.config, step)
@@ -75,6 +75,10 @@ class Updates:
                     f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
                     f"(now {self.config.lr:g}) usually helps"
                 ) from error
+
+    def clip(self, most: float) -> None:
+        """Scales all gradients down together where their norm is above this."""
+        nn.utils.clip_grad_norm_(self.weights, most)
 
     def zero_grad(self) -> None:
         """Drops the gradients of all weights."""

@@ -17,6 +17,7 @@ from unplateau.files import scratch
 from unplateau.limits import refuse_processes
 from unplateau.store import RunRecord, RunState, Stage, is_done, load_run, newest_row
 from unplateau.sweep.process import RunFailure, RunProcess
+from unplateau.torchrun import refuse_torchrun
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
 from unplateau.train.progress import Display, display, is_watched
@@ -43,9 +44,10 @@ def run_many(
     where a person looks.
 
     Raises, before the first run starts, SpecError if two specs are the same or one uses a class that another process
-    cannot import, and what ``spec.check()`` does; InterruptedRunError after Ctrl-C or SIGTERM, when every running
-    process has saved a checkpoint and ended.
+    cannot import, or where torchrun has started several processes of the caller, and what ``spec.check()`` does;
+    InterruptedRunError after Ctrl-C or SIGTERM, when every running process has saved a checkpoint and ended.
     """
+    refuse_torchrun("a sweep")
     if min(workers, threads) < 1:
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
     refuse_processes(len(specs), workers, threads)

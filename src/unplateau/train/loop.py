@@ -112,7 +112,7 @@ def _train(
         together(spec.check)
         donors = [_donated(graft.donor, out, device, progress=progress) for graft in spec.grafts]
     lead(lambda: _refuse_taken(path, spec, resume=resume))
-    with led(begun(path)), stop_requests() as stop:
+    with stop_requests() as stop, led(begun(path)):
         if not lead(lambda: _has_ended(path, steps)):
             lead(lambda: _refuse_damaged(path))
             with _shown(spec, path, progress) as show:

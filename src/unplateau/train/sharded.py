@@ -65,7 +65,8 @@ class ShardedUpdates(Updates):
         with torch.no_grad():  # of the same memory
             parts: Any = nn.ParameterList(nn.Parameter(one.to_local()) for one in self.sharded)
         super().__init__(config, parts, heads)
-        self.load({name: self._own(name, tensor) for name, tensor in remembered.items()})
+        if any(self._part(name) is not None for name in remembered):  # there have been steps
+            self.load({name: self._own(name, tensor) for name, tensor in remembered.items()})
 
     def step(self, step: int) -> None:
         """As of the whole weights."""

@@ -132,7 +132,7 @@ class Updates:
                 name = self._numbers[weight]
                 if name in begun:  # else it has had no gradient
                     optimiser.state[weight] = _filled(pattern.state[copied], f"{name}/", tensors)
-        for name in begun & blank.filtered.keys():
+        for name in [name for name in blank.filtered if name in begun]:  # in the same order in every process
             self.filtered[name] = blank.filtered[name].copy_(tensors[f"{name}/gradient_filter"])
         if self.config.optimiser.averages:
             with torch.no_grad():

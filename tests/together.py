@@ -56,15 +56,17 @@ AVERAGING: dict[str, Any] = {
     "train.gradient_filter": {"kind": "Grokfast"},
     "train.clip_norm": 0.1,
 }
-RUNS = {
+WHOLE = {
     "plain": PLAIN,
     "unplateau": PLAIN.with_strategy("unplateau"),
     "everything": EVERYTHING.with_settings(CLIPPED),
+}
+"""Runs in which each process has the whole model."""
+IN_PARTS = {
+    "everything": EVERYTHING.with_settings(CLIPPED),
     "averaging": PLAIN.with_strategy("component-loss").with_settings(AVERAGING),
 }
-SHARDED = ("everything", "averaging")
-UNFINISHED = ("plain", "averaging")
-"""Those that one process has begun."""
+"""Runs in which each has a part."""
 
 
 class Ends(Curriculum):
@@ -96,26 +98,30 @@ def trained(spec: up.RunSpec, out: Path) -> up.RunRecord:
 
 
 def work(out: Path) -> None:
-    """All of it; what comes back is the same in every process."""
-    for spec in RUNS.values():
+    """What ends well; every process gets the same back."""
+    for spec in (*WHOLE.values(), *map(sharded, IN_PARTS.values())):
         record = trained(spec, out)
         assert record.done is not None
         assert list(record.history)[-1]["step"] == 8
-    for name in SHARDED:
-        trained(sharded(RUNS[name]), out)
-    for spec in (stopping(), sharded(stopping())):
-        with pytest.raises(InterruptedRunError, match="stopped after step 6 of 8, saved"):
-            trained(spec, out)
-        assert trained(spec, out).env["machine"]["processes"] == 2
+    with pytest.raises(InterruptedRunError, match="stopped after step 6 of 8, saved"):
+        trained(stopping(), out)
+    assert trained(stopping(), out).env["machine"]["processes"] == 2
     longer = up.extend(trained(PLAIN, out).path, 12, device="cpu", progress=False)
-    assert (longer.done or {})["step"] == 12
+    assert longer.done is not None
+    assert longer.done["step"] == 12
     with pytest.raises(SpecError, match=r"batch_size 7 is not divisible by the 2 processes .*; 6 or 8 is"):
         trained(PLAIN.with_settings({"train.batch_size": 7}), out)
-    file = out / "plain.json"
-    file.write_text(json.dumps(PLAIN.model_dump(mode="json")))
-    assert main(["sweep", str(file), "--out", str(out / "sweep")]) == 2
-    assert main(["train", str(file), "--out", str(out)]) == 0
+
+
+def end(out: Path) -> int:
+    """One process is killed; the exit code of the other."""
+    file = out / "killed.json"
+    file.write_text(json.dumps(stopping(signal.SIGKILL).model_dump(mode="json")))
+    return main(["train", str(file), "--out", str(out), "--device", "cpu"])
 
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+    sys.stdout.write("ended well\n")
+    sys.stdout.flush()
+    sys.exit(end(Path(sys.argv[1])))

@@ -149,10 +149,11 @@ def led(context: AbstractContextManager[object]) -> Iterator[None]:
 def refuse_uneven(batch_size: int) -> None:
     """Raises SpecError for a batch of which processes would get unequal parts."""
     size = place().size
-    if batch_size % size:
+    if over := batch_size % size:
+        fitting = [str(one) for one in (batch_size - over, batch_size - over + size) if one]
         raise SpecError(
             f"train.batch_size {batch_size} is not divisible by the {size} processes that torchrun has started; "
-            f"{batch_size - batch_size % size or size} or {batch_size + size - batch_size % size} is"
+            f"{' or '.join(fitting)} is"
         )
 
 

@@ -16,6 +16,7 @@ from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.files import scratch
 from unplateau.limits import refuse_processes
 from unplateau.store import RunRecord, RunState, Stage, is_done, load_run, newest_row
+from unplateau.sweep.launch import launcher
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import choose_device
@@ -53,12 +54,12 @@ def run_many(
         choose_device(device)
     runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
     shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
-    with scratch() as folder, stop_requests() as stop, shown as show:
+    with scratch() as folder, launcher(folder, threads) as launch, stop_requests() as stop, shown as show:
         _refuse_hopeless(specs, runs)
 
         def start(number: int) -> RunProcess:
             files = folder / str(number)
-            return RunProcess(specs[number], runs[number], Path(out), files, threads=threads, device=device)
+            return RunProcess(specs[number], runs[number], Path(out), files, launch, threads=threads, device=device)
 
         pool = _Pool(runs, start, show or (lambda _, __: None))
         try:

@@ -55,6 +55,13 @@ def test_interrupted_it_is_resumed_and_a_failure_stays_alone(cli: Any, whole: An
     assert "plain, seed 0 (" in failures[0]
     assert "train_loss became nan" in failures[0]
     assert failures[1] == "unplateau: 1 of 2 runs failed"
+    assert "all runs: 100 %  1 of 2 done, 1 failed" in ended.stderr
+    told = [line for line in ended.stderr.splitlines() if line.startswith("plain, lr=0.001: ")]
+    assert told == ["plain, lr=0.001: 1 of 1 done, 0 % escaped; median escape > 240, completion > 240; 1 censored"]
+    assert "plain, lr=1e+30   0 of 1" in ended.stdout
+    planned = cli(*GRID, "--dry-run").stdout.splitlines()
+    assert planned[-3] == "runs  2: 1 done, 1 begun"
+    assert planned[-1].endswith("at the pace of 1 finished runs")
     done = next(path.parent for path in out.rglob("DONE.json"))
     assert cli.trajectory(done) == cli.trajectory(whole)
 

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
 from multiprocessing import get_all_start_methods
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Protocol
 
-from unplateau.sweep.worker import STOPPED
+from unplateau.sweep.worker import STOPPED, Job
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at a process that is waited for."""
@@ -41,18 +43,39 @@ class Handle(Protocol):
         """Waits for its end. Raises subprocess.TimeoutExpired."""
 
 
-Launch = Callable[[Sequence[str], Path], Handle]
-"""Starts ``unplateau.sweep.worker`` with these arguments; what it says goes to the file."""
+class Watched:
+    """A :class:`Handle` that is waited for by looking."""
+
+    def poll(self) -> int | None:
+        """See :class:`Handle`."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> int:
+        """See :class:`Handle`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a run", timeout or 0.0)
+            time.sleep(LOOK_EVERY)
+        return code
+
+
+Launch = Callable[[Job, Path], Handle]
+"""Starts a process that does the job; what it says goes to the file."""
+
+
+Engine = Callable[[Path, int], AbstractContextManager[Launch]]
+"""Makes a :data:`Launch` of processes of so many threads each; the folder is for what serves this process alone."""
 
 
 @contextmanager
-def launcher(scratch: Path, threads: int) -> Iterator[Launch]:
-    """How processes of so many threads each are started here, out of reach of the terminal's Ctrl-C."""
+def local(scratch: Path, threads: int) -> Iterator[Launch]:
+    """The engine of this machine: its processes are out of reach of the terminal's Ctrl-C."""
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
     environment = {**os.environ, **environment}
     if get_all_start_methods()[0] == "spawn":
-        yield lambda arguments, said: spawned(arguments, said, environment)
+        yield lambda job, said: spawned(job, said, environment)
         return
     server = ForkServer(scratch / "server.stderr", environment)
     try:
@@ -61,13 +84,15 @@ def launcher(scratch: Path, threads: int) -> Iterator[Launch]:
         server.close()
 
 
-def spawned(arguments: Sequence[str], said: Path, environment: dict[str, str]) -> Handle:
+def spawned(job: Job, said: Path, environment: dict[str, str]) -> Handle:
     """A worker in an interpreter of its own."""
-    with said.open("wb") as file:
+    with said.open("wb") as file, TemporaryFile() as orders:
+        orders.write(replace(job, parent=os.getpid()).as_json().encode())
+        orders.seek(0)
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "unplateau.sweep.worker", *arguments, "--parent", str(os.getpid())],
+            [sys.executable, "-P", "-m", "unplateau.sweep.worker"],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=orders,
             stdout=file,
             stderr=file,
             start_new_session=True,
@@ -87,7 +112,7 @@ class ForkServer:
         self._n_started = 0
         self._unfinished = b""
 
-    def launch(self, arguments: Sequence[str], said: Path) -> Handle:
+    def launch(self, job: Job, said: Path) -> Handle:
         """Starts a worker."""
         self.hear()
         if self._process is None:
@@ -96,8 +121,8 @@ class ForkServer:
         number = self._n_started
         self._n_started += 1
         child = self._alive[number] = Forked(self, number, said)
-        arguments = [*arguments, "--parent", str(self._process.pid)]
-        self.order({"number": number, "said": str(said.resolve()), "arguments": arguments})
+        job = replace(job, parent=self._process.pid)
+        self.order({"number": number, "said": str(said.resolve()), "job": asdict(job)})
         return child
 
     def _begun(self) -> subprocess.Popen[bytes]:
@@ -156,7 +181,7 @@ class ForkServer:
         return process.returncode
 
 
-class Forked:
+class Forked(Watched):
     """A worker that the server has forked."""
 
     def __init__(self, server: ForkServer, number: int, said: Path) -> None:
@@ -179,12 +204,3 @@ class Forked:
     def _send(self, name: signal.Signals) -> None:
         if self.poll() is None:
             self._server.order({"number": self._number, "signal": int(name)})
-
-    def wait(self, timeout: float | None = None) -> int:
-        """See :class:`Handle`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("a run", timeout or 0.0)
-            time.sleep(LOOK_EVERY)
-        return code

@@ -1,6 +1,5 @@
 """One run in a process of its own, as its parent sees it: its directory, its exit code, what it said."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from unplateau.store import RunState
 from unplateau.sweep.launch import Launch
-from unplateau.sweep.worker import STOPPED
+from unplateau.sweep.worker import STOPPED, Job
 from unplateau.train.spec import RunSpec
 
 GRACE = 120.0
@@ -29,19 +28,17 @@ class RunFailure:
 class RunProcess:
     """A run and its process, out of reach of the terminal's Ctrl-C: the parent decides what it is told.
 
-    ``scratch`` names files that only serve the start.
+    ``said``: the file for what it says.
     """
 
     def __init__(
-        self, spec: RunSpec, run: RunState, out: Path, scratch: Path, launch: Launch, *, threads: int, device: str
+        self, spec: RunSpec, run: RunState, out: Path, said: Path, launch: Launch, *, threads: int, device: str
     ) -> None:
         self.run = run
         self._asked = False
-        self._said = scratch.with_suffix(".stderr")
-        spec_file = scratch.with_suffix(".json")
-        spec_file.write_text(spec.model_dump_json(), encoding="utf-8")
-        arguments = [str(spec_file), str(out), "--device", device, "--threads", str(threads)]
-        self._process = launch([*arguments, "--command", json.dumps(sys.argv)], self._said)
+        self._said = said
+        spec_text, path = spec.model_dump_json(), tuple(str(Path(entry).resolve()) for entry in sys.path)
+        self._process = launch(Job(spec_text, str(out), device, threads, tuple(sys.argv), path), said)
 
     @property
     def running(self) -> bool:

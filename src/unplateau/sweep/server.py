@@ -1,7 +1,7 @@
 """The process that runs are forked from: it has imported everything once, computed nothing, and started no thread.
 
-``python -m unplateau.sweep.server`` reads one order a line, ``{"number": 0, "said": FILE, "arguments": [...]}`` for
-a new process or ``{"number": 0, "signal": 15}`` for one of before, and answers ``[number, exit code]`` when one has
+``python -m unplateau.sweep.server`` reads one order a line, ``{"number": 0, "said": FILE, "job": {...}}`` for a
+new process or ``{"number": 0, "signal": 15}`` for one of before, and answers ``[number, exit code]`` when one has
 ended. It goes when the orders end, or the process that gave them is gone; the runs then stop by themselves.
 """
 
@@ -98,7 +98,7 @@ def main() -> int:
     if order is None:
         return 0
     begin(order, server)
-    return worker.main(order["arguments"])
+    return worker.main(worker.Job(**order["job"]))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import pytest
 
 from small_runs import SPEC, trained, trajectory
 from unplateau.sweep import launch as module
-from unplateau.sweep.launch import launcher
-from unplateau.sweep.worker import STOPPED
+from unplateau.sweep.launch import local
+from unplateau.sweep.worker import STOPPED, Job
 from unplateau.train.spec import RunSpec
 
 OWN = """
@@ -46,11 +46,8 @@ LONG = {"train.steps": 1_000_000, "train.checkpoint_every": 1_000_000}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and /proc, are Linux's")
 
 
-def worker(folder: Path, spec: RunSpec = SPEC, *, threads: int = 1) -> list[str]:
-    """Arguments that train this spec below a folder."""
-    folder.mkdir()
-    (folder / "spec.json").write_text(spec.model_dump_json())
-    return [str(folder / "spec.json"), str(folder), "--threads", str(threads)]
+def job(out: Path, spec: RunSpec = SPEC, *, threads: int = 1) -> Job:
+    return Job(spec.model_dump_json(), str(out), threads=threads)
 
 
 def facts(said: Path) -> list[int]:
@@ -86,11 +83,11 @@ def test_a_worker_is_a_process_like_any_other_and_its_death_costs_no_other(
     def telling(end: str = "", **settings: int) -> RunSpec:
         return SPEC.model_copy(update={"task": own(end=end, **dict(SPEC.task))}).with_settings(settings)
 
-    with launcher(tmp_path, threads=2) as launch:
+    with local(tmp_path, threads=2) as launch:
         ends = ["", "SIGKILL", "SIGSEGV"]
         files = [tmp_path / f"said-{number}" for number in range(len(ends))]
         runs = [
-            launch(worker(tmp_path / f"run-{end}", telling(end), threads=2), said)
+            launch(job(tmp_path / f"run-{end}", telling(end), threads=2), said)
             for end, said in zip(ends, files, strict=True)
         ]
         assert [run.wait(60) for run in runs] == [0, -signal.SIGKILL, -signal.SIGSEGV]
@@ -102,14 +99,14 @@ def test_a_worker_is_a_process_like_any_other_and_its_death_costs_no_other(
             assert threads == environment == 2
             assert there >= 3  # the main one, PyTorch's second one, and the one that watches the server
 
-        late = launch(worker(tmp_path / "late", telling(**LONG)), tmp_path / "late.said")
+        late = launch(job(tmp_path / "late", telling(**LONG)), tmp_path / "late.said")
         process = facts(tmp_path / "late.said")[0]
         os.kill(server, signal.SIGKILL)
         assert late.wait(60) == STOPPED
         assert gone(process)
         assert "saved; run the same command again to resume" in (tmp_path / "late.said").read_text()
 
-        again = launch(worker(tmp_path / "again"), tmp_path / "again.said")
+        again = launch(job(tmp_path / "again"), tmp_path / "again.said")
         assert again.wait(60) == 0
     alone = trained(tmp_path / "alone").path
     assert trajectory(SPEC.directory(tmp_path / "again")) == trajectory(alone)
@@ -117,8 +114,8 @@ def test_a_worker_is_a_process_like_any_other_and_its_death_costs_no_other(
 
 def test_where_forks_are_not_safe_each_begins_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "get_all_start_methods", lambda: ["spawn", "fork"])
-    with launcher(tmp_path, threads=1) as launch:
-        run = launch(worker(tmp_path / "run"), tmp_path / "said")
+    with local(tmp_path, threads=1) as launch:
+        run = launch(job(tmp_path / "run"), tmp_path / "said")
         assert isinstance(run, subprocess.Popen)
         assert run.wait(60) == 0
 
@@ -126,9 +123,9 @@ def test_where_forks_are_not_safe_each_begins_from_nothing(tmp_path: Path, monke
 def test_a_server_that_cannot_begin_says_why_in_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('no torch for you')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with launcher(tmp_path, threads=1) as launch:
+    with local(tmp_path, threads=1) as launch:
         for name in ("one", "two"):
-            run = launch(worker(tmp_path / name), tmp_path / f"{name}.said")
+            run = launch(job(tmp_path / name), tmp_path / f"{name}.said")
             assert run.wait(60) == 1
             assert (tmp_path / f"{name}.said").read_text().splitlines() == ["no torch for you"]
 

@@ -17,6 +17,7 @@ from unplateau.limits import UPDATES_A_SECOND
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
+    from unplateau.sweep.launch import Engine
     from unplateau.train.spec import RunSpec
 
 
@@ -25,16 +26,26 @@ class EngineOptions:
     """Where runs are trained.
 
     Args:
-        engine: local (processes on this machine)
+        engine: local (processes of this machine), ray (a cluster of Ray, or Ray on this machine), or slurm (jobs,
+            through submitit); runs and what they write are the same
         workers: runs at a time
         threads: CPU threads of each run
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
+        gpus: GPUs of each run, with ray or slurm; ray gives fractions
+        address: of a running Ray cluster, HOST:PORT, ray://HOST:PORT or auto; default: Ray is started on this machine
+        option: of the engine. ray: retries=3 (default: 2); slurm: submitit's, such as slurm_partition=gpu,
+            timeout_min=120, or cluster=local for jobs that are processes of this machine
+        detach: with slurm, hand in what is not finished and leave; unplateau ls shows how far it is
     """
 
     engine: str = "local"
     workers: int = 2
     threads: int = 1
     device: str = "auto"
+    gpus: float = 0.0
+    address: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    option: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE"), UseAppendAction] = ()
+    detach: bool = False
 
 
 Where = Annotated[EngineOptions, arg(name="")]
@@ -71,18 +82,19 @@ def sweep(
         dry_run: only list the runs, how far each is, and what the rest will cost
     """
     wanted = seeds_from(first_seed, seeds)
-    from unplateau.sweep.engines import engine_named  # noqa: PLC0415 (torch)
-
-    engine = engine_named(where.engine)
     if not dry_run:
         refuse_unwritable(out)
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
-    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415
+    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
 
+    engine = _engine(where, out)
     axes = [read_axis(text) for text in axis]
     specs = expand(given_spec(spec, set_), axes, wanted)
     if dry_run:
         _print_plan(specs, out, where.workers)
+        return 0
+    if where.detach:
+        _hand_in(specs, out, engine, where)
         return 0
     results = Results(specs, axes, out)
     records, code = run_all(
@@ -99,6 +111,27 @@ def sweep(
         print()
         results.print()
     return code
+
+
+def _engine(where: EngineOptions, out: Path) -> Engine:
+    from unplateau.sweep.engines import engine_named  # noqa: PLC0415 (torch)
+    from unplateau.train.spec import read_value, split_setting  # noqa: PLC0415
+
+    pairs = [split_setting(text) for text in where.option]
+    options = {key: read_value(value, where=f"--option {key}") for key, value in pairs}
+    return engine_named(where.engine, out=out, address=where.address, gpus=where.gpus, options=options)
+
+
+def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine, where: EngineOptions) -> None:
+    """Says what was handed in, and the way back to it."""
+    from unplateau.sweep.detach import hand_in  # noqa: PLC0415
+
+    if not (ids := hand_in(specs, out, engine, workers=where.workers, threads=where.threads, device=where.device)):
+        print("nothing to do: all runs are finished, or going on")
+        return
+    print(
+        f"handed in {len(ids)} of {len(specs)} runs, jobs {ids[0]} to {ids[-1]}; how far they are: unplateau ls {out}"
+    )
 
 
 def _print_plan(specs: Sequence[RunSpec], out: Path, workers: int) -> None:

@@ -25,6 +25,12 @@ class RunFailure:
     message: str
 
 
+def job_of(spec: RunSpec, out: Path, *, threads: int, device: str) -> Job:
+    """What another process must know to train this spec; it finds modules where this one does."""
+    path = tuple(str(Path(entry).resolve()) for entry in sys.path)
+    return Job(spec.model_dump_json(), str(out), device, threads, tuple(sys.argv), path)
+
+
 class RunProcess:
     """A run and its process, out of reach of the terminal's Ctrl-C: the parent decides what it is told.
 
@@ -37,8 +43,7 @@ class RunProcess:
         self.run = run
         self._asked = False
         self._said = said
-        spec_text, path = spec.model_dump_json(), tuple(str(Path(entry).resolve()) for entry in sys.path)
-        self._process = launch(Job(spec_text, str(out), device, threads, tuple(sys.argv), path), said)
+        self._process = launch(job_of(spec, out, threads=threads, device=device), said)
 
     @property
     def running(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from unplateau.config import in_script, parts_of
 from unplateau.errors import RunDirectoryError, SpecError
-from unplateau.files import is_held
+from unplateau.files import demand_locks, is_held
 from unplateau.limits import UPDATES_A_SECOND
 from unplateau.store import LOCK, RunState, is_done, newest_row, read_done
 from unplateau.train.spec import RunSpec
@@ -81,14 +81,19 @@ def _found(run: RunState) -> Found:
 
 
 def refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:
-    """Raises SpecError for what would fail, or not be begun, once others are running. Finished runs need no data."""
-    checked = set()
+    """Raises SpecError for what would fail, or not be begun, once others are running; StorageError without locks.
+
+    Finished runs need no data.
+    """
+    checked: set[tuple[str, ...]] = set()
     for spec, run in zip(specs, runs, strict=True):
         for _, part in parts_of(spec):
             if type(part).__module__ == "__main__":
                 raise SpecError(in_script(type(part).__name__))
         parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
         if parts not in checked and not is_done(run.path, run.total):
+            if not checked:
+                demand_locks(run.path)
             spec.check()
             checked.add(parts)
 

@@ -54,7 +54,7 @@ class RayEngine:
                 ray.shutdown()
 
     def _begin(self, ray: Any) -> None:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
         if self.address is None:
             ray.init(include_dashboard=False, **quiet)
             return

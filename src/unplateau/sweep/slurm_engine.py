@@ -39,7 +39,7 @@ class SlurmEngine:
         yield launch
 
     def submit(self, jobs: Sequence[Job], workers: int, threads: int) -> list[str]:
-        """Hands all in as one array, ``workers`` of them at a time; returns their numbers, and nobody waits for them."""
+        """Hands all in as one array, ``workers`` of them at a time, and leaves; returns their numbers."""
         executor = self._executor(threads)
         if executor.cluster == "slurm":
             executor.update_parameters(slurm_array_parallelism=workers)

@@ -116,7 +116,7 @@ def test_ray_resumes_what_has_lost_its_process(cluster: str, unlucky: Callable[[
 
 
 def test_ray_gives_no_more_than_it_has(cluster: str, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="--gpus 0.5: more GPUs for a run than Ray has"):
+    with pytest.raises(SpecError, match=r"--gpus 0\.5: more GPUs for a run than Ray has"):
         run_many([SPEC], out=tmp_path, engine=RayEngine(gpus=0.5))
     with pytest.raises(SpecError, match="--threads 3: more CPUs"):
         run_many([SPEC], out=tmp_path, engine=RayEngine(), threads=3)

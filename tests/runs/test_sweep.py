@@ -5,36 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+from sweeps import below, of_kills, parents
+
 GRID = ("sweep", "tiny.json", "--axis", "train.lr=1e-3,1e30")
 """One run that can be finished and one that diverges."""
-
-
-def alive() -> set[int]:
-    """Process ids that are in use, by those that have not ended."""
-    return {*parents()}
-
-
-def parents() -> dict[int, int]:
-    """Of each process that has not ended, its parent."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                found[int(stat.parent.name)] = int(parent)
-    return found
-
-
-def descendants(process: int) -> set[int]:
-    """The processes that this one has begun, and those that they have."""
-    above, found = parents(), {process}
-    while more := {one for one, parent in above.items() if parent in found} - found:
-        found |= more
-    return found - {process}
 
 
 def test_interrupted_it_is_resumed_and_a_failure_stays_alone(cli: Any, whole: Any) -> None:
@@ -70,7 +48,7 @@ def test_runs_end_saved_when_their_parent_is_killed(cli: Any) -> None:
     spec, out = cli.tiny(train__steps=1_000_000, train__checkpoint_every=1_000_000), cli.folder / "runs"
     process = cli.start("sweep", spec)
     cli.until(lambda: cli.n_rows(out) > 0, process)
-    below = descendants(process.pid)
+    begun = below(process.pid)
     process.kill()
     process.communicate()
     run = cli.run_below(out)
@@ -78,5 +56,14 @@ def test_runs_end_saved_when_their_parent_is_killed(cli: Any) -> None:
     (saved,) = cli.checkpoints(run)
     assert json.loads((saved / "state.json").read_text())["step"] > 0
     if sys.platform == "linux":
-        assert len(below) == 2  # the server, and the run that it has forked
-        cli.until(lambda: not below & alive())
+        assert len(begun) == 2  # the server, and the run that it has forked
+        cli.until(lambda: not begun & {*parents()})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it finds processes in /proc")
+def test_killed_at_random_nothing_is_lost_and_nothing_done_twice(tmp_path: Path) -> None:
+    """The small brother of ``benchmarks/sweeps.py``."""
+    found = of_kills(tmp_path, n_runs=3, n_kills=2, steps=120)
+    assert sum(found["killed"].values()) == 2
+    assert found["finished"] == 3
+    assert (found["lost_or_repeated"], found["orphans"], found["same_bit_for_bit"]) == (0, 0, True)

@@ -47,7 +47,7 @@ def refused(cli: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
             ("strategy.parts.0.fraction", "less than 1"),
         ),
         ("train tiny.json --device gpu", ("device 'gpu'", "auto or cpu")),
-        ("sweep tiny.json --engine ray", ("--engine", "'ray'", "local")),
+        ("sweep tiny.json --engine rya", ("--engine", "'rya'", "'ray'")),
         ("sweep tiny.json --axis train.steps=", ("axis train.steps", "at least one value")),
         ("probe nowhere", ("nowhere", "neither a run directory nor")),
         ("probe nowhere/model --task tiny.json", ("tiny.json",)),

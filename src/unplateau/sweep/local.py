@@ -37,7 +37,7 @@ def run_many(
 
     A finished run is not trained again, an interrupted one is resumed. When a run fails the others go on, and its
     place holds a :class:`RunFailure`. ``progress``: whether to show how far each is, as ``train`` does; None shows it
-    where a person looks. ``engine``: what starts the processes, see ``unplateau.sweep.engines``. ``ended`` is called
+    where a person looks. ``engine``: what starts the processes, see ``unplateau.sweep.ray_engine``. ``ended`` is called
     with each run that has been finished.
 
     Raises, before the first run starts, SpecError if two specs are the same or one uses a class that another process

@@ -75,8 +75,15 @@ def of_workers(folder: Path, *, steps: int) -> dict[str, Any]:
     return {"seconds": seconds, "ratio": seconds[1] / seconds[2]}
 
 
-def of_kills(folder: Path, *, n_runs: int, n_kills: int, steps: int, seed: int = 0) -> dict[str, Any]:
-    """What is left of a sweep in which processes are killed: runs, the server they are forked from, the command."""
+def of_kills(folder: Path, *, n_runs: int, n_kills: int, steps: int) -> dict[str, Any]:
+    """What is left of a sweep in which processes are killed, and whether it ends as one that nobody disturbed."""
+    report = killed_at_random(folder, n_runs=n_runs, n_kills=n_kills, steps=steps)
+    started(folder, "undisturbed", seeds=n_runs, steps=steps, workers=2).wait()
+    return report | {"same_bit_for_bit": [*runs(folder / "killed")] == [*runs(folder / "undisturbed")]}
+
+
+def killed_at_random(folder: Path, *, n_runs: int, n_kills: int, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Kills runs, the server that they are forked from, and the command, until so many were killed and all is done."""
     choose = random.Random(seed)
     finished: dict[Path, int] = {}  # when each was finished, in nanoseconds
     killed, begun, orphans = {"command": 0, "below": 0}, 0, set[int]()
@@ -100,11 +107,9 @@ def of_kills(folder: Path, *, n_runs: int, n_kills: int, steps: int, seed: int =
                 break
             begun += 1
             sweep = started(folder, "killed", seeds=n_runs, steps=steps, workers=2)
-    started(folder, "undisturbed", seeds=n_runs, steps=steps, workers=2).wait()
     again = [done for done, when in finished.items() if not done.exists() or done.stat().st_mtime_ns != when]
-    same = [*runs(folder / "killed")] == [*runs(folder / "undisturbed")]
     report: dict[str, Any] = {"runs": n_runs, "finished": len(finished), "killed": killed, "begun_again": begun}
-    return report | {"lost_or_repeated": len(again), "orphans": len(orphans), "same_bit_for_bit": same}
+    return report | {"lost_or_repeated": len(again), "orphans": len(orphans)}
 
 
 def still_there(processes: set[int], patience: float = 30.0) -> set[int]:

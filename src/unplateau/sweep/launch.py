@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
@@ -43,12 +44,12 @@ class Handle(Protocol):
         """Waits for its end. Raises subprocess.TimeoutExpired."""
 
 
-class Watched:
+class Watched(ABC):
     """A :class:`Handle` that is waited for by looking."""
 
+    @abstractmethod
     def poll(self) -> int | None:
         """See :class:`Handle`."""
-        raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> int:
         """See :class:`Handle`."""

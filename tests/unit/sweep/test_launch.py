@@ -20,6 +20,7 @@ from unplateau.train.spec import RunSpec
 
 OWN = """
 import os
+import resource
 import signal
 
 import torch
@@ -36,7 +37,9 @@ class Task(up.FactorTask):
             torch.nn.functional.gelu(torch.randn(400, 400))  # begins threads, where there is more than one
             facts = os.getpid(), os.getppid(), os.getsid(0), torch.get_num_threads(), len(os.listdir("/proc/self/task"))
             print("facts", *facts, os.environ["OMP_NUM_THREADS"], flush=True)
-            if self.end:
+            if self.end == "full disk":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+            elif self.end:
                 os.kill(os.getpid(), getattr(signal, self.end))
         return super().sample(step, **how)
 """
@@ -84,13 +87,14 @@ def test_a_worker_is_a_process_like_any_other_and_its_death_costs_no_other(
         return SPEC.model_copy(update={"task": own(end=end, **dict(SPEC.task))}).with_settings(settings)
 
     with local(tmp_path, threads=2) as launch:
-        ends = ["", "SIGKILL", "SIGSEGV"]
+        ends = ["", "full disk", "SIGKILL", "SIGSEGV"]
         files = [tmp_path / f"said-{number}" for number in range(len(ends))]
         runs = [
             launch(job(tmp_path / f"run-{end}", telling(end), threads=2), said)
             for end, said in zip(ends, files, strict=True)
         ]
-        assert [run.wait(60) for run in runs] == [0, -signal.SIGKILL, -signal.SIGSEGV]
+        assert [run.wait(60) for run in runs] == [0, 1, -signal.SIGKILL, -signal.SIGSEGV]
+        assert files[1].read_text().endswith("cannot be written (File too large)\n")
         told = [*map(facts, files)]
         assert len({process for process, *_ in told}) == len(ends)
         (server,) = {parent for _, parent, *_ in told}

@@ -148,7 +148,7 @@ class ForkServer:
                 self._process.stdin.write(json.dumps(order).encode() + b"\n")
                 self._process.stdin.flush()
             except BrokenPipeError:
-                self._lost()
+                self.hear()  # what it has said before it went
 
     def hear(self) -> None:
         """Takes note of what has ended."""
@@ -168,7 +168,7 @@ class ForkServer:
         """The server was killed, or has failed: then its words are those of all that it should have begun."""
         code, words = self.close(), self._said.read_bytes()
         for child in self._alive.values():
-            child.returncode = STOPPED if code < 0 else code
+            child.returncode = code if code > 0 else STOPPED
             with child.said.open("ab") as said:
                 said.write(words)
         self._alive.clear()

@@ -14,7 +14,8 @@ FOLDER = Path(__file__).parent / "commands"
 EXAMPLES = {
     "demo": "$ unplateau demo --seeds 1 --set train.steps=300",
     "reproduce": "$ unplateau reproduce language\n$ unplateau reproduce crossing --only recall",
-    "train": "$ unplateau train demo --set strategy=unplateau --seed 3\n$ unplateau train mine.yaml --check",
+    "train": "$ unplateau train demo --set strategy=unplateau --seed 3\n$ unplateau train mine.yaml --check\n"
+    "$ torchrun --nproc-per-node 4 -m unplateau train demo",
     "sweep": "$ unplateau sweep demo --axis strategy=plain,mixed --axis train.lr=0.001,0.002 --seeds 3\n"
     "$ unplateau sweep demo --seeds 100 --engine slurm --option slurm_partition=gpu --gpus 1 --detach",
     "probe": "$ unplateau probe runs/demo/plain/seed-0-1234567890 --component context\n"
@@ -34,7 +35,7 @@ EXAMPLES = {
 READ = {
     "demo": "[A tour](../tour.md)",
     "reproduce": "[Cards](../cards/index.md) and [results](../results.md)",
-    "train": "[A tour](../tour.md) and [extending](../extending.md)",
+    "train": "[A tour](../tour.md), [extending](../extending.md) and [more than one device](../concepts/devices.md)",
     "sweep": "[Many runs](../sweeps.md)",
     "probe": "[Probes](../concepts/probes.md) and [language models](../concepts/language_models.md)",
     "diagnose": "[What a plateau waits for](../concepts/three_things.md)",

@@ -74,8 +74,8 @@ def train(
     Ctrl-C and SIGTERM save a checkpoint first. A run can be made longer afterwards: `train RUN --extend 4000`, or the
     same command with --extend.
 
-    On several GPUs: `torchrun --nproc-per-node 4 -m unplateau train ...`, each of whose processes computes its rows of
-    every batch; with --set train.sharded=true each also keeps a part of the weights only.
+    On several GPUs: `torchrun -m unplateau train ...` with a process for each (docs/concepts/devices.md), which then
+    computes its rows of every batch; with --set train.sharded=true each also keeps a part of the weights only.
 
     Args:
         spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,

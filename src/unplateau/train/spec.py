@@ -64,6 +64,11 @@ class TrainConfig(Config):
         description="norm of all gradients together (heads included) above which they are scaled down to it; null: any",
         exclude_if=lambda clip_norm: clip_norm is None,
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of matrix products in training; bfloat16: PyTorch's autocast, weights and looks stay in float32",
+        exclude_if=lambda precision: precision == "float32",
+    )
     frozen: tuple[str, ...] = Field(
         (),
         description="names of modules whose weights stay as they are at first, such as item_embedding",

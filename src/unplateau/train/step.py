@@ -58,14 +58,15 @@ def compute_losses(
     spec: RunSpec, model: Trainable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for."""
-    passed = predict(model, batch.inputs)
-    prediction = prediction_loss(passed.logits, batch.targets)
-    total, terms = prediction, {}
-    for term in spec.strategy.loss_terms:
-        if weight := term.weight_at(step):
-            view = BatchView(term, model, task, batch, passed, step, spec.seed, heads[head_key(term.name)])
-            terms[term.name] = term.value(view)
-            total = total + weight * terms[term.name]
+    with torch.autocast(batch.targets.device.type, torch.bfloat16, enabled=spec.train.precision == "bfloat16"):
+        passed = predict(model, batch.inputs)
+        prediction = prediction_loss(passed.logits, batch.targets)
+        total, terms = prediction, {}
+        for term in spec.strategy.loss_terms:
+            if weight := term.weight_at(step):
+                view = BatchView(term, model, task, batch, passed, step, spec.seed, heads[head_key(term.name)])
+                terms[term.name] = term.value(view).float()
+                total = total + weight * terms[term.name]
     return Losses(total, prediction, terms)
 
 

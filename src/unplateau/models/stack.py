@@ -5,7 +5,8 @@ model a row belongs to. The weights stay those of the models, and gradients reac
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,19 +44,19 @@ class Stack:
         return rows.unflatten(0, (len(self.models), -1)).unbind()
 
 
-def _last(model: Transformer, states: Sequence[Tensor]):
+def _last(model: Transformer, states: Sequence[Tensor]) -> Callable[[], Tensor]:
     return lambda: model.blocks[-1](states[-1], "causal")
 
 
 def _together(layers: Sequence[nn.Module]) -> nn.Module:
-    kind = {Linear: Linears, Embedding: Embeddings, nn.LayerNorm: LayerNorms}[type(layers[0])]
-    return kind(layers)
+    kinds: dict[type[nn.Module], type[Layers]] = {Linear: Linears, Embedding: Embeddings, nn.LayerNorm: LayerNorms}
+    return kinds[type(layers[0])](layers)
 
 
 class Layers(nn.Module):
-    """S layers of one shape; rows (S B, ...) of which B belong to each."""
+    """S layers of one shape, for rows (S B, ...) of which B belong to each."""
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, layers: Sequence[Any]) -> None:
         super().__init__()
         self.layers = layers
 
@@ -88,7 +89,8 @@ class Embeddings(Layers):
         """(S B, ...) -> (S B, ..., D)."""
         weight, padding = self.stacked("weight"), self.layers[0].padding_idx
         if padding is not None:  # it takes no gradient
-            weight = torch.cat((weight[:, :padding], weight[:, padding:][:, :1].detach(), weight[:, padding + 1 :]), 1)
+            before, none, after = weight.split([padding, 1, weight.shape[1] - padding - 1], 1)
+            weight = torch.cat((before, none.detach(), after), 1)
         first = torch.arange(len(weight), device=tokens.device) * weight.shape[1]
         rows = tokens.unflatten(0, (len(weight), -1)) + first.reshape(-1, *(1 for _ in tokens.shape))
         return functional.embedding(rows.flatten(0, 1), weight.flatten(0, 1))

@@ -121,7 +121,7 @@ class Transformer(nn.Module):
         self.final_norm = nn.LayerNorm(config.width)
         if not shape.labels_are_tokens:
             self.read_out = Linear(config.width, shape.n_labels)
-        deviations = {self.position_embedding: POSITION_DEVIATION}
+        deviations: dict[nn.Embedding, float] = {self.position_embedding: POSITION_DEVIATION}
         if isinstance(self.item_embedding, Embedding) and shape.labels_are_tokens:
             deviations[self.item_embedding] = 1 / math.sqrt(config.width)  # it reads out too: logits of deviation 1
         residual = [layer for block in blocks for layer in (block.attention.project, block.contract)]

@@ -4,44 +4,26 @@ The trajectory is a pure function of the spec (bit for bit on one CPU type and t
 and kills do not change it.
 """
 
-import copy
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from unplateau import store
-from unplateau.errors import CheckpointError, DivergedError, InterruptedRunError, RunDirectoryError, SpecError
-from unplateau.files import RowFile, read_rows, refuse_irregular, write_json
-from unplateau.history import History
+from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.files import refuse_irregular
 from unplateau.store import RunRecord, Stage
-from unplateau.tasks.mixture import Mixture
 from unplateau.train.begin import begun
-from unplateau.train.checkpoint import (
-    Checkpoint,
-    check_optimiser,
-    check_progress,
-    check_weights,
-    newest_checkpoint,
-    prune,
-    save_checkpoint,
-    take_weights,
-)
-from unplateau.train.clock import CostClock
-from unplateau.train.describe import check_description, describe_run, refuse_unfit
+from unplateau.train.describe import check_description, refuse_unfit
 from unplateau.train.guest import undisturbed
 from unplateau.train.interrupt import StopRequest, stop_requests
-from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
+from unplateau.train.observers import Observer
 from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import build_heads, build_model, compute_losses, flops_spent, step_flops
-from unplateau.train.tally import STEPS, Tally
-from unplateau.train.updates import Updates
+from unplateau.train.training import Show, Training
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What computes."""
@@ -73,19 +55,29 @@ def train(
     checkpoint can be used, DivergedError on a NaN or infinite loss (the last checkpoint is kept), InterruptedRunError
     after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused.
     """
-    with undisturbed():
-        return _train(spec, Path(out), device, observers, resume=resume, progress=progress)
+    out = Path(out)
+    with undisturbed(), closing(begin(spec, out, device, observers, resume=resume, progress=progress)) as run:
+        for training in run:
+            training.update()
+    return store.load_run(spec.directory(out))
 
 
-def _train(
+def begin(
     spec: RunSpec,
     out: Path,
     device: str,
-    observers: Sequence[Observer] | None,
+    observers: Sequence[Observer] | None = None,
     *,
-    resume: bool,
-    progress: bool | None,
-) -> RunRecord:
+    resume: bool = True,
+    progress: bool | None = None,
+    show: Show | None = None,
+    stop: StopRequest | None = None,
+) -> Generator[Training]:
+    """Begins this run, or goes on with it, to its end; pauses where an update is due, which the caller makes.
+
+    Holds the run directory meanwhile. ``show``: what shows its steps, None for a display of its own; ``stop``: what
+    asks it to stop, None for Ctrl-C and SIGTERM. The rest is as in :func:`train`.
+    """
     path, steps = spec.directory(out), spec.train.steps
     donors: list[Path] = []
     if not store.is_done(path, steps):
@@ -94,14 +86,13 @@ def _train(
     refuse_unfit(path, spec)
     if not resume and any((path / name).exists() for name in (store.SPEC, store.METRICS)):
         raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
-    with begun(path), stop_requests() as stop:
+    with begun(path), stop_requests() if stop is None else nullcontext(stop) as asked:
         if not _has_ended(path, steps):
             _refuse_damaged(path)
-            with _shown(spec, path, progress) as show:
-                training = Training(spec, path, choose_device(device), observers, donors, show)
-                for _ in training.run(stop):
-                    training.update()
-    return store.load_run(path)
+            with _shown(spec, path, progress) if show is None else nullcontext(show) as showing:
+                training = Training(spec, path, choose_device(device), observers, donors, showing)
+                for _ in training.run(asked):
+                    yield training
 
 
 def _has_ended(path: Path, steps: int) -> bool:
@@ -132,7 +123,7 @@ def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -
 
 
 @contextmanager
-def _shown(spec: RunSpec, path: Path, progress: bool | None) -> Iterator[Callable[[int, Stage], None]]:
+def _shown(spec: RunSpec, path: Path, progress: bool | None) -> Iterator[Show]:
     """Shows a step of the run, with the progress of its newest row, to who looks."""
     if not (is_watched() if progress is None else progress):
         yield lambda *_: None

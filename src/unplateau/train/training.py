@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from unplateau import store
-from unplateau.decompose import predict
 from unplateau.errors import CheckpointError, DivergedError, InterruptedRunError
 from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
@@ -104,7 +103,7 @@ class Training:
             )
 
     def run(self, stop: StopRequest) -> Iterator[None]:
-        """From the current step to the last, then the final figures; pauses where an update is due, for who makes it."""
+        """From the current step to the last, then the final figures; pauses where an update is due, for its maker."""
         config = self.spec.train
         self.show(self.step, "running")
         if self.row_is_missing:
@@ -125,7 +124,7 @@ class Training:
     def update(self) -> None:
         """One step of the optimiser on one batch."""
         task, batch = self.draw()
-        losses = self.losses(task, batch, predict(self.model, batch.inputs))
+        losses = self.losses(task, batch)
         self.updates.zero_grad()
         losses.total.backward()
         self.take_step(losses)
@@ -136,8 +135,8 @@ class Training:
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed)
         return task, batch.to(self.device)
 
-    def losses(self, task: Task, batch: Batch, passed: Prediction) -> Losses:
-        """Those of this step; ``passed`` is what the model made of the batch."""
+    def losses(self, task: Task, batch: Batch, passed: Prediction | None = None) -> Losses:
+        """Those of this step; ``passed``: what the model made of the batch, where that is known already."""
         return compute_losses(self.spec, self.model, self.heads, task, batch, self.step, passed)
 
     def take_step(self, losses: Losses) -> None:

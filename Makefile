@@ -21,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-# Boards and the documentation are large, and only their own tests and `make docs` need them.
+# Boards, Ray and the documentation are large, and only their own tests and `make docs` need them.
 $(EXTRAS): $(STAMP)
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[boards,docs]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[boards,docs,ray,slurm]"
 	@touch $@
 
 # The default Linux build brings gigabytes of CUDA: without an NVIDIA GPU take the CPU build, from a local wheel

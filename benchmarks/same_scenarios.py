@@ -401,7 +401,7 @@ train tiny.json --set task.n_pairs=400
 train tiny.json --set model.n_heads=3
 train tiny.json --set strategy=mixed --set strategy.parts.0.fraction=1.5
 train tiny.json --device gpu
-sweep tiny.json --engine ray
+sweep tiny.json --engine rya
 sweep tiny.json --axis train.steps=
 probe nowhere
 probe nowhere/model --task tiny.json

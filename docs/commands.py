@@ -15,7 +15,8 @@ EXAMPLES = {
     "demo": "$ unplateau demo --seeds 1 --set train.steps=300",
     "reproduce": "$ unplateau reproduce language\n$ unplateau reproduce crossing --only recall",
     "train": "$ unplateau train demo --set strategy=unplateau --seed 3\n$ unplateau train mine.yaml --check",
-    "sweep": "$ unplateau sweep demo --axis strategy=plain,mixed --axis train.lr=0.001,0.002 --seeds 3",
+    "sweep": "$ unplateau sweep demo --axis strategy=plain,mixed --axis train.lr=0.001,0.002 --seeds 3\n"
+    "$ unplateau sweep demo --seeds 100 --engine slurm --option slurm_partition=gpu --gpus 1 --detach",
     "probe": "$ unplateau probe runs/demo/plain/seed-0-1234567890 --component context\n"
     "$ unplateau probe ./my-language-model --task words.yaml --cut item",
     "diagnose": "$ unplateau diagnose runs/demo/plain/seed-0-1234567890",
@@ -34,7 +35,7 @@ READ = {
     "demo": "[A tour](../tour.md)",
     "reproduce": "[Cards](../cards/index.md) and [results](../results.md)",
     "train": "[A tour](../tour.md) and [extending](../extending.md)",
-    "sweep": "[A tour](../tour.md)",
+    "sweep": "[Many runs](../sweeps.md)",
     "probe": "[Probes](../concepts/probes.md) and [language models](../concepts/language_models.md)",
     "diagnose": "[What a plateau waits for](../concepts/three_things.md)",
     "trajectory": "[Language models](../concepts/language_models.md)",

@@ -81,6 +81,12 @@ class MissingExtraError(UnplateauError):
     page = "missing-extra"
 
 
+class EngineError(UnplateauError):
+    """What should start the runs of a sweep cannot be used: a cluster that is not reached, or that refuses a job."""
+
+    page = "engine"
+
+
 class InterruptedRunError(UnplateauError):
     """Training was stopped by Ctrl-C or SIGTERM after saving a checkpoint."""
 

@@ -192,6 +192,19 @@ def held(lock: Path, *, wait: bool = True) -> Iterator[bool]:
         file.release()
 
 
+def demand_locks(path: Path) -> None:
+    """Raises StorageError where files cannot be locked, as on some network file systems: runs must not be shared."""
+    folder = next(above for above in (path, *path.parents) if above.is_dir())
+    with storage_errors(path), tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: its file system has no locks ({error.strerror}), which keep two processes out of one run; "
+                f"choose another --out"
+            ) from error
+
+
 def is_held(lock: Path) -> bool:
     """Does a process hold this lock now? Tried with a shared lock, which no other reader is kept by."""
     if not lock.is_file():

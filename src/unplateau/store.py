@@ -24,6 +24,7 @@ from unplateau.errors import RunDirectoryError, RunLockedError
 from unplateau.files import held, is_held, open_regular, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
+from unplateau.limits import MOST_INTEGER
 from unplateau.notebook import facts_html
 from unplateau.plateau.floors import Floors
 from unplateau.records import check_done, check_environment, check_rows, check_spec, check_task, floors_in
@@ -225,7 +226,7 @@ def locked(run: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RunState:
-    """How far one run of many is. ``progress`` is None before the first row."""
+    """How far one run of many is. ``progress`` is None before the first row; ``words`` take the place of its step."""
 
     name: str
     path: Path
@@ -233,12 +234,15 @@ class RunState:
     state: Stage = "waiting"
     step: int = 0
     progress: float | None = None
+    words: str = ""
 
 
 def newest_row(run: Path) -> dict[str, Any]:
-    """The last complete row of ``metrics.jsonl``, as another process writes it; empty if there is none yet."""
+    """The last complete row of ``metrics.jsonl``, as another process writes it; empty if it is damaged or not there."""
     try:
-        return last_row_in(run / METRICS) or {}
+        row = last_row_in(run / METRICS)
+        check_rows([] if row is None else [row], run / METRICS, steps=MOST_INTEGER)
+        return row or {}
     except (RunDirectoryError, OSError):
         return {}
 

@@ -53,7 +53,7 @@ def refused(cli: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         ),
         ("train tiny.json --set train.clip_norm=0", ("train.clip_norm", "greater than 0")),
         ("train tiny.json --device gpu", ("device 'gpu'", "auto or cpu")),
-        ("sweep tiny.json --engine ray", ("--engine", "'ray'", "local")),
+        ("sweep tiny.json --engine rya", ("--engine", "'rya'", "'ray'")),
         ("sweep tiny.json --axis train.steps=", ("axis train.steps", "at least one value")),
         ("probe nowhere", ("nowhere", "neither a run directory nor")),
         ("probe nowhere/model --task tiny.json", ("tiny.json",)),

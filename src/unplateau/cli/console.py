@@ -108,4 +108,9 @@ def is_count(text: str) -> bool:
 
 def warn(text: str) -> None:
     """One line on standard error, safe to look at and not endless."""
-    print(f"unplateau: {message(text)}", file=sys.stderr)
+    note(f"unplateau: {text}")
+
+
+def note(text: str) -> None:
+    """The same of what is no warning."""
+    print(message(text), file=sys.stderr)

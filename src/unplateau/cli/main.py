@@ -20,7 +20,7 @@ COMMANDS = {
     "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
     "reproduce": ("reproducing", "a documented result again, from nothing"),
     "train": ("running", "one run of a recipe or of a spec file"),
-    "sweep": ("running", "many runs: every combination of settings, times seeds"),
+    "sweep": ("sweeping", "many runs: every combination of settings, times seeds"),
     "probe": ("looking", "what the layers of a trained model know, ours or a language model's"),
     "diagnose": ("looking", "what a model is waiting for, in sentences with numbers and controls"),
     "trajectory": ("looking", "a language model along its own training: accuracy, scores, plateaus"),

@@ -1,23 +1,24 @@
-"""Commands that train: ``demo``, ``train``, ``sweep``, and the story that runs of an experiment tell."""
+"""Commands that train: ``demo``, ``train``, and the story that runs of an experiment tell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import arg
 
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwritable
 from unplateau.cli.console import print_table, warn
-from unplateau.errors import SpecError, suggest
-from unplateau.limits import MOST_INTEGER, refuse_processes, refuse_runs, refuse_threads
+from unplateau.errors import SpecError
+from unplateau.limits import MOST_INTEGER, refuse_runs, refuse_threads
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
-    from unplateau.store import RunRecord
+    from unplateau.store import RunRecord, RunState
+    from unplateau.sweep.launch import Engine
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -135,51 +136,6 @@ def _spec_file(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def sweep(
-    spec: RecipeOrFile,
-    /,
-    *,
-    axis: Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction] = (),
-    set_: Settings = (),
-    seeds: int = 1,
-    first_seed: int = 0,
-    engine: str = "local",
-    workers: int = 2,
-    threads: int = 1,
-    device: str = "auto",
-    out: Folder = Path("runs"),
-) -> int:
-    """Trains every combination of the axes' values, times seeds, several runs at a time.
-
-    The same command again skips what is finished and resumes what is not. When a run fails the others go on.
-
-    Args:
-        spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
-            clusters, parity, regression), or a .yaml or .json file with the keys of a run
-        axis: a key of the spec and its values, e.g. strategy=plain,mixed or train.lr=1e-3,1e-2
-        set_: change one key of the spec in all runs, e.g. train.steps=300
-        seeds: number of seeds for each combination
-        first_seed: the lowest seed; the others follow it
-        engine: local (processes on this machine)
-        workers: runs at a time
-        threads: CPU threads of each run
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
-        out: folder that run directories are made in
-    """
-    if engine != "local":
-        raise SpecError(f"--engine: '{engine}' is not available in this version{suggest(engine, ('local',))}")
-    wanted = seeds_from(first_seed, seeds)
-    refuse_processes(seeds, workers, threads)
-    refuse_unwritable(out)
-    from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
-    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
-
-    specs = expand(given_spec(spec, set_), [read_axis(text) for text in axis], wanted)
-    records, code = run_all(specs, out=out, workers=workers, threads=threads, device=device)
-    print_runs([record.path for record in records])
-    return code
-
-
 def given_spec(name: str, settings: Sequence[str], seed: int | None = None) -> RunSpec:
     """The recipe or the spec file of this name, with settings. Raises SpecError, one line, if something is wrong."""
     from unplateau import recipes  # noqa: PLC0415 (torch)
@@ -229,7 +185,7 @@ def run_experiments(
         one.plain.check()
     codes = []
     for one in chosen:
-        records, code = run_all(one.specs(seeds), out=out, workers=workers, threads=1, device="auto")
+        records, code = run_all(one.specs(seeds), out=out, workers=workers)
         codes.append(code)
         if records and apart:
             print(f"\n{one.plain.recipe}\n")
@@ -240,13 +196,25 @@ def run_experiments(
 
 
 def run_all(
-    specs: Sequence[RunSpec], *, out: Path, workers: int, threads: int, device: str
+    specs: Sequence[RunSpec],
+    *,
+    out: Path,
+    workers: int,
+    threads: int = 1,
+    device: str = "auto",
+    engine: Engine | None = None,
+    ended: Callable[[RunState], object] = lambda _: None,
 ) -> tuple[list[RunRecord], int]:
-    """The finished runs, and 1 if any failed: each is named on standard error, after the progress."""
+    """The finished runs, and 1 if any failed: each is named on standard error, after the progress.
+
+    ``engine``: None for processes on this machine. ``ended`` is called with each run that has been finished.
+    """
     from unplateau.store import RunRecord  # noqa: PLC0415
+    from unplateau.sweep.launch import local  # noqa: PLC0415
     from unplateau.sweep.local import run_many  # noqa: PLC0415 (torch)
 
-    results = run_many(specs, out=out, workers=workers, threads=threads, device=device, progress=True)
+    where: dict[str, Any] = {"out": out, "workers": workers, "threads": threads, "device": device}
+    results = run_many(specs, **where, progress=True, engine=engine or local, ended=ended)
     failures = [one for one in results if not isinstance(one, RunRecord)]
     for failure in failures:
         warn(f"{failure.name}: {failure.message}")

@@ -1,7 +1,5 @@
 """One run in a process of its own, as its parent sees it: its directory, its exit code, what it said."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unplateau.store import RunState
-from unplateau.sweep.worker import STOPPED
+from unplateau.sweep.launch import Launch
+from unplateau.sweep.worker import STOPPED, Job
 from unplateau.train.spec import RunSpec
 
 GRACE = 120.0
@@ -26,32 +25,25 @@ class RunFailure:
     message: str
 
 
+def job_of(spec: RunSpec, out: Path, *, threads: int, device: str) -> Job:
+    """What another process must know to train this spec; it finds modules where this one does."""
+    path = tuple(str(Path(entry).resolve()) for entry in sys.path)
+    return Job(spec.model_dump_json(), str(out), device, threads, tuple(sys.argv), path)
+
+
 class RunProcess:
     """A run and its process, out of reach of the terminal's Ctrl-C: the parent decides what it is told.
 
-    ``scratch`` names files that only serve the start.
+    ``said``: the file for what it says.
     """
 
-    def __init__(self, spec: RunSpec, run: RunState, out: Path, scratch: Path, *, threads: int, device: str) -> None:
+    def __init__(
+        self, spec: RunSpec, run: RunState, out: Path, said: Path, launch: Launch, *, threads: int, device: str
+    ) -> None:
         self.run = run
         self._asked = False
-        self._said = scratch.with_suffix(".stderr")
-        spec_file = scratch.with_suffix(".json")
-        spec_file.write_text(spec.model_dump_json(), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", "unplateau.sweep.worker", str(spec_file), str(out)]
-        command += ["--device", device, "--threads", str(threads), "--parent", str(os.getpid())]
-        command += ["--command", json.dumps(sys.argv)]
-        environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
-        with self._said.open("wb") as said:
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
+        self._said = said
+        self._process = launch(job_of(spec, out, threads=threads, device=device), said)
 
     @property
     def running(self) -> bool:
@@ -78,9 +70,9 @@ class RunProcess:
         return self._asked and self._process.returncode in (STOPPED, -signal.SIGTERM)
 
     def failure(self) -> RunFailure | None:
-        """Why it ended without being done; None if it is done or was stopped."""
+        """Why it ended without being done; None if it is done, was stopped, or goes on."""
         code = self._process.returncode
-        if code == 0 or self.stopped:
+        if code in (None, 0) or self.stopped:
             return None
         lines = self._lines()
         if code < 0:

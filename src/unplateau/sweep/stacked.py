@@ -9,7 +9,8 @@ import torch
 
 from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
-from unplateau.sweep.local import ended, names
+from unplateau.sweep.local import outcome
+from unplateau.sweep.plan import states
 from unplateau.sweep.process import RunFailure
 from unplateau.terminal import one_line
 from unplateau.train.guest import undisturbed
@@ -48,7 +49,7 @@ def train_many(
     """
     if most < 1:
         raise SpecError(f"most must be at least 1 (got {most})")
-    where, runs = choose_device(device), _states(specs, Path(out))
+    where, runs = choose_device(device), states(specs, Path(out))
     shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
     with undisturbed(), stop_requests() as stop, shown as show:
         many = _Many(specs, runs, Path(out), device, stop, show or (lambda _, __: None))
@@ -60,15 +61,7 @@ def train_many(
                 f"{out}: stopped; {len(runs) - len(many.unfinished())} of {len(runs)} runs are finished, those begun "
                 f"are saved; run the same command again to resume"
             )
-        return [many.failures.get(number) or ended(run) for number, run in enumerate(runs)]
-
-
-def _states(specs: Sequence[RunSpec], out: Path) -> list[RunState]:
-    """Of runs that are waiting. Raises SpecError where one is asked for twice."""
-    runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
-    if len({run.path for run in runs}) < len(runs):
-        raise SpecError("the same run is asked for twice; a run is told apart by its spec, seed included")
-    return runs
+        return [many.failures.get(number) or outcome(run) for number, run in enumerate(runs)]
 
 
 def _groups(

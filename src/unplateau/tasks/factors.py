@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -171,12 +172,13 @@ class FactorTask(Task):
 
 def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator) -> Tensor:
     """(rows, draws) int64 below ``n_items``, uniform, no repetition in a row (Floyd's algorithm, then shuffled)."""
-    drawn = torch.empty(n_rows, 0, dtype=torch.int64)
-    for top in range(n_items - n_draws, n_items):
-        candidate = torch.randint(top + 1, (n_rows, 1), generator=generator)
-        taken = (drawn == candidate).any(1, keepdim=True)
-        drawn = torch.cat((drawn, torch.where(taken, top, candidate)), 1)
-    return drawn.gather(1, torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float32).argsort(1))
+    drawn = np.empty((n_rows, n_draws), dtype=np.int64)
+    for place, top in enumerate(range(n_items - n_draws, n_items)):
+        candidate = torch.randint(top + 1, (n_rows,), generator=generator).numpy()
+        taken = (drawn[:, :place] == candidate[:, None]).any(1)
+        drawn[:, place] = np.where(taken, top, candidate)
+    order = torch.rand(n_rows, n_draws, generator=generator, dtype=torch.float32).argsort(1)
+    return torch.from_numpy(drawn).gather(1, order)
 
 
 @lru_cache(maxsize=64)

@@ -160,16 +160,21 @@ def _task_facts(spec: RunSpec, n_parameters: int, flops: dict[str, int]) -> dict
 
 def _environment(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     """Who made this run: identity, versions and machine."""
+    run = {
+        "recipe": spec.recipe,
+        "strategy": spec.strategy.name,
+        "seed": spec.seed,
+        "digest": spec.digest(),
+        "cut": spec.cut,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    return {"run": run, **surroundings(device)}
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """``versions`` and ``machine``: by what and where something was computed."""
     libraries = ("unplateau", "torch", "numpy", "scipy", "safetensors", "pydantic")
     return {
-        "run": {
-            "recipe": spec.recipe,
-            "strategy": spec.strategy.name,
-            "seed": spec.seed,
-            "digest": spec.digest(),
-            "cut": spec.cut,
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        },
         "versions": {name: version(name) for name in libraries}
         | {"python": platform.python_version(), "commit": _commit()},
         "machine": {

@@ -12,7 +12,9 @@ import torch
 
 DEVICES = ("cpu", "cuda")
 HOME = os.getpid()
-"""The process that has imported this. In a fork of it PyTorch's threads are gone, and waiting for them never ends."""
+"""The process that has imported this. In a fork of it PyTorch's threads are gone, and waiting for them never ends.
+
+A fork of a process in which there were none (see ``unplateau.sweep.server``) puts itself in its place."""
 
 logger = logging.getLogger(__name__)
 

@@ -76,7 +76,7 @@ class Pace:
         now = time.perf_counter()
         if self._first is None and state.state == "running" and state.step:
             self._first = (state.step, now)
-        facts = [f"step {state.step}/{state.total}"]
+        facts = [state.words or f"step {state.step}/{state.total}"]
         if state.progress is not None:
             facts.append(f"progress {state.progress:.2f}")
         if state.state == "running" and self._first and state.step > self._first[0]:
@@ -116,7 +116,9 @@ class Lines:
         if state.state == "waiting" or self._said.get(number) == news:
             return
         self._said[number] = news
-        sys.stderr.write(f"{one_line(state.name)}: {facts}{' done' if state.state == 'done' else ''}\n")
+        sys.stderr.write(
+            f"{one_line(state.name)}: {facts}{' done' if state.state == 'done' and not state.words else ''}\n"
+        )
         sys.stderr.flush()
 
 

@@ -1,4 +1,4 @@
-"""What the executor refuses and how it names runs; real runs are in tests/runs."""
+"""What is refused before any run begins; real runs are in tests/runs."""
 
 from pathlib import Path
 
@@ -10,23 +10,13 @@ from unplateau.files import write_json
 from unplateau.items.codes import RandomCodes
 from unplateau.strategies.losses import ComponentLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.sweep.local import names, run_many
+from unplateau.sweep.local import run_many
 from unplateau.sweep.process import RunFailure
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec
 
 PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
-
-
-def test_names_are_short_where_they_can_be() -> None:
-    assert names([PLAIN, PLAIN.with_strategy("mixed")]) == ["plain, seed 0", "mixed, seed 0"]
-
-
-def test_names_tell_runs_apart() -> None:
-    other = PLAIN.model_copy(update={"cut": "zero"})
-    assert len(set(names([PLAIN, other]))) == 2
-    assert PLAIN.digest() in names([PLAIN, other])[0]
 
 
 @pytest.mark.parametrize("numbers", [{"workers": 0}, {"threads": 0}])

@@ -9,10 +9,11 @@ import pytest
 from unplateau.sweep import worker
 
 
-def test_a_wrong_spec_is_one_line_and_exit_code_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "spec.json").write_text('{"task": {"kind": "FactorTusk"}}')
-    assert worker.main([str(tmp_path / "spec.json"), str(tmp_path / "out")]) == 2
-    assert "FactorTask" in caplog.text
+def test_a_wrong_spec_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    code, said = worker.recorded(worker.Job('{"task": {"kind": "FactorTusk"}}', str(tmp_path / "out")))
+    assert code == 2
+    assert "FactorTask" in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

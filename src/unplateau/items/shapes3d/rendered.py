@@ -27,6 +27,10 @@ SKY = np.array([153, 226, 249], dtype=np.float32) / 255
 Kept = tuple[tuple[int, ...], ...]
 
 
+TABLE = 2**22
+"""Numbers of which a table of all codes is kept at most (16 MB)."""
+
+
 class Shapes3D(ImageSource):
     """Rendered images of one object in a room (after Burgess and Kim 2018); 480,000 on the whole grid.
 
@@ -62,6 +66,11 @@ class Shapes3D(ImageSource):
 
     def components(self, index: Tensor) -> Tensor:
         """(n, width) float32: principal components of the images with these indices (n,), fitted and cached once."""
+        table = _code_table(self)
+        return self.summed(index) if table is None else table[index]
+
+    def summed(self, index: Tensor) -> Tensor:
+        """The same, added up from the parts of each image."""
         floor, wall, thing, *_ = self.factors()[index].unbind(-1)
         passes = index % _n_passes(self.grid.kept())
         parts = _code_parts(self)
@@ -90,6 +99,13 @@ def _colours(kept: Kept) -> npt.NDArray[np.float32]:
 
 def _n_passes(kept: Kept) -> int:
     return len(kept[3]) * len(kept[4]) * len(kept[5])
+
+
+@lru_cache(maxsize=8)
+def _code_table(source: Shapes3D) -> Tensor | None:
+    """(items, width), of grids that are small enough; looking up is several times faster than adding up."""
+    n_items = prod(source.factor_sizes)
+    return source.summed(torch.arange(n_items)) if n_items * source.form.width <= TABLE else None
 
 
 @lru_cache(maxsize=8)

@@ -12,8 +12,9 @@ from torch.nn.functional import one_hot
 
 from unplateau.errors import SpecError
 from unplateau.items.base import ItemSource
+from unplateau.items.shapes3d import rendered
 from unplateau.items.shapes3d.images import Encoder, Grid
-from unplateau.items.shapes3d.rendered import HUES, SKY, Shapes3D, _code_parts, geometry_passes
+from unplateau.items.shapes3d.rendered import HUES, SKY, Shapes3D, _code_parts, _code_table, geometry_passes
 
 TINY = Grid(floor_hue=(0, 3), wall_hue=(1, 5), object_hue=(2, 4, 9), scale=(0, 7), shape=(0, 2, 3), orientation=(0, 7))
 N_TINY = 2 * 2 * 3 * 2 * 3 * 2
@@ -119,11 +120,25 @@ def test_components_are_the_same_from_the_cache() -> None:
     source, index = tiny(width=3), torch.arange(N_TINY)
     first = source.vectors(index)
     assert source.cache_file.exists()
-    _code_parts.cache_clear()
+    _forget()
     assert torch.equal(source.vectors(index), first)
     source.cache_file.unlink()
-    _code_parts.cache_clear()
+    _forget()
     assert torch.equal(source.vectors(index), first)
+
+
+def _forget() -> None:
+    _code_parts.cache_clear()
+    _code_table.cache_clear()
+
+
+def test_codes_are_the_same_looked_up_and_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, index = tiny(width=3), torch.randint(N_TINY, (5, 7))
+    looked_up = source.vectors(index)
+    _forget()
+    monkeypatch.setattr(rendered, "TABLE", 0)
+    assert torch.equal(source.vectors(index), looked_up)
+    _forget()
 
 
 def _read_out(source: Shapes3D) -> dict[str, float]:

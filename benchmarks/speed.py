@@ -1,0 +1,282 @@
+"""A training step here beside one as the field writes it, and beside what the machine can do.
+
+    python benchmarks/speed.py [--size demo] [--size paper] [--device cpu] [--precision float32] [--json FILE]
+
+The other step: transformers' GPT2Model, labels as one-hot vectors through the linear layer that reads items, prompts
+made one by one in a DataLoader with two workers, Adam, the loss asked for at every step. Both steps alternate in one
+process and train on the same task at the same sizes; figures are medians. The ceiling is a large matrix product in the
+same precision; the share of it is that of the matrix products that our step needs. Peak memory is that of a process
+which does nothing else (on a GPU: of its allocations). Parts of our step are timed in steps of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
+
+from unplateau.items.codes import RandomCodes
+from unplateau.models.transformer import ModelConfig
+from unplateau.recipes import demo
+from unplateau.tasks.factors import FactorTask
+from unplateau.train.describe import surroundings
+from unplateau.train.observers import Event, default_observers
+from unplateau.train.spec import RunSpec, TrainConfig
+from unplateau.train.step import build_heads, build_model, compute_losses, step_flops
+from unplateau.train.tally import Tally
+from unplateau.train.updates import Updates
+
+Step = Callable[[], None]
+PARTS = ("data", "forward", "backward", "optimiser")
+
+
+def paper() -> RunSpec:
+    """The sizes of the paper's appendix: 12 blocks of width 128, 40 items of width 768, batches of 128."""
+    task = FactorTask(source=RandomCodes(sizes=(10, 10, 10, 4), width=768), n_pairs=40)
+    model = ModelConfig(n_layers=12, width=128, n_heads=4, init="gpt2")
+    return RunSpec(recipe="paper", task=task, model=model, train=TrainConfig(batch_size=128, lr=1e-4))
+
+
+SIZES: dict[str, Callable[[], RunSpec]] = {"demo": demo, "paper": paper}
+
+
+class Prompts(IterableDataset[tuple[Tensor, Tensor]]):
+    """Prompts of a factor task, one at a time."""
+
+    def __init__(self, task: FactorTask) -> None:
+        pool = task.source.split("train")
+        self.items, self.factors = task.source.inputs(pool), task.source.factors()[pool]
+        self.asked, self.sizes, self.n_pairs = task.shape.asked, task.shape.factor_sizes, task.n_pairs
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            index = torch.randperm(len(self.items))[: self.n_pairs]
+            factor = self.asked[int(torch.randint(len(self.asked), ()))]
+            mapping = torch.randperm(self.sizes[factor])
+            yield self.items[index], mapping[self.factors[index, factor]]
+
+
+class Usual(nn.Module):
+    """GPT-2 between a linear layer that reads vectors and one that predicts labels."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2Model  # noqa: PLC0415 (an extra)
+
+        shape, model = spec.task.shape, spec.model
+        assert isinstance(model, ModelConfig)
+        self.item_width, n_labels = shape.items.width, shape.n_labels  # type: ignore[union-attr]
+        sizes = GPT2Config(
+            vocab_size=1,
+            n_positions=shape.layout.n_positions,
+            n_embd=model.width,
+            n_layer=model.n_layers,
+            n_head=model.n_heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            use_cache=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        self.read, self.body = nn.Linear(self.item_width, model.width), GPT2Model(sizes)
+        self.predict = nn.Linear(model.width, n_labels)
+
+    def forward(self, items: Tensor, labels: Tensor) -> Tensor:
+        """(B, K, W) and (B, K) -> (B, K, C)."""
+        one_hot = functional.one_hot(labels, self.item_width).to(items.dtype)
+        sequence = torch.stack((items, one_hot), 2).flatten(1, 2)
+        return self.predict(self.body(inputs_embeds=self.read(sequence)).last_hidden_state[:, ::2])
+
+
+def usual_step(spec: RunSpec, device: torch.device) -> Step:
+    """As the field writes it."""
+    assert isinstance(spec.task, FactorTask)
+    torch.manual_seed(0)
+    model = Usual(spec).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=spec.train.lr)
+    batches = iter(DataLoader(Prompts(spec.task), batch_size=spec.train.batch_size, num_workers=2))
+    losses = []
+
+    def step() -> None:
+        items, labels = (part.to(device) for part in next(batches))
+        loss = functional.cross_entropy(model(items, labels).flatten(0, 1), labels.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+
+    return step
+
+
+class OurStep:
+    """What the loop does between two rows."""
+
+    def __init__(self, spec: RunSpec, device: torch.device) -> None:
+        self.spec, self.device, self.number = spec, device, 0
+        self.model, self.heads = build_model(spec, device), build_heads(spec, device)
+        self.updates, self.tally = Updates(spec.train, self.model, self.heads), Tally((), device, {})
+
+    def __call__(self, now: Callable[[], float] = lambda: 0.0) -> list[float]:
+        """One step; when it and each of its parts began and ended."""
+        spec, times = self.spec, [now()]
+        batch = spec.task.sample(self.number, batch_size=spec.train.batch_size, seed=spec.seed).to(self.device)
+        times.append(now())
+        losses = compute_losses(spec, self.model, self.heads, spec.task, batch, self.number)
+        times.append(now())
+        self.updates.zero_grad()
+        losses.total.backward()
+        times.append(now())
+        self.updates.step(self.number)
+        self.number += 1
+        self.tally.add(self.number, losses)
+        return [*times, now()]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One size: steps a second of both, GFLOP of our step and GFLOP/s, megabytes, shares of our step."""
+
+    size: str
+    device: str
+    precision: str
+    usual: float
+    ours: float
+    ratio: float
+    gflop: float
+    ceiling: float
+    share_of_ceiling: float
+    usual_memory: float
+    our_memory: float
+    shares: dict[str, float]
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds, after all that the device was asked for."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def seconds(run: Callable[[], object], now: Callable[[], float], times: int) -> float:
+    """Of one call, as the mean of several in a row."""
+    start = now()
+    for _ in range(times):
+        run()
+    return (now() - start) / times
+
+
+def ceiling(device: torch.device, precision: str, now: Callable[[], float]) -> float:
+    """FLOP/s of a large product."""
+    side = 8192 if device.type == "cuda" else 2048
+    one, other = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+    return 2 * side**3 / min(seconds(lambda: one @ other, now, 3) for _ in range(5))
+
+
+def observers_share(spec: RunSpec, model: Any, device: torch.device, step: float, now: Callable[[], float]) -> float:
+    """Time of all looks for each time of a step."""
+    event, spent = Event(1, spec, model, device), 0.0
+    with torch.no_grad():
+        for one in default_observers(spec):
+            one(event)  # what is made once
+            spent += seconds(lambda one=one: one(event), now, 3) / one.every  # type: ignore[misc]
+    return spent / step
+
+
+def measured(size: str, device: torch.device, precision: str, repeats: int) -> Speed:
+    """Both steps, one after the other, again and again."""
+    spec, now = SIZES[size]().with_settings({"train.precision": precision}), clock(device)
+    ours, usual = OurStep(spec, device), usual_step(spec, device)
+    each = max(1, min(20, round(1 / seconds(ours, now, 2))))
+    seconds(usual, now, 2)
+    pairs = [(seconds(usual, now, each), seconds(ours, now, each)) for _ in range(repeats)]
+    theirs, mine = (median(side) for side in zip(*pairs, strict=True))
+    times = [ours(now) for _ in range(3 * repeats)]
+    parts = {part: median(one[at + 1] - one[at] for one in times) for at, part in enumerate(PARTS)}
+    flops, limit = sum(step_flops(spec, ours.model, ours.heads, device).values()), ceiling(device, precision, now)
+    shares = {part: value / sum(parts.values()) for part, value in parts.items()}
+    shares["observers"] = observers_share(spec, ours.model, device, mine, now)
+    return Speed(
+        size=size,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        precision=precision,
+        usual=1 / theirs,
+        ours=1 / mine,
+        ratio=median(one / other for one, other in pairs),
+        gflop=flops / 1e9,
+        ceiling=limit / 1e9,
+        share_of_ceiling=flops / mine / limit,
+        usual_memory=peak("usual", size, device, precision),
+        our_memory=peak("ours", size, device, precision),
+        shares=shares,
+    )
+
+
+def peak(side: str, size: str, device: torch.device, precision: str) -> float:
+    """Megabytes at most, of a process of its own that does a few of these steps."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak, side, size, device, precision, torch.get_num_threads()).result()
+
+
+def _peak(side: str, size: str, device: torch.device, precision: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    spec = SIZES[size]().with_settings({"train.precision": precision})
+    step: Callable[[], object] = OurStep(spec, device) if side == "ours" else usual_step(spec, device)
+    for _ in range(3):
+        step()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def told(one: Speed) -> str:
+    """Two lines."""
+    shares = ", ".join(f"{part} {share:.1%}" for part, share in one.shares.items())
+    return (
+        f"{one.size} ({one.device}, {one.precision}): {one.ours:.2f} steps/s, {one.usual:.2f} as usual, ratio "
+        f"{one.ratio:.2f}; {one.gflop:.2f} GFLOP a step, {one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s; peak "
+        f"{one.our_memory:.0f} MB, {one.usual_memory:.0f} MB as usual\n  {shares}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints what it measures, and writes it with the machine and the versions."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", action="append", choices=SIZES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    found = []
+    for size in given.size or SIZES:
+        found.append(measured(size, torch.device(given.device), given.precision, given.repeats))
+        print(told(found[-1]), flush=True)
+    if given.json:
+        content = {**surroundings(torch.device(given.device)), "speeds": [asdict(one) for one in found]}
+        given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

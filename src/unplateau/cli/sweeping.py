@@ -1,0 +1,160 @@
+"""The command ``sweep``: many runs, on an engine; what they have shown appears while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import UseAppendAction, arg
+
+from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwritable
+from unplateau.cli.console import note, print_facts, print_table
+from unplateau.cli.results import Results
+from unplateau.cli.running import given_spec, run_all, seeds_from
+from unplateau.limits import UPDATES_A_SECOND
+from unplateau.train.progress import duration
+
+if TYPE_CHECKING:
+    from unplateau.sweep.launch import Engine
+    from unplateau.train.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where runs are trained.
+
+    Args:
+        engine: local (processes of this machine), ray (a cluster of Ray, or Ray on this machine), or slurm (jobs,
+            through submitit); runs and what they write are the same
+        workers: runs at a time
+        threads: CPU threads of each run
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
+        gpus: GPUs of each run, with ray or slurm; ray gives fractions
+        address: of a running Ray cluster, HOST:PORT, ray://HOST:PORT or auto; default: Ray is started on this machine
+        option: of the engine. ray: retries=3 (default: 2); slurm: submitit's, such as slurm_partition=gpu,
+            timeout_min=120, or cluster=local for jobs that are processes of this machine
+        detach: with slurm, hand in what is not finished and leave; unplateau ls shows how far it is
+    """
+
+    engine: str = "local"
+    workers: int = 2
+    threads: int = 1
+    device: str = "auto"
+    gpus: float = 0.0
+    address: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    option: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE"), UseAppendAction] = ()
+    detach: bool = False
+
+
+Where = Annotated[EngineOptions, arg(name="")]
+LOCALLY = EngineOptions()
+"""The default."""
+
+
+def sweep(
+    spec: RecipeOrFile,
+    /,
+    *,
+    axis: Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction] = (),
+    set_: Settings = (),
+    seeds: int = 1,
+    first_seed: int = 0,
+    where: Where = LOCALLY,
+    out: Folder = Path("runs"),
+    dry_run: bool = False,
+) -> int:
+    """Trains every combination of the axes' values, times seeds, several runs at a time.
+
+    The same command again skips what is finished and resumes what is not. When a run fails the others go on. Whenever a
+    run ends, a line says how many of its setting have escaped from the plateau, and the median step.
+
+    Args:
+        spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
+            clusters, parity, regression), or a .yaml or .json file with the keys of a run
+        axis: a key of the spec and its values, e.g. strategy=plain,mixed or train.lr=1e-3,1e-2
+        set_: change one key of the spec in all runs, e.g. train.steps=300
+        seeds: number of seeds for each combination
+        first_seed: the lowest seed; the others follow it
+        where: where runs are trained
+        out: folder that run directories are made in
+        dry_run: only list the runs, how far each is, and what the rest will cost
+    """
+    wanted = seeds_from(first_seed, seeds)
+    if not dry_run:
+        refuse_unwritable(out)
+    from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
+    from unplateau.train.spec import expand, read_axis  # noqa: PLC0415 (torch)
+
+    engine = _engine(where, out)
+    axes = [read_axis(text) for text in axis]
+    specs = expand(given_spec(spec, set_), axes, wanted)
+    if dry_run:
+        _print_plan(specs, out, where.workers)
+        return 0
+    if where.detach:
+        _hand_in(specs, out, engine, where)
+        return 0
+    results = Results(specs, axes, out)
+    records, code = run_all(
+        specs,
+        out=out,
+        workers=where.workers,
+        threads=where.threads,
+        device=where.device,
+        engine=engine,
+        ended=lambda run: note(results.line(run)),
+    )
+    print_runs([record.path for record in records])
+    if records:
+        print()
+        results.print()
+    return code
+
+
+def _engine(where: EngineOptions, out: Path) -> Engine:
+    from unplateau.sweep.engines import engine_named  # noqa: PLC0415 (torch)
+    from unplateau.train.spec import read_value, split_setting  # noqa: PLC0415
+
+    pairs = [split_setting(text) for text in where.option]
+    options = {key: read_value(value, where=f"--option {key}") for key, value in pairs}
+    return engine_named(where.engine, out=out, address=where.address, gpus=where.gpus, options=options)
+
+
+def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine, where: EngineOptions) -> None:
+    """Says what was handed in, and the way back to it."""
+    from unplateau.sweep.detach import hand_in  # noqa: PLC0415
+
+    if not (ids := hand_in(specs, out, engine, workers=where.workers, threads=where.threads, device=where.device)):
+        print("nothing to do: all runs are finished, or going on")
+        return
+    print(
+        f"handed in {len(ids)} of {len(specs)} runs, jobs {ids[0]} to {ids[-1]}; how far they are: unplateau ls {out}"
+    )
+
+
+def _print_plan(specs: Sequence[RunSpec], out: Path, workers: int) -> None:
+    """Each run and how far it is; then how many there are, and the cost of what is left."""
+    from unplateau.analysis.columns import with_unit  # noqa: PLC0415 (scipy)
+    from unplateau.sweep.plan import cost, plan  # noqa: PLC0415
+
+    planned = plan(specs, out)
+    left = cost(planned)
+    rows = [(one.name, f"{one.step}/{one.spec.train.steps}", one.found, str(one.path)) for one in planned]
+    print_table(("run", "step", "state", "directory"), rows)
+    found = [one.found for one in planned]
+    counts = ", ".join(f"{found.count(name)} {name}" for name in dict.fromkeys(found))
+    taken = duration(left.seconds / min(workers, max(1, len(planned))))
+    if left.pace_of:
+        time = f"about {taken} with {workers} at a time, at the pace of {left.pace_of} finished runs"
+    else:
+        time = f"at least {taken} with {workers} at a time, at {UPDATES_A_SECOND:,.0f} updates a second each"
+    print()
+    print_facts(
+        [
+            ("runs", f"{len(planned)}: {counts}"),
+            ("left", f"{with_unit(left.flops, 'FLOP')} of training"),
+            ("time", time),
+        ]
+    )

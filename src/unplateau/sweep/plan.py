@@ -1,0 +1,138 @@
+"""What a sweep has to do, told before any of it is done: which runs are there already, FLOPs and hours."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from unplateau.config import in_script, parts_of
+from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.files import demand_locks, is_held
+from unplateau.limits import UPDATES_A_SECOND
+from unplateau.store import LOCK, RunState, is_done, newest_row, read_done
+from unplateau.train.spec import RunSpec
+from unplateau.train.step import build_heads, build_model, flops_spent, step_flops
+
+Found = Literal["done", "running", "begun", "to do"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan: what is there of it, and how far it is."""
+
+    spec: RunSpec
+    name: str
+    path: Path
+    found: Found
+    step: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of what is left of a plan: training FLOPs, and seconds with one run at a time.
+
+    ``pace_of``: how many finished runs of the plan the seconds were reckoned from; with 0 they are a lower bound.
+    """
+
+    flops: int
+    seconds: float
+    pace_of: int
+
+
+def names(specs: Sequence[RunSpec]) -> list[str]:
+    """Strategy and seed of each, with the digest where these are not enough to tell runs apart."""
+    short = [f"{spec.strategy.name}, seed {spec.seed}" for spec in specs]
+    often = {name for name, n in _counted(short).items() if n > 1}
+    return [f"{name} ({spec.digest()})" if name in often else name for name, spec in zip(short, specs, strict=True)]
+
+
+def _counted(names: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def states(specs: Sequence[RunSpec], out: Path) -> list[RunState]:
+    """Each run before anything is known of it. Raises SpecError if one is asked for twice."""
+    runs = [RunState(name, one.directory(out), one.train.steps) for one, name in zip(specs, names(specs), strict=True)]
+    if len({run.path for run in runs}) < len(runs):
+        raise SpecError("the same run is asked for twice; a run is told apart by its spec, seed included")
+    return runs
+
+
+def plan(specs: Sequence[RunSpec], out: Path) -> list[Planned]:
+    """What there is of each run. Raises SpecError if one is asked for twice."""
+    runs = states(specs, out)
+    return [
+        Planned(spec, run.name, run.path, _found(run), newest_row(run.path).get("step", 0))
+        for spec, run in zip(specs, runs, strict=True)
+    ]
+
+
+def _found(run: RunState) -> Found:
+    if not run.path.is_dir():
+        return "to do"
+    if is_done(run.path, run.total):
+        return "done"
+    return "running" if is_held(run.path / LOCK) else "begun"
+
+
+def refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:
+    """Raises SpecError for what would fail, or not be begun, once others are running; StorageError without locks.
+
+    Finished runs need no data.
+    """
+    checked: set[tuple[str, ...]] = set()
+    for spec, run in zip(specs, runs, strict=True):
+        for _, part in parts_of(spec):
+            if type(part).__module__ == "__main__":
+                raise SpecError(in_script(type(part).__name__))
+        parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
+        if parts not in checked and not is_done(run.path, run.total):
+            if not checked:
+                demand_locks(run.path)
+            spec.check()
+            checked.add(parts)
+
+
+def cost(planned: Sequence[Planned]) -> Cost:
+    """Of what is left, by one update of each kind of run, at the pace of those that are finished.
+
+    This reads data and computes. Raises what ``spec.check()`` does.
+    """
+    flops, updates = 0, 0
+    updating: dict[tuple[str, ...], dict[str, int]] = {}
+    for one in planned:
+        if one.found != "done":
+            kind = (*(part.digest() for part in (one.spec.task, one.spec.model, one.spec.strategy)),)
+            kind += (str(one.spec.train.batch_size),)
+            if kind not in updating:
+                updating[kind] = _of_update(one.spec)
+            steps = one.spec.train.steps
+            flops += flops_spent(one.spec, updating[kind], steps) - flops_spent(one.spec, updating[kind], one.step)
+            updates += steps - one.step
+    spent = [*_spent(planned)]
+    if known := sum(each for each, _ in spent):
+        return Cost(flops, flops * sum(seconds for _, seconds in spent) / known, len(spent))
+    return Cost(flops, updates / UPDATES_A_SECOND, 0)
+
+
+def _of_update(spec: RunSpec) -> dict[str, int]:
+    spec.check()
+    device = torch.device("cpu")
+    return step_flops(spec, build_model(spec, device), build_heads(spec, device), device)
+
+
+def _spent(planned: Sequence[Planned]) -> Iterator[tuple[float, float]]:
+    """FLOPs and seconds of the runs that are finished."""
+    for one in planned:
+        if one.found == "done":
+            try:
+                done = read_done(one.path, one.spec.train.steps) or {}
+            except RunDirectoryError:
+                continue
+            if "train_flops" in done and "seconds" in done:
+                yield done["train_flops"], done["seconds"]

@@ -1,0 +1,114 @@
+"""Starts the runs of one call, so many at a time, and watches them until all have ended."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unplateau.store import RunState, Stage, is_done, newest_row
+from unplateau.sweep.process import RunProcess
+from unplateau.train.interrupt import StopRequest
+from unplateau.train.progress import Display
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the processes and their directories."""
+WHOLE = -1
+"""The number under which all runs together are shown."""
+logger = logging.getLogger(__name__)
+
+
+class Pool:
+    """What was last said about each run of one call, and the processes of those that were begun."""
+
+    def __init__(
+        self,
+        states: Sequence[RunState],
+        out: Path,
+        start: Callable[[int], RunProcess],
+        show: Display,
+        ended: Callable[[RunState], object],
+    ) -> None:
+        self.states, self.out, self.start, self.show, self.ended = list(states), out, start, show, ended
+        self.processes: dict[int, RunProcess] = {}
+        self._whole: RunState | None = None
+        self._say_whole()
+        for number, state in enumerate(self.states):
+            self.show(number, state)
+
+    def work(self, workers: int, stop: StopRequest) -> None:
+        """Starts and watches until all have ended or somebody asks to stop."""
+        waiting: list[int] = []
+        running: list[int] = []
+        for number, state in enumerate(self.states):
+            done = is_done(state.path, state.total)
+            self._say(number, "done" if done else "waiting")
+            if not done:
+                waiting.append(number)
+        waiting.reverse()
+        self._say_whole()
+        while (waiting or running) and not stop:
+            while waiting and len(running) < workers:
+                running.append(waiting.pop())
+                self.processes[running[-1]] = self.start(running[-1])
+            time.sleep(LOOK_EVERY)
+            running = [number for number in running if self._look(number)]
+            self._say_whole()
+
+    def end(self) -> None:
+        """Asks what still runs to save and end, and waits for it."""
+        for one in self.processes.values():
+            one.ask_to_stop()
+        for number, one in self.processes.items():
+            if one.running:
+                one.wait()
+                self._look(number)
+
+    def farewell(self) -> str:
+        """What to tell who stopped it."""
+        for one in self.processes.values():
+            if failure := one.failure():
+                logger.warning("%s: %s", failure.name, failure.message)
+        n_done = sum(state.state == "done" for state in self.states)
+        return (
+            f"{self.out}: stopped; {n_done} of {len(self.states)} runs are finished, those begun are saved; "
+            f"run the same command again to resume"
+        )
+
+    def _look(self, number: int) -> bool:
+        """Says what is new; False once the process has ended."""
+        one = self.processes[number]
+        if one.running:
+            self._say(number, "running")
+            return True
+        self._say(number, "stopped" if one.stopped else "failed" if one.failure() else "done")
+        for line in one.warnings():
+            logger.warning("%s: %s", self.states[number].name, line)
+        if self.states[number].state == "done":
+            self.ended(self.states[number])
+        return False
+
+    def _say(self, number: int, stage: Stage) -> None:
+        """Reads how far the run is, and reports what is new."""
+        before = self.states[number]
+        row = newest_row(before.path)
+        state = replace(before, state=stage, step=row.get("step", 0), progress=row.get("progress"))
+        if state != before:
+            self.states[number] = state
+            self.show(number, state)
+
+    def _say_whole(self) -> None:
+        """Of all runs together, as one whose steps are theirs; what a failed one has not done is not to come."""
+        if len(self.states) < 2:
+            return
+        going = [state for state in self.states if state.state != "failed"]
+        step, total = sum(state.step for state in going), max(1, sum(state.total for state in going))
+        n_done, n_failed = (sum(state.state == stage for state in self.states) for stage in ("done", "failed"))
+        ended = n_done + n_failed == len(self.states)
+        stage: Stage = "waiting" if self._whole is None else "done" if ended else "running"
+        words = f"{100 * step // total} %  {n_done} of {len(self.states)} done"
+        words += f", {n_failed} failed" if n_failed else ""
+        whole = RunState("all runs", self.out, total, stage, step, words=words)
+        if whole != self._whole:
+            self._whole = whole
+            self.show(WHOLE, whole)

@@ -93,6 +93,12 @@ class InterruptedRunError(UnplateauError):
     page = "interrupted"
 
 
+class LostProcessError(UnplateauError):
+    """A process of a run on several devices has ended before the others, or cannot be reached."""
+
+    page = "lost-process"
+
+
 class LawError(UnplateauError):
     """A task, model, strategy or observer breaks one of the laws in ``unplateau.testing``."""
 

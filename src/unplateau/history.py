@@ -23,6 +23,9 @@ class History(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __reduce__(self) -> tuple[type[History], tuple[list[Row]]]:
+        return History, ([dict(row) for row in self._rows],)  # to be sent to another process
+
     def __repr__(self) -> str:
         if not self._rows:
             return "History(no rows)"

@@ -1,5 +1,7 @@
 """History: rows that nobody can change, and columns read from them."""
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,11 @@ def test_a_slice_is_a_history(rows, start, stop):
     part = History(rows)[start:stop]
     assert isinstance(part, History)
     assert list(part) == rows[start:stop]
+
+
+@given(tables)
+def test_another_process_gets_the_same(rows):
+    assert list(pickle.loads(pickle.dumps(History(rows)))) == list(History(rows))
 
 
 def test_rows_cannot_be_changed():

@@ -4,8 +4,10 @@ A command's module is imported when the command is used, so that ``unplateau --h
 library.
 """
 
+import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +15,9 @@ from importlib import import_module
 from importlib.metadata import version
 
 from unplateau.cli.console import warn
-from unplateau.errors import SpecError, UnplateauError, suggest
+from unplateau.errors import LostProcessError, SpecError, UnplateauError, suggest
 from unplateau.terminal import guarded, message, one_line
+from unplateau.torchrun import place
 
 COMMANDS = {
     "demo": ("running", "the whole story on rendered images: table, report.html, summary.json"),
@@ -51,6 +54,8 @@ class Failure:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``argv`` (the process's arguments by default) and returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if place().rank:  # the first process of a run speaks for all
+        sys.stdout = io.StringIO()
     warnings_told()
     try:
         if NO_IMPORT in given:
@@ -65,10 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if DEBUG in given:
             raise
+        if place().size > 1:  # torchrun now ends all processes of the run, which may say why before
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         failure = explain(error)
-        tell(failure)
+        if _told_here(error):
+            tell(failure)
         return failure.exit_code
     return code
+
+
+def _told_here(error: BaseException) -> bool:
+    """Whether nobody else tells it: of the processes of one run, those of a machine have the same reason to refuse."""
+    shared = isinstance(error, UnplateauError | KeyboardInterrupt) and not isinstance(error, LostProcessError)
+    return place().local_rank == 0 or not shared
 
 
 def run(arguments: list[str]) -> int:
@@ -143,7 +157,9 @@ def tell(failure: Failure) -> None:
 def warnings_told() -> None:
     """Sends the package's warnings to standard error, one line each."""
     logger = logging.getLogger("unplateau")
-    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+    if place().rank:
+        logger.addHandler(logging.NullHandler())
+    elif not any(isinstance(handler, _Warnings) for handler in logger.handlers):
         logger.addHandler(_Warnings(logging.WARNING))
 
 

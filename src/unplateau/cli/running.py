@@ -74,6 +74,9 @@ def train(
     Ctrl-C and SIGTERM save a checkpoint first. A run can be made longer afterwards: `train RUN --extend 4000`, or the
     same command with --extend.
 
+    On several GPUs: `torchrun --nproc-per-node 4 -m unplateau train ...`, each of whose processes computes its rows of
+    every batch; with --set train.sharded=true each also keeps a part of the weights only.
+
     Args:
         spec: name of a recipe (demo, shapes, digits, words, word-selection, labelled-text, recall,
             clusters, parity, regression), a .yaml or .json file with the keys of a run, or a run directory

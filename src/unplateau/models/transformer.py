@@ -102,6 +102,10 @@ class Block(nn.Module):
         """(B, T, D) -> (B, T, D): the MLP."""
         return x + self.contract(nn.functional.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
 
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, T): where it looks."""
+        return self.attention.weights(self.attention_norm(x))
+
 
 class Transformer(nn.Module):
     """The model of the factor tasks; ``seed`` decides its initial weights and nothing else does."""
@@ -215,7 +219,7 @@ class Transformer(nn.Module):
         """(B, H, T, T), each row a distribution over the positions up to its own."""
         block = self.blocks[layer - 1]
         assert isinstance(block, Block)
-        return block.attention.weights(block.attention_norm(hidden))
+        return block.attention_weights(hidden)
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """The final layer norm over (..., D)."""

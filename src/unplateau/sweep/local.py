@@ -16,6 +16,7 @@ from unplateau.sweep.launch import Engine, local
 from unplateau.sweep.plan import refuse_hopeless, states
 from unplateau.sweep.pool import Pool
 from unplateau.sweep.process import RunFailure, RunProcess
+from unplateau.torchrun import refuse_torchrun
 from unplateau.train.interrupt import stop_requests
 from unplateau.train.loop import choose_device
 from unplateau.train.progress import display, is_watched
@@ -41,9 +42,11 @@ def run_many(
     with each run that has been finished.
 
     Raises, before the first run starts, SpecError if two specs are the same or one uses a class that another process
-    cannot import, and what ``spec.check()`` does; EngineError if the engine cannot be used; InterruptedRunError after
-    Ctrl-C or SIGTERM, when every running process has saved a checkpoint and ended.
+    cannot import, or where torchrun has started several processes of the caller, and what ``spec.check()`` does;
+    EngineError if the engine cannot be used; InterruptedRunError after Ctrl-C or SIGTERM, when every running process
+    has saved a checkpoint and ended.
     """
+    refuse_torchrun("a sweep")
     if min(workers, threads) < 1:
         raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
     if engine is local:

@@ -13,6 +13,7 @@ from unplateau.sweep.local import outcome
 from unplateau.sweep.plan import states
 from unplateau.sweep.process import RunFailure
 from unplateau.terminal import one_line
+from unplateau.torchrun import place
 from unplateau.train.guest import undisturbed
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.loop import begin, choose_device
@@ -49,6 +50,8 @@ def train_many(
     """
     if most < 1:
         raise SpecError(f"most must be at least 1 (got {most})")
+    if place().size > 1:
+        raise SpecError("train_many is for one process; under torchrun train the runs one after the other, by train")
     where, runs = choose_device(device), states(specs, Path(out))
     shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
     with undisturbed(), stop_requests() as stop, shown as show:

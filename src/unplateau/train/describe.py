@@ -27,6 +27,7 @@ from unplateau.files import open_regular, read_json, write_json, write_whole
 from unplateau.layout import TaskShape
 from unplateau.records import check_environment, check_spec, check_task
 from unplateau.tasks.floors import floors
+from unplateau.torchrun import place
 from unplateau.train.observers import shown_prompts
 from unplateau.train.spec import RunSpec
 
@@ -182,6 +183,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "processes": place().size,
             "device": str(device),
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         },

@@ -10,7 +10,8 @@ from unplateau.files import read_json, write_whole
 from unplateau.store import RunRecord
 from unplateau.train.begin import begun
 from unplateau.train.checkpoint import Checkpoint, check_progress, recorded_digest, save_checkpoint, whole_checkpoints
-from unplateau.train.loop import train
+from unplateau.train.distributed import joined, lead
+from unplateau.train.loop import choose_device, train
 from unplateau.train.observers import Observer, default_observers
 from unplateau.train.spec import RunSpec, spec_of
 
@@ -47,10 +48,15 @@ def extend(
     target = longer.directory(out)
     if not (target / store.DONE).exists():
         longer.check()
-    with begun(target):
-        if not (target / store.SPEC).exists():
-            looking = default_observers(spec) if observers is None else observers
-            _hand_over(path, spec, target, longer.digest(), looking)
+
+    def begin() -> None:
+        with begun(target):
+            if not (target / store.SPEC).exists():
+                looking = default_observers(spec) if observers is None else observers
+                _hand_over(path, spec, target, longer.digest(), looking)
+
+    with joined(lambda: choose_device(device)):
+        lead(begin)
     return train(longer, out=out, device=device, observers=observers, progress=progress)
 
 

@@ -18,6 +18,7 @@ from unplateau.files import refuse_irregular
 from unplateau.store import RunRecord, Stage
 from unplateau.train.begin import begun
 from unplateau.train.describe import check_description, refuse_unfit
+from unplateau.train.distributed import is_first, joined, lead, led, own_device, refuse_uneven, together
 from unplateau.train.guest import undisturbed
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Observer
@@ -47,19 +48,27 @@ def train(
     as well. ``resume=False`` refuses a directory that has a run. ``progress``: whether to show how far it is, as a bar
     in terminals and notebooks; None does so where a person looks.
 
+    Where torchrun has started several processes, all of them call this, with the same arguments, and train one run
+    together; what it returns is the same in all.
+
     The caller's process is left as it was: random states, modes, default dtype, signal handlers; and none of these
     changes what is trained (see ``unplateau.train.guest``).
 
     Raises what ``spec.check()`` does, unless the run is finished; RunLockedError if another process trains here,
     RunDirectoryError if the directory belongs to another spec or a file in it is damaged, CheckpointError if no
     checkpoint can be used, DivergedError on a NaN or infinite loss (the last checkpoint is kept), InterruptedRunError
-    after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused.
+    after Ctrl-C or SIGTERM (a checkpoint was saved), StorageError if a write is refused, LostProcessError if another
+    process of the run has ended.
     """
     out = Path(out)
-    with undisturbed(), closing(begin(spec, out, device, observers, resume=resume, progress=progress)) as run:
+    with (
+        undisturbed(),
+        joined(lambda: choose_device(device)),
+        closing(begin(spec, out, device, observers, resume=resume, progress=progress)) as run,
+    ):
         for training in run:
             training.update()
-    return store.load_run(spec.directory(out))
+        return lead(lambda: store.load_run(spec.directory(out)))
 
 
 def begin(
@@ -80,19 +89,25 @@ def begin(
     """
     path, steps = spec.directory(out), spec.train.steps
     donors: list[Path] = []
-    if not store.is_done(path, steps):
-        spec.check()
+    if not lead(lambda: store.is_done(path, steps)):
+        refuse_uneven(spec.train.batch_size)
+        together(spec.check)
         donors = [_donated(graft.donor, out, device, progress=progress) for graft in spec.grafts]
-    refuse_unfit(path, spec)
-    if not resume and any((path / name).exists() for name in (store.SPEC, store.METRICS)):
-        raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
-    with begun(path), stop_requests() if stop is None else nullcontext(stop) as asked:
-        if not _has_ended(path, steps):
-            _refuse_damaged(path)
+    lead(lambda: _refuse_taken(path, spec, resume=resume))
+    with stop_requests() if stop is None else nullcontext(stop) as asked, led(begun(path)):
+        if not lead(lambda: _has_ended(path, steps)):
+            lead(lambda: _refuse_damaged(path))
             with _shown(spec, path, progress) if show is None else nullcontext(show) as showing:
                 training = Training(spec, path, choose_device(device), observers, donors, showing)
                 for _ in training.run(asked):
                     yield training
+
+
+def _refuse_taken(path: Path, spec: RunSpec, *, resume: bool) -> None:
+    """Raises RunDirectoryError where another run is, or this one and it is not to be resumed."""
+    refuse_unfit(path, spec)
+    if not resume and any((path / name).exists() for name in (store.SPEC, store.METRICS)):
+        raise RunDirectoryError(f"{path}: already holds a run; resume it or choose another --out")
 
 
 def _has_ended(path: Path, steps: int) -> bool:
@@ -117,7 +132,7 @@ def _refuse_damaged(path: Path) -> None:
 def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -> Path:
     """The directory of the finished run whose weights are taken."""
     path = donor.directory(out)
-    if not store.is_done(path, donor.train.steps):
+    if is_first() and not store.is_done(path, donor.train.steps):
         logger.warning("%s: is trained first, for its weights", path)
     return train(donor, out=out, device=device, progress=progress).path
 
@@ -125,7 +140,7 @@ def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -
 @contextmanager
 def _shown(spec: RunSpec, path: Path, progress: bool | None) -> Iterator[Show]:
     """Shows a step of the run, with the progress of its newest row, to who looks."""
-    if not (is_watched() if progress is None else progress):
+    if not is_first() or not (is_watched() if progress is None else progress):
         yield lambda *_: None
         return
     name = f"{spec.recipe}, {spec.strategy.name}, seed {spec.seed}"
@@ -139,7 +154,11 @@ def _shown(spec: RunSpec, path: Path, progress: bool | None) -> Iterator[Show]:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one. Raises SpecError for a device that is unknown or not there."""
+    """``auto`` is the GPU if there is one; each of several processes has a GPU of its own.
+
+    Raises SpecError for a device that is unknown or not there.
+    """
+    name = own_device(name, torch.cuda.device_count())
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")

@@ -74,6 +74,12 @@ class TrainConfig(Config):
         description="names of modules whose weights stay as they are at first, such as item_embedding",
         exclude_if=lambda frozen: not frozen,
     )
+    sharded: bool = Field(
+        False,
+        description="whether processes that torchrun has started keep a part of the weights each (FSDP2), for models "
+        "that fill a GPU; false: all of them (DDP). In one process it means nothing",
+        exclude_if=lambda sharded: not sharded,
+    )
     eval_every: int = Field(20, ge=1, description="steps between two rows of the history")
     eval_prompts: int = Field(64, ge=1, description="fresh prompts of the target task for each row")
     probe_every: int = Field(200, ge=0, description="steps between two probings, a multiple of eval_every; 0: never")
@@ -85,6 +91,15 @@ class TrainConfig(Config):
     def _probes_fall_on_rows(self) -> Self:
         if self.probe_every % self.eval_every:
             raise ValueError(f"probe_every {self.probe_every} is not a multiple of eval_every {self.eval_every}")
+        return self
+
+    @model_validator(mode="after")
+    def _optimiser_takes_parts(self) -> Self:
+        if self.sharded and self.optimiser.multiplies:
+            raise ValueError(
+                f"sharded does not go with {type(self.optimiser).__name__}, whose steps need whole matrices: leave it "
+                f"false, or choose Adam, AdamW or ScheduleFree"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,9 +12,10 @@ import torch
 
 from unplateau.models.stack import Stack
 from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.tensors import Prediction
 from unplateau.terminal import one_line
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import Losses, in_precision
+from unplateau.train.step import Losses, compute_losses, in_precision
 from unplateau.train.training import Training
 
 SMALL = 1e8
@@ -49,12 +50,14 @@ def compute_together(runs: Sequence[Training], stack: Stack | None) -> list[Loss
     ``stack``: the models of these runs as one; None: each is computed alone.
     """
     drawn = [run.draw() for run in runs]
-    if stack is None:
-        losses = [run.losses(task, batch) for run, (task, batch) in zip(runs, drawn, strict=True)]
-    else:
+    passed: Sequence[Prediction | None] = [None] * len(runs)
+    if stack is not None:
         with in_precision(runs[0].spec, runs[0].device):
             passed = stack.predict([batch.inputs for _, batch in drawn])
-        losses = [run.losses(*one, its) for run, one, its in zip(runs, drawn, passed, strict=True)]
+    losses = [
+        compute_losses(run.spec, run.model, run.heads, task, batch, run.step, its)
+        for run, (task, batch), its in zip(runs, drawn, passed, strict=True)
+    ]
     for run in runs:
         run.updates.zero_grad()
     torch.autograd.backward([one.total for one in losses])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unplateau.decompose import Trainable, predict
+from unplateau.decompose import Decomposable, Trainable, predict
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import TaskShape
 from unplateau.strategies.base import LossTerm
@@ -61,7 +61,7 @@ def in_precision(spec: RunSpec, device: torch.device) -> torch.autocast:
 
 def compute_losses(
     spec: RunSpec,
-    model: Trainable,
+    model: Decomposable,
     heads: nn.ModuleDict,
     task: Task,
     batch: Batch,

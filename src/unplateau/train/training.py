@@ -3,22 +3,24 @@
 Kept apart from who makes the updates, because several runs may make theirs together.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unplateau import store
+from unplateau.decompose import Decomposable
 from unplateau.errors import CheckpointError, DivergedError, InterruptedRunError
 from unplateau.files import RowFile, read_rows, write_json
 from unplateau.history import History
 from unplateau.store import Stage
 from unplateau.tasks.base import Task
 from unplateau.tasks.mixture import Mixture
-from unplateau.tensors import Batch, Prediction
+from unplateau.tensors import Batch
 from unplateau.train.checkpoint import (
     Checkpoint,
     check_optimiser,
@@ -31,13 +33,17 @@ from unplateau.train.checkpoint import (
 )
 from unplateau.train.clock import CostClock
 from unplateau.train.describe import describe_run
+from unplateau.train.distributed import agreed, lead
 from unplateau.train.interrupt import StopRequest
 from unplateau.train.observers import Event, Observer, default_observers, due, evaluate
+from unplateau.train.parallel import is_sharded, looked_at, share, whole
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import Losses, build_heads, build_model, compute_losses, flops_spent, step_flops
+from unplateau.train.step import Losses, build_heads, build_model, flops_spent, step_flops
 from unplateau.train.tally import STEPS, Tally
 from unplateau.train.updates import Updates
 
+START: Mapping[str, Any] = {"step": 0, "sums": {}, "metrics_bytes": 0, "costs_bytes": 0}
+"""What is counted at the start of a run."""
 Show = Callable[[int, Stage], None]
 """Shows a step of a run."""
 
@@ -57,18 +63,34 @@ class Training:
         self.spec, self.path, self.device, self.show = spec, path, device, show
         self.digest = spec.digest()  # once: the source of one's own classes may be edited meanwhile
         self.observers = default_observers(spec) if observers is None else tuple(observers)
-        self.model, self.heads = build_model(spec, device), build_heads(spec, device)
+        home = torch.device("cpu") if is_sharded(spec) else device
+        self.model, self.heads = build_model(spec, home), build_heads(spec, home)
         self.updates = Updates(spec.train, self.model, self.heads)
-        self.flops = step_flops(spec, self.model, self.heads, device)
+        self.flops = lead(lambda: step_flops(spec, self.model, self.heads, home))
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        describe_run(path, spec, device, n_parameters=n_parameters, flops=self.flops)
+        lead(lambda: describe_run(path, spec, device, n_parameters=n_parameters, flops=self.flops))
         self.clock = CostClock(device)
         for graft, donor in zip(spec.grafts, donors, strict=True):
-            take_weights(self.model, donor, graft.modules)
+            lead(partial(take_weights, self.model, donor, graft.modules))
         self.load()
+        self.losses, self.updates = share(spec, self.model, self.heads, self.updates, device)
 
     def load(self) -> None:
         """Takes up the newest whole checkpoint and cuts the row files back to it, or starts at step 0."""
+        checkpoint, rows = lead(self.take_up)
+        counters: Mapping[str, Any] = checkpoint.counters if checkpoint else START
+        self.history = History(rows)
+        self.step: int = counters["step"]
+        self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
+        self.tally = self.new_tally(counters["sums"])
+        if checkpoint:
+            self.clock.add(counters["costs"])
+            self.model.load_state_dict(checkpoint.under("model/"))
+            self.heads.load_state_dict(checkpoint.under("heads/"))
+            self.updates.load(checkpoint.under("optimiser/"))
+
+    def take_up(self) -> tuple[Checkpoint | None, list[dict[str, Any]]]:
+        """The newest whole checkpoint, if there is one, and the rows up to it; the row files then end there."""
         checkpoint = newest_checkpoint(
             self.path,
             self.digest,
@@ -79,20 +101,11 @@ class Training:
         )
         if checkpoint is None:
             self.refuse_lost_checkpoints()
-        start = {"step": 0, "sums": {}, "metrics_bytes": 0, "costs_bytes": 0}
-        counters: Mapping[str, Any] = checkpoint.counters if checkpoint else start
+        counters = checkpoint.counters if checkpoint else START
         self.metrics = RowFile(self.path / store.METRICS, keep_bytes=counters["metrics_bytes"])
         self.costs = RowFile(self.path / store.COSTS, keep_bytes=counters["costs_bytes"])
-        self.history = History(read_rows(self.path / store.METRICS))
-        self.step: int = counters["step"]
-        self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
-        self.tally = self.new_tally(counters["sums"])
-        if checkpoint:
-            self.clock.add(counters["costs"])
-            self.model.load_state_dict(checkpoint.under("model/"))
-            self.heads.load_state_dict(checkpoint.under("heads/"))
-            self.updates.load(checkpoint.under("optimiser/"))
-        prune(self.path, self.step)
+        prune(self.path, counters["step"])
+        return checkpoint, read_rows(self.path / store.METRICS)
 
     def refuse_lost_checkpoints(self) -> None:
         """Raises CheckpointError rather than starting over where rows say that there was a checkpoint."""
@@ -110,11 +123,12 @@ class Training:
             self.look()
         while self.step < config.steps:
             yield
-            before = self.logged_so_far() if self.step == config.steps else None
+            before = lead(self.logged_so_far) if self.step == config.steps else None
             self.look()
-            if self.step % config.checkpoint_every == 0 or self.step == config.steps or stop:
+            stopping = agreed(bool(stop))
+            if self.step % config.checkpoint_every == 0 or self.step == config.steps or stopping:
                 self.save(before)
-            if stop and self.step < config.steps:
+            if stopping and self.step < config.steps:
                 raise InterruptedRunError(
                     f"{self.path}: stopped after step {self.step} of {config.steps}, saved; run the same command again "
                     f"to resume"
@@ -124,7 +138,7 @@ class Training:
     def update(self) -> None:
         """One step of the optimiser on one batch."""
         task, batch = self.draw()
-        losses = self.losses(task, batch)
+        losses = self.losses(task, batch, self.step)
         self.updates.zero_grad()
         losses.total.backward()
         self.take_step(losses)
@@ -134,10 +148,6 @@ class Training:
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed)
         return task, batch.to(self.device)
-
-    def losses(self, task: Task, batch: Batch, passed: Prediction | None = None) -> Losses:
-        """Those of this step; ``passed``: what the model made of the batch, where that is known already."""
-        return compute_losses(self.spec, self.model, self.heads, task, batch, self.step, passed)
 
     def take_step(self, losses: Losses) -> None:
         """Changes the weights by the gradients that these losses have left there."""
@@ -175,45 +185,63 @@ class Training:
     def log(self) -> None:
         """Appends a row: the loop's own columns and those of the observers that are due."""
         self.clock.lap("training")
+        looking = due(self.observers, self.step, self.spec.train.steps)
+        with self.updates.averaged():
+            model = looked_at(self.spec, self.model, self.device) if looking else None
+        row = lead(lambda: self.row(looking, model))
+        self.history = self.history.extended(row)
+        self.tally = self.new_tally({})
+
+    def row(self, looking: Sequence[Observer], model: Decomposable | None) -> dict[str, Any]:
+        """What is appended, made and written by one process; ``model``: what the observers look at."""
         sums = self.sums()
         rows, steps = self.step * self.spec.train.batch_size, sums.pop(STEPS, 0)
         row: dict[str, Any] = {"step": self.step, **{name: total / steps for name, total in sums.items()}}
         row |= {"rows": rows, "tokens": rows * self.spec.task.shape.layout.n_positions}
         row["train_flops"] = flops_spent(self.spec, self.flops, self.step)
-        if looking := due(self.observers, self.step, self.spec.train.steps):
-            with self.updates.averaged():
-                event = Event(self.step, self.spec, copy.deepcopy(self.model), self.device)
+        if model is not None:
+            event = Event(self.step, self.spec, model, self.device)
             with torch.no_grad():
                 for observer in looking:
                     row |= observer(event)
         self.clock.lap("observers")
-        self.history = self.history.extended(row)
         self.metrics.append(row)
         self.costs.append({"step": self.step, **self.clock.read()})
-        self.tally = self.new_tally({})
+        return row
 
     def save(self, before_row: Mapping[str, Any] | None) -> None:
         """Writes a checkpoint. ``before_row``: how it was before the last row, which a longer run may not have."""
         self.clock.lap("training")
+        tensors = {f"optimiser/{name}": tensor for name, tensor in self.updates.tensors().items()}
+        with self.updates.averaged():  # what is kept as the model is what it is judged by
+            tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+            tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
+            tensors = whole(self.spec, tensors)
+            lead(lambda: self.write(tensors, before_row))
+
+    def write(self, tensors: Mapping[str, Tensor], before_row: Mapping[str, Any] | None) -> None:
+        """The checkpoint of these tensors."""
         counters = {"step": self.step, **self.logged_so_far(), "costs": self.clock.read()}
         if before_row is not None:
             counters["before_row"] = before_row
         self.metrics.flush()  # a checkpoint never counts on rows that a power cut can take away
         self.costs.flush()
-        tensors = {f"optimiser/{name}": tensor for name, tensor in self.updates.tensors().items()}
-        with self.updates.averaged():  # what is kept as the model is what it is judged by
-            tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-            tensors |= {f"heads/{name}": tensor for name, tensor in self.heads.state_dict().items()}
-            save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
+        save_checkpoint(self.path, self.digest, Checkpoint(tensors, counters))
 
     def finish(self) -> None:
+        """The end of the run."""
+        with self.updates.averaged():
+            model = looked_at(self.spec, self.model, self.device)
+        lead(lambda: self.end(model))
+        self.show(self.step, "done")
+
+    def end(self, model: Decomposable | None) -> None:
         """Final figures on many held-out prompts; ``DONE.json`` is the last file to appear."""
+        assert model is not None
         costs = self.clock.read()
-        with torch.no_grad(), self.updates.averaged():
-            event = Event(self.step, self.spec, self.model, self.device)
-            figures = evaluate(event, "test", self.spec.train.final_prompts)
+        with torch.no_grad():
+            figures = evaluate(Event(self.step, self.spec, model, self.device), "test", self.spec.train.final_prompts)
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         done |= {f"test_{name}": value for name, value in figures.items()}
         done |= {"train_flops": flops_spent(self.spec, self.flops, self.step), **costs}
         write_json(self.path / store.DONE, done)
-        self.show(self.step, "done")

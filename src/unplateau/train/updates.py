@@ -64,7 +64,7 @@ class Updates:
         if self.config.gradient_filter is not None:
             self.config.gradient_filter.apply(self.weights, self.filtered)
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
+            self.clip(self.config.clip_norm)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(self.config, step)
@@ -75,6 +75,10 @@ class Updates:
                     f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
                     f"(now {self.config.lr:g}) usually helps"
                 ) from error
+
+    def clip(self, most: float) -> None:
+        """Scales all gradients down together where their norm is above this."""
+        nn.utils.clip_grad_norm_(self.weights, most)
 
     def zero_grad(self) -> None:
         """Drops the gradients of all weights."""
@@ -128,7 +132,7 @@ class Updates:
                 name = self._numbers[weight]
                 if name in begun:  # else it has had no gradient
                     optimiser.state[weight] = _filled(pattern.state[copied], f"{name}/", tensors)
-        for name in begun & blank.filtered.keys():
+        for name in [name for name in blank.filtered if name in begun]:  # in the same order in every process
             self.filtered[name] = blank.filtered[name].copy_(tensors[f"{name}/gradient_filter"])
         if self.config.optimiser.averages:
             with torch.no_grad():

@@ -44,6 +44,10 @@ def test_unknown_recipe_is_refused_with_a_suggestion() -> None:
     [
         ({"model": {"widht": 3}}, "model: unknown key 'widht' in ModelConfig; did you mean 'width'?"),
         ({"model": {"width": 63}}, "width 63 is not divisible by n_heads 2"),
+        (
+            {"train": {"sharded": True, "optimiser": {"kind": "Muon"}}},
+            "train: sharded does not go with Muon, whose steps need whole matrices: leave it false, or choose Adam",
+        ),
         ({"train": {"probe_every": 15}}, "not a multiple of eval_every"),
         ({"recipe": "a/b"}, "recipe"),
         ({"seed": -1}, "greater than or equal to 0"),
@@ -55,6 +59,13 @@ def test_bad_input_is_one_clear_line(changes: dict[str, object], message: str) -
     assert message in str(caught.value)
     assert str(caught.value).startswith("spec.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+def test_only_a_sharded_run_says_that_it_is() -> None:
+    plain = recipe("demo")
+    assert "sharded" not in plain.model_dump(mode="json")["train"]
+    assert plain.with_settings({"train.sharded": False}).digest() == plain.digest()
+    assert plain.with_settings({"train.sharded": True}).digest() != plain.digest()
 
 
 def test_parts_that_do_not_go_together_are_one_line() -> None:

@@ -37,6 +37,7 @@ from .strategies.prompt_losses import LookLoss as LookLoss
 from .strategies.prompt_losses import MatchLoss as MatchLoss
 from .strategies.strategy import Strategy as Strategy
 from .sweep.local import run_many as run_many
+from .sweep.stacked import train_many as train_many
 from .tasks.base import Task as Task
 from .tasks.clusters import Clusters as Clusters
 from .tasks.factors import FactorTask as FactorTask

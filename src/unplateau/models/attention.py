@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Attention
+from unplateau.models.layers import Linear
 
 EVERYWHERE = slice(None)
 """All positions."""
@@ -20,8 +21,9 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
+        self.width = width
+        self.query_key_value = Linear(width, 3 * width)
+        self.project = Linear(width, width)
 
     def forward(self, x: Tensor, attention: Attention, at: slice = EVERYWHERE) -> Tensor:
         """(B, T, D) -> (B, P, D): what the positions ``at`` read, all T by default."""
@@ -33,8 +35,7 @@ class SelfAttention(nn.Module):
         if attention == "zero":
             return torch.zeros_like(x)
         if attention == "self":  # a softmax over one position is 1: what is read is the position's own value
-            to_value, width = self.query_key_value, self.project.in_features
-            return self.project(functional.linear(x, to_value.weight[2 * width :], to_value.bias[2 * width :]))
+            return self.project(self.query_key_value.by_rows(x, slice(2 * self.width, None)))
         raise SpecError(f"unknown attention '{attention}'{suggest(attention, get_args(Attention))}")
 
     def read(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -44,9 +45,8 @@ class SelfAttention(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, T): how much each position attends to which, under ``causal``."""
-        width, length = x.shape[-1], x.shape[1]
-        both = functional.linear(x, self.query_key_value.weight[: 2 * width], self.query_key_value.bias[: 2 * width])
-        query, key = self._heads(both)
+        length = x.shape[1]
+        query, key = self._heads(self.query_key_value.by_rows(x, slice(2 * self.width)))
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
         hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         return scores.masked_fill(hidden, -math.inf).softmax(-1)
@@ -58,14 +58,14 @@ class SelfAttention(nn.Module):
 
     def _causal_at(self, x: Tensor, at: slice) -> Tensor:
         """The same to rounding, without queries anywhere else."""
-        weight, bias, width, length = self.query_key_value.weight, self.query_key_value.bias, x.shape[2], x.shape[1]
-        (query,) = self._heads(functional.linear(x[:, at], weight[:width], bias[:width]))
-        key, value = self._heads(functional.linear(x, weight[width:], bias[width:]))
+        length = x.shape[1]
+        (query,) = self._heads(self.query_key_value.by_rows(x[:, at], slice(self.width)))
+        key, value = self._heads(self.query_key_value.by_rows(x, slice(self.width, None)))
         seen = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[at]
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return mixed.transpose(1, 2).flatten(2)
 
     def _heads(self, projected: Tensor) -> Tensor:
         """(B, T, parts D) -> (parts, B, heads, T, D / heads)."""
-        size = self.project.in_features // self.n_heads
+        size = self.width // self.n_heads
         return projected.unflatten(2, (-1, self.n_heads, size)).permute(2, 0, 3, 1, 4)

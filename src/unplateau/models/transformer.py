@@ -22,6 +22,7 @@ from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.limits import KEPT_BY_BLOCK
 from unplateau.models.attention import EVERYWHERE, SelfAttention
 from unplateau.models.initialise import POSITION_DEVIATION, initialise
+from unplateau.models.layers import Embedding, Linear
 from unplateau.tensors import Inputs, Output, Prediction, Prompts
 
 
@@ -90,8 +91,8 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, n_heads)
         self.mlp_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
+        self.expand = Linear(width, 4 * width)
+        self.contract = Linear(4 * width, width)
 
     def forward(self, x: Tensor, attention: Attention, at: slice = EVERYWHERE) -> Tensor:
         """(B, T, D) -> (B, P, D): the states at the positions ``at``, all T by default."""
@@ -113,19 +114,19 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.shape = config, shape
         self.n_layers, self.width = config.n_layers, config.width
-        self.item_embedding: nn.Embedding | nn.Linear = _item_embedding(shape, config.width)
+        self.item_embedding: Embedding | Linear = _item_embedding(shape, config.width)
         if not shape.labels_are_tokens:
-            self.label_embedding: nn.Embedding | nn.Linear = _label_embedding(shape, config.width)
+            self.label_embedding: Embedding | Linear = _label_embedding(shape, config.width)
         if shape.n_cues:
-            self.cue_embedding = nn.Embedding(shape.n_cues, config.width)
-        self.position_embedding = nn.Embedding(shape.layout.n_positions, config.width)
+            self.cue_embedding = Embedding(shape.n_cues, config.width)
+        self.position_embedding = Embedding(shape.layout.n_positions, config.width)
         blocks = [Block(config.width, config.n_heads) for _ in range(config.n_layers)]
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(config.width)
         if not shape.labels_are_tokens:
-            self.read_out = nn.Linear(config.width, shape.n_labels)
-        deviations = {self.position_embedding: POSITION_DEVIATION}
-        if isinstance(self.item_embedding, nn.Embedding) and shape.labels_are_tokens:
+            self.read_out = Linear(config.width, shape.n_labels)
+        deviations: dict[nn.Embedding, float] = {self.position_embedding: POSITION_DEVIATION}
+        if isinstance(self.item_embedding, Embedding) and shape.labels_are_tokens:
             deviations[self.item_embedding] = 1 / math.sqrt(config.width)  # it reads out too: logits of deviation 1
         residual = [layer for block in blocks for layer in (block.attention.project, block.contract)]
         initialise(self, config.init, seed=seed, deviations=deviations, residual=residual)
@@ -142,7 +143,7 @@ class Transformer(nn.Module):
         """(..., D) after the last block -> (..., C)."""
         final = self.normalise(final)
         if self.shape.labels_are_tokens:
-            return nn.functional.linear(final, self.item_embedding.weight[1 : self.shape.n_labels + 1])
+            return self.item_embedding.by_rows(final, slice(1, self.shape.n_labels + 1))
         return self.read_out(final)
 
     def predict_queries(self, inputs: Inputs) -> Prediction:
@@ -154,8 +155,7 @@ class Transformer(nn.Module):
 
     def embed(self, inputs: Inputs) -> Tensor:
         """(B, T, D): what :meth:`read_in` gives, plus positions."""
-        states = self.read_in(inputs)
-        return states + self.position_embedding.weight[: states.shape[1]]
+        return self.position_embedding.added(self.read_in(inputs))
 
     def read_in(self, inputs: Inputs) -> Tensor:
         """(B, T, D): cue, items and labels as c x_1 y_1 x_2 y_2 ..., without their positions."""
@@ -246,14 +246,14 @@ class Transformer(nn.Module):
                 mine[name].copy_(value)
 
 
-def _item_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
+def _item_embedding(shape: TaskShape, width: int) -> Embedding | Linear:
     if isinstance(shape.items, Tokens):
-        return nn.Embedding(shape.items.vocabulary + 1, width, padding_idx=0)
-    return nn.Linear(shape.items.width, width)
+        return Embedding(shape.items.vocabulary + 1, width, padding_idx=0)
+    return Linear(shape.items.width, width)
 
 
-def _label_embedding(shape: TaskShape, width: int) -> nn.Embedding | nn.Linear:
-    return nn.Linear(1, width) if shape.labels_are_numbers else nn.Embedding(shape.n_labels, width)
+def _label_embedding(shape: TaskShape, width: int) -> Embedding | Linear:
+    return Linear(1, width) if shape.labels_are_numbers else Embedding(shape.n_labels, width)
 
 
 def gpt2_names(n_layers: int) -> list[tuple[str, str, bool]]:

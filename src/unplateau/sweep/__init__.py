@@ -1,1 +1,1 @@
-"""Many runs, each in a process of its own."""
+"""Many runs, each in a process of its own or together in one."""

@@ -70,10 +70,10 @@ def run_many(
         if any(state.state not in ("done", "failed") for state in pool.states):
             raise InterruptedRunError(pool.farewell())
         failures = {number: process.failure() for number, process in pool.processes.items()}
-        return [failures.get(number) or _ended(run) for number, run in enumerate(runs)]
+        return [failures.get(number) or outcome(run) for number, run in enumerate(runs)]
 
 
-def _ended(run: RunState) -> RunRecord | RunFailure:
+def outcome(run: RunState) -> RunRecord | RunFailure:
     """The run as its directory has it; one that was damaged since costs no other."""
     try:
         return load_run(run.path)

@@ -16,16 +16,25 @@ class CostClock:
         self._meter = EnergyMeter(gpus=None if device.type == "cuda" else ())
         self._costs: dict[str, Any] = {"seconds": 0.0, "observer_seconds": 0.0, "joules": 0.0, "observer_joules": 0.0}
         self._then, self._then_joules = time.perf_counter(), self._meter.read().joules
+        self._others = 0.0
+
+    def others(self, seconds: float) -> None:
+        """So much of the time since the last lap went to other runs, and of its energy in proportion."""
+        self._others += seconds
 
     def lap(self, account: Literal["training", "observers"]) -> None:
         """Books the time and energy since the last lap."""
         now, joules = time.perf_counter(), self._meter.read().joules
         share = "" if account == "training" else "observer_"
         before = self._costs[f"{share}joules"]
-        known = joules is not None and self._then_joules is not None and before is not None
-        self._costs[f"{share}seconds"] += now - self._then
-        self._costs[f"{share}joules"] = before + joules - self._then_joules if known else None
-        self._then, self._then_joules = now, joules
+        elapsed = now - self._then
+        mine = max(0.0, elapsed - self._others)
+        self._costs[f"{share}seconds"] += mine
+        if joules is None or self._then_joules is None or before is None:
+            self._costs[f"{share}joules"] = None
+        else:
+            self._costs[f"{share}joules"] = before + (joules - self._then_joules) * (mine / elapsed if elapsed else 1)
+        self._then, self._then_joules, self._others = now, joules, 0.0
 
     def add(self, costs: Mapping[str, Any]) -> None:
         """Continues from the costs that an earlier process read."""

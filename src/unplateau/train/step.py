@@ -16,7 +16,7 @@ from unplateau.strategies.base import LossTerm
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
-from unplateau.tensors import Batch
+from unplateau.tensors import Batch, Prediction
 from unplateau.train.host import BatchView, build_head, head_key
 from unplateau.train.spec import RunSpec
 from unplateau.train.updates import Updates
@@ -54,12 +54,27 @@ def build_heads(spec: RunSpec, device: torch.device) -> nn.ModuleDict:
     return nn.ModuleDict(heads).to(device)
 
 
+def in_precision(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """Inside, matrix products are as precise as the run wants them."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.train.precision == "bfloat16")
+
+
 def compute_losses(
-    spec: RunSpec, model: Decomposable, heads: nn.ModuleDict, task: Task, batch: Batch, step: int
+    spec: RunSpec,
+    model: Decomposable,
+    heads: nn.ModuleDict,
+    task: Task,
+    batch: Batch,
+    step: int,
+    passed: Prediction | None = None,
 ) -> Losses:
-    """All losses of one step on this batch, which ``task`` was sampled for."""
-    with torch.autocast(batch.targets.device.type, torch.bfloat16, enabled=spec.train.precision == "bfloat16"):
-        passed = predict(model, batch.inputs)
+    """All losses of one step on this batch, which ``task`` was sampled for.
+
+    ``passed``: what the model made of it, where that was computed before.
+    """
+    with in_precision(spec, batch.targets.device):
+        if passed is None:
+            passed = predict(model, batch.inputs)
         prediction = prediction_loss(passed.logits, batch.targets)
         total, terms = prediction, {}
         for term in spec.strategy.loss_terms:

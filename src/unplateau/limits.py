@@ -77,6 +77,7 @@ def refuse_runs(what: str, n_runs: int) -> None:
 def refuse_processes(n_runs: int, workers: int, threads: int) -> None:
     """Raises SpecError for more threads or processes at a time than this machine can hold."""
     refuse_threads(threads)
+    refuse_runs(f"workers {workers}", workers)
     at_once = min(n_runs, workers)
     refuse_memory(f"workers {workers}: {at_once} processes at a time", at_once * PROCESS_BYTES)
 

@@ -15,27 +15,23 @@ from typing import Any
 import pytest
 
 import unplateau as up
+from tiny_run import TINY
 from unplateau.cli.main import main
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.history import History
 from unplateau.strategies.base import Curriculum, Mix, V
 from unplateau.torchrun import place
 
-PLAIN = up.RunSpec(
-    recipe="together",
-    task=up.FactorTask(source=up.RandomCodes(sizes=(3, 3), width=8, copies=20), n_pairs=4),
-    model=up.ModelConfig(n_layers=2, width=8),
-    train=up.TrainConfig(
-        steps=8,
-        batch_size=8,
-        eval_every=2,
-        eval_prompts=8,
-        probe_every=8,
-        probe_prompts=16,
-        checkpoint_every=4,
-        final_prompts=8,
-        optimiser=up.Adam(eps=1e-2),
-    ),
+PLAIN = TINY.with_settings(
+    {
+        "recipe": "together",
+        "train.steps": 8,
+        "train.eval_every": 2,
+        "train.probe_every": 8,
+        "train.checkpoint_every": 4,
+        "train.final_prompts": 8,
+        "train.optimiser": up.Adam(eps=1e-2),
+    }
 )
 EVERYTHING = PLAIN.with_strategy(
     up.Strategy(

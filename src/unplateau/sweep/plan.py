@@ -1,5 +1,6 @@
 """What a sweep has to do, told before any of it is done: which runs are there already, FLOPs and hours."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +45,8 @@ class Cost:
 def names(specs: Sequence[RunSpec]) -> list[str]:
     """Strategy and seed of each, with the digest where these are not enough to tell runs apart."""
     short = [f"{spec.strategy.name}, seed {spec.seed}" for spec in specs]
-    often = {name for name, n in _counted(short).items() if n > 1}
-    return [f"{name} ({spec.digest()})" if name in often else name for name, spec in zip(short, specs, strict=True)]
-
-
-def _counted(names: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    n = Counter(short)
+    return [f"{name} ({spec.digest()})" if n[name] > 1 else name for name, spec in zip(short, specs, strict=True)]
 
 
 def states(specs: Sequence[RunSpec], out: Path) -> list[RunState]:
@@ -85,17 +79,36 @@ def refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:
 
     Finished runs need no data.
     """
-    checked: set[tuple[str, ...]] = set()
-    for spec, run in zip(specs, runs, strict=True):
+    for spec in specs:
         for _, part in parts_of(spec):
             if type(part).__module__ == "__main__":
                 raise SpecError(in_script(type(part).__name__))
-        parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
-        if parts not in checked and not is_done(run.path, run.total):
-            if not checked:
-                demand_locks(run.path)
-            spec.check()
-            checked.add(parts)
+    for number, (spec, run) in enumerate(unfinished_kinds(specs, runs)):
+        if not number:
+            demand_locks(run.path)
+        spec.check()
+
+
+def unfinished_kinds(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> Iterator[tuple[RunSpec, RunState]]:
+    """The first of each kind of run, by task, model and strategy, that is not finished: what is to be checked."""
+    seen: set[tuple[str, ...]] = set()
+    for spec, run in zip(specs, runs, strict=True):
+        kind = _kind(spec)
+        if kind not in seen and not is_done(run.path, run.total):
+            seen.add(kind)
+            yield spec, run
+
+
+def _kind(spec: RunSpec) -> tuple[str, ...]:
+    return tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
+
+
+def farewell(out: Path, n_done: int, n_runs: int) -> str:
+    """What to tell who stopped runs before all had ended."""
+    return (
+        f"{out}: stopped; {n_done} of {n_runs} runs are finished, those begun are saved; run the same command again to "
+        f"resume"
+    )
 
 
 def cost(planned: Sequence[Planned]) -> Cost:
@@ -107,8 +120,7 @@ def cost(planned: Sequence[Planned]) -> Cost:
     updating: dict[tuple[str, ...], dict[str, int]] = {}
     for one in planned:
         if one.found != "done":
-            kind = (*(part.digest() for part in (one.spec.task, one.spec.model, one.spec.strategy)),)
-            kind += (str(one.spec.train.batch_size),)
+            kind = (*_kind(one.spec), str(one.spec.train.batch_size))
             if kind not in updating:
                 updating[kind] = _of_update(one.spec)
             steps = one.spec.train.steps

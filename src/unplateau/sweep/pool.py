@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unplateau.store import RunState, Stage, is_done, newest_row
+from unplateau.sweep.plan import farewell
 from unplateau.sweep.process import RunProcess
 from unplateau.train.interrupt import StopRequest
 from unplateau.train.progress import Display
@@ -70,10 +71,7 @@ class Pool:
             if failure := one.failure():
                 logger.warning("%s: %s", failure.name, failure.message)
         n_done = sum(state.state == "done" for state in self.states)
-        return (
-            f"{self.out}: stopped; {n_done} of {len(self.states)} runs are finished, those begun are saved; "
-            f"run the same command again to resume"
-        )
+        return farewell(self.out, n_done, len(self.states))
 
     def _look(self, number: int) -> bool:
         """Says what is new; False once the process has ended."""

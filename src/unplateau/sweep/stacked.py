@@ -10,7 +10,7 @@ import torch
 from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
 from unplateau.sweep.local import outcome
-from unplateau.sweep.plan import states
+from unplateau.sweep.plan import farewell, states, unfinished_kinds
 from unplateau.sweep.process import RunFailure
 from unplateau.terminal import one_line
 from unplateau.torchrun import place
@@ -59,11 +59,8 @@ def train_many(
         for numbers in _groups(specs, many.unfinished(), where, most, stacked):
             if not stop:
                 many.train(numbers)
-        if stop and len(many.unfinished()) > len(many.failures):
-            raise InterruptedRunError(
-                f"{out}: stopped; {len(runs) - len(many.unfinished())} of {len(runs)} runs are finished, those begun "
-                f"are saved; run the same command again to resume"
-            )
+        if stop and (n_left := len(many.unfinished())) > len(many.failures):
+            raise InterruptedRunError(farewell(Path(out), len(runs) - n_left, len(runs)))
         return [many.failures.get(number) or outcome(run) for number, run in enumerate(runs)]
 
 
@@ -89,15 +86,11 @@ class _Many:
     ) -> None:
         self.specs, self.runs, self.out, self.device, self.stop, self.show = specs, runs, out, device, stop, show
         self.failures: dict[int, RunFailure] = {}
-        checked = set()
-        for number in self.unfinished():
-            spec = specs[number]
-            parts = tuple(part.digest() for part in (spec.task, spec.model, spec.strategy))
-            if parts not in checked:
-                spec.check()
-                checked.add(parts)
+        for spec, _ in unfinished_kinds(specs, runs):
+            spec.check()
+        left = set(self.unfinished())
         for number, run in enumerate(runs):
-            show(number, run if number in self.unfinished() else replace(run, state="done", step=run.total))
+            show(number, run if number in left else replace(run, state="done", step=run.total))
 
     def unfinished(self) -> list[int]:
         """Numbers of the runs that have not come to their end."""

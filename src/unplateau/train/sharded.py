@@ -89,7 +89,7 @@ class ShardedUpdates(Updates):
         clip_grads_with_norm_(self.weights, most, (square + of_heads.to(square.device).square()).sqrt())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is remembered; what is in parts can be put step."""
+        """All that is remembered; what is in parts can be put together."""
         return {name: self._whole(name, tensor) for name, tensor in super().tensors().items()}
 
     def _of_heads(self) -> list[nn.Parameter]:

@@ -47,6 +47,7 @@ def test_what_fits_is_never_refused_and_what_does_not_always(n_bytes: int, there
         (lambda: refuse_hours("train.steps", 1e9, "a rate"), "1.0e.09 hours .* at a rate"),
         (lambda: refuse_runs("--seeds", 10**9), "5,000 GB"),
         (lambda: refuse_processes(10**6, 10**6, 1), "1000000 processes at a time"),
+        (lambda: refuse_processes(2, 10**12, 1), "workers 1000000000000: at least 5,000,000 GB"),
         (lambda: refuse_processes(1, 1, 10**5), "threads: from 1 to 1024"),
         (lambda: refuse_threads(0), "threads"),
     ],
@@ -60,7 +61,7 @@ def test_many_hours_that_people_do_wait_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(limits, "memory", lambda: 10**10)
     refuse_hours("train.steps", 10_000, "a rate")
     refuse_runs("--seeds", 100_000)
-    refuse_processes(2, 10**12, 1)  # no more than there are runs
+    refuse_processes(2, 10**6, 1)  # no more processes than there are runs
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ SENTENCES = [
     (card("weights-loss"), "escape at step {demo/weights-loss last} and {demo/weights-loss first}, plain training at"),
     (
         card("mixed"),
-        "escape at step {demo/mixed first} on both, plain training at {demo/plain last} and {demo/plain first}",
+        "escape at step {demo/mixed last} and {demo/mixed first}, plain training at {demo/plain last} and {demo/plain first}",
     ),
     (
         card("warm-up"),

@@ -1,9 +1,11 @@
-"""Tests keep their caches apart from the user's."""
+"""Tests keep their caches apart from the user's, and share what takes long to start."""
 
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+from forked import Python
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,6 +13,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNPLATEAU_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterator[Python]:
+    """Runs programs in processes of their own that need not import PyTorch first."""
+    forked = Python(tmp_path_factory.mktemp("said"))
+    yield forked
+    forked.close()
 
 
 def pytest_configure() -> None:

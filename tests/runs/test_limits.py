@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,12 @@ from runs.conftest import PROGRAM
 
 ROOM = 6_000_000_000
 """Bytes of address space: less than any of these would take if it were tried."""
+LITTLE_ROOM = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, ({ROOM}, {ROOM}))
+from unplateau.cli.main import main
+sys.exit(main())
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,16 +39,7 @@ ROOM = 6_000_000_000
     ],
 )
 def test_refused_before_memory_and_time_are_spent(cli: Any, arguments: str, parts: tuple[str, ...]) -> None:
-    process = subprocess.run(
-        [*PROGRAM, *arguments.split()],
-        cwd=cli.folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM)),
-    )
+    process = cli.python("-c", LITTLE_ROOM, *arguments.split(), cwd=cli.folder)
     assert process.returncode == 2, process.stderr
     (line,) = process.stderr.splitlines()
     assert all(part in line for part in parts), line

@@ -14,6 +14,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from itertools import count
@@ -23,30 +24,36 @@ from types import ModuleType
 SLOW = ("torch._dynamo", "scipy.stats", "matplotlib.figure", "matplotlib.backends.backend_svg", "safetensors.torch")
 """Imported before the first fork: PyTorch with what its first optimiser needs, and what draws."""
 FORKS = multiprocessing.get_context("fork")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+"""``python(*arguments, cwd=FOLDER, NAME=VALUE)``: the finished process; its environment is ours and these values."""
 
 
-class Python:
-    """Called like the interpreter. ``folder``: for what its programs say."""
+def new_interpreter(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """By an interpreter that has imported nothing."""
+    settings = os.environ | ONE_THREAD | environment
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
+
+
+class Forked:
+    """By forks; their standard input is empty. ``folder``: for what they say."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.numbers = folder, count()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-P", __file__]
-        self.process = subprocess.Popen(command, env=environment, text=True, bufsize=1, **pipes)
+        self.process = subprocess.Popen(command, env=os.environ | ONE_THREAD, text=True, bufsize=1, **pipes)
 
-    def __call__(
-        self, *arguments: str, cwd: Path, needs: tuple[str, ...] = (), **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """The finished process of ``python ARGUMENTS`` (``-m NAME``, ``-c CODE`` or a file) in this environment.
-
-        Its standard input is empty. ``needs``: modules, not ours, that it and all later ones find imported.
-        """
+    def __call__(self, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """``arguments``: ``-m NAME``, ``-c CODE`` or a file, and what they take."""
         said = [str(self.folder / f"{next(self.numbers)}.{name}") for name in ("out", "err")]
-        program = {"arguments": arguments, "cwd": str(cwd), "said": said, "environment": {**os.environ, **environment}}
+        settings = os.environ | ONE_THREAD | environment
+        program = {"arguments": arguments, "cwd": str(cwd), "said": said, "environment": settings}
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps([needs, program]) + "\n")
+        self.process.stdin.write(json.dumps(program) + "\n")
         code = int(self.process.stdout.readline())
         return subprocess.CompletedProcess(arguments, code, *(Path(file).read_text("utf-8") for file in said))
 
@@ -56,23 +63,14 @@ class Python:
         assert self.process.returncode == 0
 
 
-def new_interpreter(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same by an interpreter that has imported nothing."""
-    settings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
-
-
 def main() -> None:
     """Forks for each line of standard input, and answers with an exit code when that fork has ended."""
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     for name in SLOW:
         import_module(name)
-    for needs, program in map(json.loads, orders):
-        for name in needs:
-            import_module(name)
-        gc.freeze()  # what is there stays, and no fork need look through it
+    gc.freeze()  # what is there stays, and no fork need look through it
+    for program in map(json.loads, orders):
         fork = FORKS.Process(target=become, kwargs=program)
         fork.start()
         fork.join()

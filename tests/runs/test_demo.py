@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 SHORT = ("--set", "train.steps=4", "--set", "train.eval_every=1", "--set", "train.probe_every=2")
-SHORT += ("--set", "train.final_prompts=8", "--set", "task.n_pairs=4")
+SHORT += ("--set", "train.eval_prompts=8", "--set", "train.probe_prompts=16", "--set", "train.final_prompts=8")
+SHORT += ("--set", "task.n_pairs=4")
 STRATEGIES = ["plain", "warm-up[steps=150]", "mixed", "weights-loss", "unplateau"]
 
 

@@ -1,9 +1,12 @@
-"""Tests keep their caches apart from the user's."""
+"""Tests keep their caches apart from the user's, and share what takes long to start."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+from forked import Forked, Python, new_interpreter
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,6 +14,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNPLATEAU_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterator[Python]:
+    """Runs programs in processes of their own, which on Linux need not import PyTorch: elsewhere forks are not safe."""
+    if sys.platform != "linux":
+        yield new_interpreter
+        return
+    forked = Forked(tmp_path_factory.mktemp("said"))
+    yield forked
+    forked.close()
 
 
 def pytest_configure() -> None:

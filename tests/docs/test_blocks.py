@@ -1,17 +1,18 @@
-"""Every block of Python in the documentation runs as it stands, in a fresh interpreter of its own.
+"""Every block of Python in the documentation runs as it stands, in a process of its own that imports unplateau itself.
 
 Blocks of a page share a folder and nothing else, in the order of the page: what one has written a later one may read.
-The demo is cut to 20 steps. The blocks of extending.md are files, which test_extending.py writes and runs.
+Those of the README have new interpreters, the others forks (``forked.py``). The demo is cut to 20 steps.
+The blocks of extending.md are files, which test_extending.py writes and runs.
 """
 
 import os
 import re
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from forked import Python, new_interpreter
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -43,22 +44,14 @@ SHOWING = (DOCS / "flat.md",)
 WITH_PROGRAMS = [page for page in PAGES if page.name != "extending.md" and programs(page)]
 
 
-def ran(body: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """The block as a program of its own in this folder."""
-    path = os.pathsep.join(map(str, (SHORT, ROOT / "src")))
-    settings = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    interpreter = [sys.executable, "-"]
-    return subprocess.run(
-        interpreter, input=body, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=name)
-def test_each_block_runs_in_an_interpreter_of_its_own(page: Path, tmp_path: Path) -> None:
+def test_each_block_runs_by_itself(page: Path, python: Python, tmp_path: Path) -> None:
+    start = new_interpreter if page.name == "README.md" else python
+    path = os.pathsep.join(map(str, (SHORT, ROOT / "src")))
     found = blocks(page)
     for (line, tags, body), (_, next_tags, printed) in pairwise([*found, (0, [], "")]):
         if tags[:1] == ["python"]:
-            done = ran(body, tmp_path)
+            done = start("-c", body, cwd=tmp_path, MPLBACKEND="agg", PYTHONPATH=path)
             assert done.returncode == 0, f"{name(page)}, block from line {line + 1}:\n{done.stderr}"
             if page in SHOWING and next_tags == ["text"]:
                 assert done.stdout == printed, f"{name(page)}, block from line {line + 1}"

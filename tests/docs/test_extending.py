@@ -1,13 +1,14 @@
 """Every example of docs/extending.md does what it says: files are written, commands run, changes applied."""
 
-import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from forked import Python, new_interpreter
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -37,14 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_section(section: str, folder: Path) -> None:
+def test_section(section: str, python: Python, folder: Path) -> None:
     text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
     commands = [line[2:] for body in blocks(text, "console") for line in body.splitlines() if line.startswith("$ ")]
     assert blocks(text, "python", "diff")
-    inside = {**os.environ, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    start = new_interpreter if section == SECTIONS[0] else python
     for command in commands:
-        program = re.sub(r"^unplateau", f"{sys.executable} -m unplateau", re.sub(r"^python", sys.executable, command))
-        done = subprocess.run(program, shell=True, cwd=folder, env=inside, capture_output=True, text=True, check=False)
+        program, *arguments = shlex.split(command)
+        if program == "grep":
+            done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+        else:
+            assert program in ("unplateau", "python")
+            module = ["-m", "unplateau"] if program == "unplateau" else []
+            done = start(*module, *arguments, cwd=folder, PYTHONPATH=str(folder / "src"))
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 

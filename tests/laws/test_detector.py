@@ -64,7 +64,7 @@ def test_a_flat_curve_has_not_ended() -> None:
 
 @pytest.mark.parametrize("kind", ["law", "sum", "logarithm", "warm-up"])
 def test_what_still_falls_as_its_past_predicts_is_not_flat(kind: str) -> None:
-    curves = [CURVES["still_falling"](seed, kind) for seed in range(200, 216)]
+    curves = [CURVES["still_falling"](seed, kind) for seed in range(200, 208)]  # every noise, at both distances
     assert not [seed for seed, each in enumerate(curves, 200) if open_parts(each)]
 
 
@@ -73,10 +73,9 @@ def test_what_still_falls_as_its_past_predicts_is_not_flat(kind: str) -> None:
     [("exponential", "levels off"), ("ramp", "levels off"), ("sigmoid", "levels off"), ("collapse", "collapsed")],
 )
 def test_what_has_arrived_is_said_to(kind: str, called: str) -> None:
-    found = [open_parts(CURVES["arrived"](seed, kind)) for seed in range(200, 216)]
+    found = [open_parts(CURVES["arrived"](seed, kind)) for seed in range(200, 208)]
     assert all(kinds in ([], [called]) for kinds in found)
-    few_noisy_rows = 4 if kind == "exponential" else 1
-    assert sum(kinds == [called] for kinds in found) >= len(found) - few_noisy_rows
+    assert sum(kinds == [called] for kinds in found) >= len(found) - 1
 
 
 def open_parts(curve) -> list[str]:
@@ -87,7 +86,7 @@ def open_parts(curve) -> list[str]:
     ("kind", "log"), [("ramp", False), ("ramp", True), ("step", False), ("stairs", False), ("sigmoid", False)]
 )
 def test_thinning_changes_an_end_by_less_than_its_interval(kind: str, log: bool) -> None:
-    for seed in range(201, 204):
+    for seed in (201, 202):  # with noise, and without
         assert CURVES["agree"](CURVES["at_densities"](seed, kind, log=log)) == len(CURVES["DENSITIES"])
 
 

@@ -1,4 +1,7 @@
-"""The command line as its users meet it: real processes, exit codes, and what is left on disk."""
+"""The command line as its users meet it: processes of its own, exit codes, and what is left on disk.
+
+Each command starts in a new interpreter at least once (``Cli.anew``, ``Cli.start``); the other processes are forks.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forked import Python
 
 PROGRAM = (sys.executable, "-m", "unplateau")
 PATIENCE = 60.0
@@ -44,6 +49,7 @@ class Cli:
     """Runs the program in a folder that holds ``tiny.json``."""
 
     folder: Path
+    python: Python
     program: tuple[str, ...] = PROGRAM
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -62,14 +68,23 @@ class Cli:
 
     def __call__(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """The finished process, which ended with this exit code and without a traceback."""
+        return self.ended(self.python("-m", "unplateau", *arguments, cwd=self.folder, **environment), code)
+
+    def anew(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same in a new interpreter, as users start it."""
         return self.end(self.start(*arguments, **environment), code)
 
     def end(self, process: subprocess.Popen[str], code: int) -> subprocess.CompletedProcess[str]:
         """Waits for a process that was started."""
         out, err = process.communicate(timeout=4 * PATIENCE)
-        assert process.returncode == code, out + err
-        assert "Traceback" not in err
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return self.ended(subprocess.CompletedProcess(process.args, process.returncode, out, err), code)
+
+    @staticmethod
+    def ended(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
+        """The same process, which must have ended as it should."""
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
 
     def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:
         """What the program says when it refuses: one line on standard error, nothing on standard output."""
@@ -124,9 +139,9 @@ class Cli:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+def cli(tmp_path: Path, python: Python) -> Iterator[Cli]:
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    program = Cli(tmp_path)
+    program = Cli(tmp_path, python)
     yield program
     for process in program.started:
         if process.poll() is None:
@@ -135,11 +150,11 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, python: Python) -> Path:
     """Directory ``runs`` with one run of the tiny spec that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.json").write_text(json.dumps(TINY))
-    done = Cli(folder)("train", "tiny.json")
+    done = Cli(folder, python).anew("train", "tiny.json")
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
     return folder / "runs"

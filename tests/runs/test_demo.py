@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 SHORT = ("--set", "train.steps=4", "--set", "train.eval_every=1", "--set", "train.probe_every=2")
-SHORT += ("--set", "train.final_prompts=8", "--set", "task.n_pairs=4")
+SHORT += ("--set", "train.eval_prompts=8", "--set", "train.probe_prompts=16", "--set", "train.final_prompts=8")
+SHORT += ("--set", "task.n_pairs=4")
 STRATEGIES = ["plain", "warm-up[steps=150]", "mixed", "weights-loss", "unplateau"]
 
 
@@ -21,7 +22,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_demo_then_its_readers(cli: Any, demo: Path) -> None:
     """One story, because the demo costs a process for each strategy: all that reads runs looks at the same ones."""
     command = ("demo", "--out", str(demo), "--seeds", "1", *SHORT)
-    first = cli(*command, UNPLATEAU_CACHE=str(demo / "cache"))
+    first = cli.anew(*command, UNPLATEAU_CACHE=str(demo / "cache"))
     table = [line.split()[0] for line in first.stdout.split("\n\n")[0].splitlines()[2:]]
     assert sorted(table) == sorted(STRATEGIES)
     assert table[0] == "plain"
@@ -52,14 +53,16 @@ def _check_summary(summary: dict[str, Any]) -> None:
 
 def _check_readers(cli: Any, demo: Path) -> None:
     run = next((demo / "demo" / "plain").iterdir())
-    compared = json.loads(cli("compare", str(demo), "--json").stdout)
+    compared = json.loads(cli.anew("compare", str(demo), "--json").stdout)
     assert compared["strategies"][0]["strategy"] == "plain"
     assert "did you mean 'mixed'" in cli.refused("compare", str(demo), "--baseline", "mixd")
-    shown = cli("show", str(run)).stdout
+    shown = cli.anew("show", str(run)).stdout
     assert all(part in shown for part in ("escape", "completion", "cut self", "kind: Shapes3D", f"demo --out {demo}"))
-    scores = json.loads(cli("probe", str(run), "--json", "--n-train", "64", "--n-test", "64").stdout)
+    scores = json.loads(cli.anew("probe", str(run), "--json", "--n-train", "64", "--n-test", "64").stdout)
     assert {(score["component"], score["cut"]) for score in scores} == {("weights", "self")}
     assert len(scores) == 4 * 6
     figures = cli.folder / "figures"
-    written = cli("report", str(demo), "--out", str(cli.folder / "r.html"), "--figures", str(figures), "--csv").stdout
+    written = cli.anew(
+        "report", str(demo), "--out", str(cli.folder / "r.html"), "--figures", str(figures), "--csv"
+    ).stdout
     assert sorted(Path(line) for line in written.splitlines()) == sorted([cli.folder / "r.html", *figures.iterdir()])

@@ -27,7 +27,7 @@ def with_arguments(which):
 
 def test_a_run_is_diagnosed_in_sentences_and_as_json(cli: Any, whole: Path) -> None:
     run = str(cli.run_below(whole))
-    told = cli("diagnose", run, "--n-prompts", "64").stdout.splitlines()
+    told = cli.anew("diagnose", run, "--n-prompts", "64").stdout.splitlines()
     assert told[0].endswith("on held-out prompts.")
     assert sum("chance" in line and "control" in line for line in told) == 5  # two factors, labels, queries, inference
     found = json.loads(cli("diagnose", run, "--n-prompts", "64", "--json").stdout)

@@ -13,7 +13,7 @@ SHORT += ("train.final_prompts=8", "model.width=16", "model.n_layers=2", "task.n
 
 def test_language_reports_each_recipe_on_its_own(cli: Any, tmp_path: Path) -> None:
     settings = [part for setting in SHORT for part in ("--set", setting)]
-    told = cli("reproduce", "language", "--out", str(tmp_path), "--seeds", "1", *settings).stdout
+    told = cli.anew("reproduce", "language", "--out", str(tmp_path), "--seeds", "1", *settings).stdout
     for recipe, words in (("words", "topic 0"), ("word-selection", "The answer is the word whose topic is")):
         summary = json.loads((tmp_path / recipe / "summary.json").read_text())
         assert [run["seed"] for run in summary["runs"]] == [100] * 5

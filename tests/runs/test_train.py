@@ -62,7 +62,7 @@ def test_two_processes_on_one_run_directory(cli: Any) -> None:
     first = cli.start("train", spec)
     cli.until(lambda: cli.n_rows(out) > 0, first)
     assert "another process is training in this run directory" in cli.refused("train", spec)
-    assert " running " in cli("ls", "runs").stdout
+    assert " running " in cli.anew("ls", "runs").stdout
     assert first.poll() is None
     first.send_signal(signal.SIGTERM)
     cli.end(first, code=1)

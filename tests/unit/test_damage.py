@@ -252,9 +252,7 @@ def test_damaged_prompts_cost_the_prompts(runs: Path, capsys: pytest.CaptureFixt
     assert main(["report", str(runs), "--out", str(report)]) == 0
     assert str(hurt / PROMPTS) in capsys.readouterr().err
     assert "Two prompts" in report.read_text()
-    for path in find_runs(runs):
-        (path / PROMPTS).write_bytes(content)
-    assert main(["report", str(runs), "--out", str(report)]) == 0
+    assert main(["report", str(hurt), "--out", str(report)]) == 0
     assert "Two prompts" not in report.read_text()
 
 

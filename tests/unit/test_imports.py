@@ -1,16 +1,16 @@
 """Importing does nothing: no torch, no settings, no loggers; names are imported when they are first used.
 
-Each check starts a fresh interpreter, because this one has imported everything already.
+Each check has a process of its own, because this one has imported everything already.
 """
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import unplateau
+from forked import new_interpreter
 
 CHANGES_OF_IMPORT = """
 import json, logging, os, signal, sys, warnings
@@ -31,12 +31,15 @@ after = state()
 print(json.dumps({name: sorted(map(str, after[name] - before[name])) for name in after}))
 """
 
-IMPORTS_OF_PACKAGE = """
+READING = ("errors", "config", "layout", "history", "scores", "files", "store", "tables", "logs", "energy", "plateau")
+READING += ("data", "analysis", "report")
+IMPORTS_OF_PACKAGES = """
 import importlib, json, pkgutil, sys
 
-module = importlib.import_module(sys.argv[1])
-for found in pkgutil.walk_packages(getattr(module, "__path__", []), sys.argv[1] + "."):
-    importlib.import_module(found.name)
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", []), name + "."):
+        importlib.import_module(found.name)
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
@@ -53,7 +56,10 @@ print(json.dumps({name: type(getattr(unplateau, name)).__name__ for name in unpl
 
 
 def in_a_fresh_interpreter(program: str, *arguments: str) -> object:
-    run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    return told(new_interpreter("-c", program, *arguments, cwd=Path.cwd()))
+
+
+def told(run: subprocess.CompletedProcess[str]) -> object:
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     return json.loads(run.stdout)
@@ -65,33 +71,13 @@ def test_importing_the_package_does_nothing():
     assert changes == {name: [] for name in changes}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "errors",
-            "config",
-            "layout",
-            "history",
-            "scores",
-            "files",
-            "store",
-            "tables",
-            "logs",
-            "energy",
-            "plateau",
-            "data",
-        ),
-        *("analysis", "report"),
-    ],
-)
-def test_reading_needs_no_torch(name):
-    imported = in_a_fresh_interpreter(IMPORTS_OF_PACKAGE, f"unplateau.{name}")
+def test_reading_needs_no_torch():
+    imported = in_a_fresh_interpreter(IMPORTS_OF_PACKAGES, *(f"unplateau.{name}" for name in READING))
     assert not {"torch", "transformers", "lightning", "safetensors"} & set(imported)
 
 
 def test_only_the_report_draws():
-    assert "matplotlib" not in in_a_fresh_interpreter(IMPORTS_OF_PACKAGE, "unplateau.analysis")
+    assert "matplotlib" not in in_a_fresh_interpreter(IMPORTS_OF_PACKAGES, "unplateau.analysis")
 
 
 @pytest.mark.parametrize("name", unplateau.__all__)
@@ -99,10 +85,12 @@ def test_every_public_name_is_there_when_asked_for(name):
     assert getattr(unplateau, name) is not None
 
 
-def test_a_name_shared_with_a_module_is_the_same_in_any_order():
+def test_a_name_shared_with_a_module_is_the_same_in_any_order(python):
     """Importing ``unplateau.train`` binds the module over the public function ``train`` unless something is done."""
-    at_first = in_a_fresh_interpreter(WHAT_NAMES_ARE, "at first")
-    assert at_first == in_a_fresh_interpreter(WHAT_NAMES_ARE, "after importing all modules")
+    at_first, afterwards = (
+        told(python("-c", WHAT_NAMES_ARE, when, cwd=Path.cwd())) for when in ("at first", "after importing all modules")
+    )
+    assert at_first == afterwards
     assert at_first["train"] == at_first["decompose"] == "function"
 
 

@@ -92,16 +92,9 @@ def probe(
         print_json({**_facts(*measured), "scores": listed} if measured else listed)
         return
     if scores:
-        others = "prompts" if component == "context" else "items"
         seen = "" if task is not None or spec.task.holds_out_items else "; the model has trained on all items"
-        error = max((score.error for score in scores if score.error is not None), default=None)
-        within = "" if error is None else f", standard errors up to {number(error)}"
         print(f"{component} component of {model}, cut {cut}")
-        print(f"accuracy of a {method} probe on {others} that it was not fitted to{seen}")
-        print(
-            f"in brackets: control with shuffled labels; {scores[0].n_test} test examples of {scores[0].n_items} "
-            f"{others}{within}"
-        )
+        _print_method(scores, method, "prompts" if component == "context" else "items", seen)
         print_scores(scores, [sampler.shape.factors[factor].name for factor in sampler.shape.asked])
     if three:
         start = "\n" if scores else ""
@@ -109,6 +102,17 @@ def probe(
         print_three_things(three)
     if measured:
         _print_facts(*measured)
+
+
+def _print_method(scores: Sequence[ProbeScore], method: str, others: str, seen: str) -> None:
+    """How the scores were found, on what; ``seen``: what else is to be known of that."""
+    error = max((score.error for score in scores if score.error is not None), default=None)
+    within = "" if error is None else f", standard errors up to {number(error)}"
+    print(f"accuracy of a {method} probe on {others} that it was not fitted to{seen}")
+    first = scores[0]
+    print(
+        f"in brackets: control with shuffled labels; {first.n_test} test examples of {first.n_items} {others}{within}"
+    )
 
 
 def diagnose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,7 @@ from unplateau.cli.arguments import Folder, Settings, refuse_unwritable
 from unplateau.cli.console import print_table
 from unplateau.cli.running import run_all, run_experiments, seeds_from, with_given
 from unplateau.damage import readable
-from unplateau.errors import SpecError
+from unplateau.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from unplateau.store import RunRecord
@@ -121,7 +122,9 @@ def run_study(
     demand_replaceable(kept, are_rows, force=force)
     for spec in {one.spec.model_copy(update={"seed": 0}).digest(): one.spec for one in chosen}.values():
         spec.check()  # all of them, before the first run
-    rows = read_study(kept) if kept.exists() and are_rows(kept.read_bytes()) else []
+    rows: list[studies.Row] = []
+    with suppress(DataError):  # there is none yet, or something else, which --force replaces
+        rows = read_study(kept)
     wanted = {one.spec.digest() for one in chosen}
     codes = [0]
     for setting in dict.fromkeys(one.setting for one in chosen):

@@ -24,7 +24,7 @@ from unplateau.limits import memory
 from unplateau.logs.cells import Number, is_number
 from unplateau.logs.jsons import json_lines, whole_json
 from unplateau.logs.log import Log, Range
-from unplateau.logs.source import Source
+from unplateau.logs.source import Source, refuse_long_lines
 from unplateau.logs.tables import SEEN, numbers_alone, table_with_header
 from unplateau.plateau.progress import Floats
 
@@ -32,6 +32,14 @@ LARGE = 4_000_000
 """Bytes from which a table is read into an array."""
 LONGEST_LINE, LONGEST = 10_000, 1_000_000
 """Bytes of a line: of the first ones, and about those of any other."""
+SUREST: tuple[Callable[[Source], Log | None], ...] = (
+    whole_json,
+    json_lines,
+    refuse_long_lines,
+    table_with_header,
+    numbers_alone,
+)
+"""Each recognises a format or returns None; one only says that no other needs to try."""
 BETWEEN = {"a table between commas": ",", "a table between tabs": "\t"}
 
 
@@ -96,8 +104,7 @@ def _parts(file: BinaryIO) -> Iterator[bytes]:
 def _log_of(path: Path, lines: list[bytes]) -> Log | None:
     try:
         source = Source(str(path), b"".join(lines).decode("utf-8-sig").replace("\r\n", "\n"))
-        formats = (whole_json, json_lines, table_with_header, numbers_alone)
-        return next((log for each in formats if (log := each(source)) is not None), None)
+        return next((log for each in SUREST if (log := each(source)) is not None), None)
     except (DataError, UnicodeDecodeError):
         return None
 

@@ -1,27 +1,16 @@
 """Opens a log: its format is recognised by what is in it, each by one function, the surest first."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from unplateau.logs.dense import dense_table
+from unplateau.logs.dense import SUREST, dense_table
 from unplateau.logs.events import read_events
-from unplateau.logs.jsons import json_lines, whole_json
 from unplateau.logs.log import Log
-from unplateau.logs.source import Source, is_events, log_in, read_source, refuse_long_lines
-from unplateau.logs.tables import numbers_alone, table_with_header, table_without_header
+from unplateau.logs.source import is_events, log_in, read_source
+from unplateau.logs.tables import table_without_header
 from unplateau.logs.text import text_log, what_it_looks_like
 
-FORMATS: tuple[Callable[[Source], Log | None], ...] = (
-    whole_json,
-    json_lines,
-    refuse_long_lines,
-    table_with_header,
-    numbers_alone,
-    text_log,
-    table_without_header,
-)
-"""Each recognises a format or returns None; one only says that no other needs to try."""
+FORMATS = (*SUREST, text_log, table_without_header)
 
 
 def read_log(path: str | Path) -> Log:

@@ -28,7 +28,7 @@ def shortening(loader: Loader) -> Any:
 
     def executed(module: ModuleType) -> None:
         execute(module)
-        train = {"steps": 20, "batch_size": 8, "final_prompts": 8}
+        train = {"steps": 20, "batch_size": 8, "eval_prompts": 8, "probe_prompts": 16, "final_prompts": 8}
         demo = module.demo()
         short = type(demo).model_validate(demo.model_dump() | {"train": train})
         module.demo = lambda: short  # type: ignore[attr-defined]

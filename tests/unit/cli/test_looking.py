@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import yaml
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
+from forked import Python
 from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
 from unplateau.cli.arguments import parse
 from unplateau.cli.looking import print_scores, probe, trajectory
@@ -233,23 +232,21 @@ def test_trajectory_refuses_in_one_line(place: Path, arguments: str, parts: tupl
     assert all(part in message for part in parts), message
 
 
-def without_transformers(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import sys; sys.modules['transformers'] = None\n"
-        "from unplateau.cli.main import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+WITHOUT_TRANSFORMERS = """
+import sys; sys.modules['transformers'] = None
+from unplateau.cli.main import main
+sys.exit(main())
+"""
 
 
-def test_probe_of_our_own_runs_needs_no_transformers() -> None:
-    done = without_transformers("probe", "nowhere")
+def test_probe_of_our_own_runs_needs_no_transformers(python: Python, tmp_path: Path) -> None:
+    done = python("-c", WITHOUT_TRANSFORMERS, "probe", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert "neither a run directory nor" in done.stderr
 
 
-def test_missing_transformers_names_the_extra(place: Path) -> None:
-    done = without_transformers("probe", "model/step0", "--task", "words.yaml")
+def test_missing_transformers_names_the_extra(python: Python, place: Path) -> None:
+    done = python("-c", WITHOUT_TRANSFORMERS, "probe", "model/step0", "--task", "words.yaml", cwd=place)
     assert done.returncode == 2
     assert "unplateau[hf]" in done.stderr
 

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GPT2Config, GPT2Model
 
 import unplateau as up
+from forked import Python
 from unplateau.decompose import predict
 from unplateau.errors import SpecError
 from unplateau.integrations.attention import AttentionCapture, read
@@ -494,9 +495,10 @@ def _in_a_process(store: str, out: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_distributed_training(tmp_path: Path) -> None:
+def test_distributed_training(tmp_path: Path, python: Python) -> None:
     store, out = str(tmp_path / "store"), str(tmp_path / "gradients")
-    subprocess.run([sys.executable, __file__, store, out], check=True, timeout=200)
+    done = python(__file__, store, out, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
+    assert done.returncode == 0, done.stderr
     model = made(lambda: FewShot(Block))
     helper = helped(model, "blocks")
     for _ in range(2):

@@ -46,9 +46,9 @@ def test_no_global_state_changes(runs):
 
 
 def test_the_users_settings_do_not_change_the_picture(runs, tmp_path):
-    (plain,) = [path for path in save_figures(runs, tmp_path / "a", ["svg"]) if path.stem == "loss"]
+    (plain,) = [path for path in save_figures(runs[:1], tmp_path / "a", ["svg"]) if path.stem == "loss"]
     with mpl.rc_context({"font.size": 30, "axes.grid": True, "lines.linewidth": 9, "axes.facecolor": "red"}):
-        (other,) = [path for path in save_figures(runs, tmp_path / "b", ["svg"]) if path.stem == "loss"]
+        (other,) = [path for path in save_figures(runs[:1], tmp_path / "b", ["svg"]) if path.stem == "loss"]
     assert plain.read_bytes() == other.read_bytes()
 
 

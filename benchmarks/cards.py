@@ -9,13 +9,13 @@ theirs themselves (``unplateau reproduce crossing``, runs/crossing/crossing.json
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
+from pages import made_anew, markdown
 
 from unplateau.analysis.runs import summaries
 from unplateau.analysis.survival import Bounded, median_time
@@ -29,9 +29,6 @@ from unplateau.studies.base import read_study
 
 HERE = Path(__file__).parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
-MADE = re.compile(
-    r"(?P<begin><!-- from benchmarks/results/(?P<name>[\w-]+)\.jsonl -->\n).*?(?P<end><!-- end -->)", re.DOTALL
-)
 LAST_ROWS = 5
 """Rows at the end whose accuracy is averaged."""
 LEFT_OUT = ("path", "plateaus", "to_escape", "to_completion")
@@ -101,20 +98,15 @@ COLUMNS: Mapping[str, Callable[[Entries], str]] = {
 def table_of_recipe(name: str) -> str:
     """A line for each strategy: medians over seeds, and ranges."""
     lines = [[strategy, *(column(runs) for column in COLUMNS.values())] for strategy, runs in kept(name).items()]
-    return _markdown([["strategy", *COLUMNS], *lines])
+    return markdown([["strategy", *COLUMNS], *lines])
 
 
 def tables_of_study(name: str) -> str:
     """All that the study prints."""
     return "\n".join(
-        f"{table.heading}\n\n{_markdown([table.columns, *table.lines])}" + (f"\n{table.note}\n" if table.note else "")
+        f"{table.heading}\n\n{markdown([table.columns, *table.lines])}" + (f"\n{table.note}\n" if table.note else "")
         for table in STUDIES[name].judge(read_study(RESULTS / f"{name}.jsonl"))
     )
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    head, *rest = (" | ".join(["|", *line, "|"]).replace("| | ", "| ").replace(" | |", " |") for line in lines)
-    return "\n".join([head, "|---" * len(lines[0]) + "|", *rest, ""])
 
 
 def picture_of_recipe(name: str) -> bytes:
@@ -141,11 +133,11 @@ def _line(run: Mapping[str, Any]) -> Line:
 def page(text: str) -> str:
     """A card with its tables made anew."""
 
-    def made(found: re.Match[str]) -> str:
-        tables = tables_of_study if found["name"] in STUDIES else table_of_recipe
-        return f"{found['begin']}\n{tables(found['name'])}\n{found['end']}"
+    def table(file: str, _: str) -> str:
+        name = file.removesuffix(".jsonl")
+        return tables_of_study(name) if name in STUDIES else table_of_recipe(name)
 
-    return MADE.sub(made, text)
+    return made_anew(text, table)
 
 
 def main() -> None:

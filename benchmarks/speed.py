@@ -1,6 +1,8 @@
 """A training step here beside one as the field writes it, and beside what the machine can do.
 
     python benchmarks/speed.py [--size demo] [--size paper] [--device cpu] [--precision float32] [--json FILE]
+    python benchmarks/speed.py --keep             # both sizes in both precisions, into benchmarks/results/speed.json
+    python benchmarks/speed.py --table            # measures nothing: the tables of docs/concepts/speed.md anew
 
 The other step: transformers' GPT2Model, labels as one-hot vectors through the linear layer that reads items, prompts
 made one by one in a DataLoader with two workers, Adam, the loss asked for at every step. Both steps alternate in one
@@ -17,18 +19,21 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from pages import made_anew, markdown
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
+from unplateau.analysis.runs import summaries
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.recipes import demo
@@ -40,7 +45,12 @@ from unplateau.train.step import build_heads, build_model, compute_losses, step_
 from unplateau.train.tally import Tally
 from unplateau.train.updates import Updates
 
+HERE = Path(__file__).parent
+KEPT, ESCAPES = HERE / "results" / "speed.json", HERE / "results" / "precision.jsonl"
+PAGE = HERE.parent / "docs" / "concepts" / "speed.md"
+PRECISIONS = ("float32", "bfloat16")
 Step = Callable[[], None]
+Row = Mapping[str, Any]
 PARTS = ("data", "forward", "backward", "optimiser")
 FILLED = 0.5
 """Seconds after which the workers of the other step's DataLoader have their batches ready, and rest."""
@@ -247,8 +257,10 @@ def _peak(side: str, size: str, device: torch.device, precision: str, threads: i
         step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if sys.platform == "linux":  # where ru_maxrss begins with what the parent had
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
+        return int(status["VmHWM"].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def told(one: Speed) -> str:
@@ -261,24 +273,87 @@ def told(one: Speed) -> str:
     )
 
 
+def table_of_steps(speeds: Sequence[Speed]) -> str:
+    """A line for each."""
+    head = ["size", "precision", "steps/s", "as usual", "ratio", "of the ceiling", *PARTS, "observers", "peak, GB", "as usual"]
+    lines = [
+        [
+            one.size,
+            one.precision,
+            f"{one.ours:.3g}",
+            f"{one.usual:.3g}",
+            f"{one.ratio:.2f}",
+            f"{one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s",
+            *(f"{100 * one.shares[part]:.1f} %" for part in (*PARTS, "observers")),
+            f"{one.our_memory / 1e3:.1f}",
+            f"{one.usual_memory / 1e3:.1f}",
+        ]
+        for one in speeds
+    ]
+    return markdown([head, *lines])
+
+
+def table_of_escapes(rows: Sequence[Row]) -> str:
+    """The step at which each seed escaped, by task and precision."""
+    seeds = sorted({row["seed"] for row in rows})
+    by_run: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in rows:
+        escaped = f"> {row['steps']:,}" if row["escape_step"] is None else str(row["escape_step"])
+        by_run.setdefault((row["recipe"], row["strategy"], row["precision"]), {})[row["seed"]] = escaped
+    lines = [[*run, *(escapes[seed] for seed in seeds)] for run, escapes in sorted(by_run.items())]
+    return markdown([["task", "strategy", "precision", *(f"seed {seed}" for seed in seeds)], *lines])
+
+
+def page(text: str) -> str:
+    """The page with its tables made anew."""
+    speeds = [Speed(**one) for one in json.loads(KEPT.read_text("utf-8"))["speeds"]]
+    escapes = [json.loads(line) for line in ESCAPES.read_text("utf-8").splitlines()]
+    made = {KEPT.name: lambda: table_of_steps(speeds), ESCAPES.name: lambda: table_of_escapes(escapes)}
+    return made_anew(text, lambda file, _: made[file]())
+
+
+def keep_escapes(folder: Path) -> None:
+    """Writes one line for each finished run below a folder, with its precision."""
+    names = ("recipe", "strategy", "seed", "steps", "escape_step", "final_progress", "spec", "commit", "machine")
+    lines = []
+    for run in summaries(folder):
+        precision = run.record.spec["train"].get("precision", "float32")
+        lines.append({name: run.as_dict()[name] for name in names} | {"precision": precision})
+    lines.sort(key=lambda line: (line["recipe"], line["strategy"], line["precision"], line["seed"]))
+    ESCAPES.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints what it measures, and writes it with the machine and the versions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", action="append", choices=SIZES)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--precision", action="append", choices=PRECISIONS)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", action="store_true", help="all of it, for the documentation")
+    parser.add_argument("--keep-escapes", type=Path, metavar="FOLDER", help="finished runs to keep; measures nothing")
+    parser.add_argument("--table", action="store_true", help="measure nothing, only write the tables anew")
     given = parser.parse_args(argv)
+    if given.keep_escapes:
+        keep_escapes(given.keep_escapes)
+    elif not given.table:
+        measure(given, KEPT if given.keep else given.json)
+    if given.keep_escapes or given.keep or given.table:
+        PAGE.write_text(page(PAGE.read_text("utf-8")), encoding="utf-8")
+
+
+def measure(given: argparse.Namespace, kept: Path | None) -> None:
+    """All sizes and precisions that are asked for."""
     torch.set_num_threads(given.threads)
     found = []
-    for size in given.size or SIZES:
-        found.append(measured(size, torch.device(given.device), given.precision, given.repeats))
+    for size, precision in product(given.size or SIZES, given.precision or PRECISIONS[: 2 if given.keep else 1]):
+        found.append(measured(size, torch.device(given.device), precision, given.repeats))
         print(told(found[-1]), flush=True)
-    if given.json:
+    if kept:
         content = {**surroundings(torch.device(given.device)), "speeds": [asdict(one) for one in found]}
-        given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        kept.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from statistics import median
 
 import cards
 import pytest
+import speed
 import strategies
 
 from unplateau.studies.base import by_cell, early_cells, read_study
@@ -197,3 +198,8 @@ def test_what_the_crossing_says_of_tasks() -> None:
     }
     assert all(sum(len(cell) == 2 for cell in early[task]) == 3 for task in ("shapes", "two-hues"))
     assert {cell for cell in early["random-codes"] if len(cell) == 2} == {frozenset(("items", "labels"))}
+
+
+def test_the_page_on_speed_shows_what_was_measured() -> None:
+    text = speed.PAGE.read_text("utf-8")
+    assert speed.page(text) == text, "run `make figures` and commit what it writes"

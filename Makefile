@@ -62,6 +62,7 @@ figures: setup  ## make the documentation's pictures, tables and pages of comman
 	$(BIN)/python docs/commands.py
 	$(BIN)/python benchmarks/strategies.py --table
 	$(BIN)/python benchmarks/cards.py
+	$(BIN)/python benchmarks/scaling.py --table
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv build dist docs/_build .*_cache .hypothesis src/*.egg-info

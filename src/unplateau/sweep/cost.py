@@ -13,7 +13,7 @@ import torch
 from unplateau.errors import RunDirectoryError
 from unplateau.store import read_done
 from unplateau.sweep.plan import Planned, plan
-from unplateau.sweep.trial import Kind, Trial, trial, tried_as
+from unplateau.sweep.trial import KindOfRun, Trial, trial, tried_as
 from unplateau.train.clock import Spent
 from unplateau.train.loop import choose_device
 from unplateau.train.spec import RunSpec
@@ -65,7 +65,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Reckoned(Kind):
+class Reckoned(KindOfRun):
     """A kind of run that was not tried: what a whole one takes, of which a part is as large as its FLOPs."""
 
     whole: Spent
@@ -110,9 +110,9 @@ def _known(
     device: torch.device,
     threads: int,
     budget: float,
-) -> dict[str, tuple[Kind, How]]:
+) -> dict[str, tuple[KindOfRun, How]]:
     """What each kind of run takes, and how that is known: those with finished runs first, then the largest first."""
-    known: dict[str, tuple[Kind, How]] = {}
+    known: dict[str, tuple[KindOfRun, How]] = {}
     begun = time.monotonic()
     for kind in sorted(specs, key=lambda kind: (not taken[kind], -_size(specs[kind]))):
         spec = specs[kind]
@@ -160,7 +160,7 @@ def _size(spec: RunSpec) -> float:
     return 6 * spec.model.n_weights(shape) * shape.layout.n_positions * spec.train.batch_size * spec.train.steps
 
 
-def _by_flops(spec: RunSpec, known: Iterable[Kind]) -> Reckoned:
+def _by_flops(spec: RunSpec, known: Iterable[KindOfRun]) -> Reckoned:
     """From the kind whose updates are nearest to those of this one."""
     flops = _of_update(spec)
     nearest = min(known, key=lambda one: abs(math.log(sum(one.flops.values()) / sum(flops.values()))))

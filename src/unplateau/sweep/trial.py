@@ -26,15 +26,15 @@ BLOCK = 0.02
 BLOCKS = 5
 """Timed of each stretch of a run, spread over it."""
 ENOUGH = 1.0
-"""Seconds after which two of them suffice, and one where two take longer than that."""
+"""Seconds after which no more are timed, however few there were."""
 PERIOD = 10
-"""Updates timed at once at least, where some of an optimiser's steps do more than others (SOAP)."""
+"""Updates timed at once, at least, where some of an optimiser's steps do more than others (SOAP)."""
 STRETCHES = 4
 """Parts of a run that are timed apart where a curriculum may change what is sampled."""
 
 
 @dataclass(frozen=True)
-class Kind(ABC):
+class KindOfRun(ABC):
     """Runs that cost the same. ``flops``: of an update, by part."""
 
     spec: RunSpec
@@ -50,7 +50,7 @@ class Kind(ABC):
 
 
 @dataclass(frozen=True)
-class Trial(Kind):
+class Trial(KindOfRun):
     """What the parts of a run take: its start, one update, one row, a row with probes, a checkpoint, the final look.
 
     ``updates``: for each stretch of the run its first step, the step after its last, and what one update takes there.

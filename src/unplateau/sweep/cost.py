@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from unplateau.errors import RunDirectoryError
+from unplateau.limits import refuse_threads
 from unplateau.store import read_done
 from unplateau.sweep.plan import Planned, plan
 from unplateau.sweep.trial import KindOfRun, Trial, trial, tried_as
@@ -80,8 +81,9 @@ def cost(planned: Sequence[Planned], *, device: str = "auto", threads: int = 1, 
 
     A kind of run costs what finished runs of it did. Without one it is tried here, on ``device`` and with so many CPU
     threads, the largest first, until ``budget`` seconds are over; the rest is reckoned from the kind nearest in FLOPs.
-    This reads data and computes. Raises what ``spec.check()`` does.
+    This reads data and computes. Raises what ``spec.check()`` does, and SpecError for threads that cannot be.
     """
+    refuse_threads(threads)
     planned = [*_with_donors(planned)]
     taken: dict[str, list[tuple[Spent, str]]] = {}
     to_do: list[tuple[Planned, str]] = []

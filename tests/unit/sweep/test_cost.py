@@ -88,3 +88,5 @@ def test_donors_are_counted_once_unless_they_are_finished(tmp_path: Path) -> Non
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="layer 9"):
         cost(plan([SPEC.with_strategy(Strategy(ComponentLoss(layer=9)))], tmp_path))
+    with pytest.raises(SpecError, match="threads"):
+        cost(plan([SPEC], tmp_path), threads=0)

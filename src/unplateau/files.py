@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
 from unplateau.errors import OutputError, RunDirectoryError, StorageError
 
@@ -221,8 +222,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises RunDirectoryError, naming the file, if it is missing or damaged."""
     try:
         value = loaded(_content(path))
-    except (ValueError, RecursionError) as error:
-        raise RunDirectoryError(f"{path}: cannot be read as JSON ({_reason(error)})") from error
+    except ValueError as error:
+        raise RunDirectoryError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
         raise RunDirectoryError(f"{path}: must hold a JSON object")
     return value
@@ -249,16 +250,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def loaded(text: bytes) -> Any:
-    """A JSON value, in which NaN and infinities are none. Raises ValueError, or RecursionError for one too deep."""
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    """A JSON value, in which NaN and infinities are none. Raises ValueError, also for one that is nested too deeply."""
+    return from_json(text, allow_inf_nan=False)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -286,7 +279,7 @@ def rows_in(content: bytes, path: Path) -> list[dict[str, Any]]:
         try:
             row = loaded(line)
             step = row["step"]  # every row has one
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise RunDirectoryError(f"{path}: line {number} is not a row with a step") from error
         if isinstance(step, bool) or not isinstance(step, int | float):
             raise RunDirectoryError(f"{path}: line {number} is not a row with a step (that is a number)")

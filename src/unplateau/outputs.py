@@ -4,7 +4,6 @@ What a user names as an output is written where nothing is, or over a regular fi
 file tells by a mark of its own, or over any regular file with ``--force``.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,8 +67,8 @@ def keyed(*keys: str) -> Ours:
 
     def ours(content: bytes) -> bool:
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
+            value = loaded(content)
+        except ValueError:
             return False
         return isinstance(value, dict) and set(keys) <= set(value)
 
@@ -95,7 +94,7 @@ def rows_with(*columns: str, written_here: bool = False) -> Ours:
     def is_row(line: bytes) -> bool:
         try:
             row = loaded(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             return False
         if not isinstance(row, dict) or not set(columns) <= set(row):
             return False

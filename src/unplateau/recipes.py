@@ -36,7 +36,15 @@ def demo() -> RunSpec:
         recipe="demo",
         task=FactorTask(source=_images(64), hidden=("wall_hue", "scale"), n_pairs=20),
         model=ModelConfig(n_heads=4, labels_carry_items=True),
-        train=TrainConfig(steps=1400, batch_size=20, lr=3e-3, schedule="cosine", probe_prompts=40),
+        train=TrainConfig(
+            steps=1400,
+            batch_size=20,
+            lr=3e-3,
+            schedule="cosine",
+            eval_prompts=20,  # as few as a batch has, and seldom: looking takes a twentieth of the time
+            probe_every=360,
+            probe_prompts=20,
+        ),
     )
 
 

@@ -10,7 +10,6 @@ Layout of ``<out>/<recipe>/<strategy>/seed-<n>-<digest>``::
     code.json      source of kinds of one's own    DONE.json      written last
 """
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, Literal
 
 import unplateau  # only its lazy names, see RunRecord.model
 from unplateau.errors import RunDirectoryError, RunLockedError
-from unplateau.files import held, is_held, open_regular, read_json, read_rows
+from unplateau.files import held, is_held, loaded, open_regular, read_json, read_rows
 from unplateau.history import History
 from unplateau.layout import Cut
 from unplateau.limits import MOST_INTEGER
@@ -167,7 +166,7 @@ def find_runs(*directories: str | Path) -> list[Path]:
     for directory in map(Path, directories):
         if not directory.is_dir():
             raise RunDirectoryError(f"{directory}: no such directory")
-        here = sorted(_runs_below(directory), key=lambda run: run[1])
+        here = sorted(_runs_below(directory), key=lambda run: run[1].parts)
         if not here:
             raise RunDirectoryError(f"{directory}: no run below it (a run directory holds {SPEC} and {ENV})")
         for key, path in here:
@@ -263,7 +262,7 @@ def last_row_in(path: Path) -> dict[str, Any] | None:
     if len(lines) < 2:
         return None
     try:
-        row = json.loads(lines[-2])
+        row = loaded(lines[-2])
         row["step"]
     except (ValueError, LookupError, TypeError) as error:
         raise RunDirectoryError(f"{path}: the last row is not a row with a step") from error

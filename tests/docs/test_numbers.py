@@ -16,6 +16,7 @@ import scaling
 import strategies
 
 from unplateau.files import read_json
+from unplateau.studies.base import by_cell, early_cells, read_study
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -142,7 +143,7 @@ SENTENCES = [
     (card("weights-loss"), "escape at step {demo/weights-loss last} and {demo/weights-loss first}, plain training at"),
     (
         card("mixed"),
-        "escape at step {demo/mixed first} on both, plain training at {demo/plain last} and {demo/plain first}",
+        "escape at step {demo/mixed last} and {demo/mixed first}, plain training at {demo/plain last} and",
     ),
     (
         card("warm-up"),
@@ -185,3 +186,30 @@ def test_what_a_study_costs_is_what_was_measured() -> None:
     ):
         near = [row for row in found[part] if abs(scaling.error(row, "seconds")) <= 0.2]
         assert words.format(len(near)) in prose
+
+
+def test_what_the_crossing_says_of_tasks() -> None:
+    """On which tasks one thing alone, two or all three ended the plateau early: see docs/concepts/three_things.md."""
+    early = {
+        setting.split(",")[0]: {frozenset(name.split("+")) for name in early_cells(cells)}
+        for setting, cells in by_cell(read_study(cards.RESULTS / "crossing.jsonl")).items()
+        if setting.endswith("shallow, scaled")
+    }
+    fewest = {task: min(map(len, cells), default=0) for task, cells in early.items()}
+    by_fewest = {n: {task for task, least in fewest.items() if least == n} for n in range(4)}
+    assert by_fewest == {
+        0: {"recall"},
+        1: {"clusters", "parity", "regression", "word-selection"},
+        2: {"shapes", "two-hues", "random-codes"},
+        3: {"words"},
+    }
+    alone = {
+        thing: {task for task, cells in early.items() if {thing} in cells} for thing in ("items", "labels", "queries")
+    }
+    assert alone == {
+        "items": set(),
+        "labels": {"clusters", "parity", "regression"},
+        "queries": {"clusters", "word-selection"},
+    }
+    assert all(sum(len(cell) == 2 for cell in early[task]) == 3 for task in ("shapes", "two-hues"))
+    assert {cell for cell in early["random-codes"] if len(cell) == 2} == {frozenset(("items", "labels"))}

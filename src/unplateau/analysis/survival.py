@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -195,9 +196,14 @@ def logrank_p(some: Sequence[Bounded], others: Sequence[Bounded]) -> float | Non
     both = [*some, *others]
     if min(len(some), len(others)) < 3 or not any(time.exact for time in both):
         return None
-    scores = _logrank_scores(both)
+    return _dealt_p(tuple(_logrank_scores(both)), len(some))
+
+
+@lru_cache(maxsize=64)
+def _dealt_p(scores: tuple[float, ...], n: int) -> float:
+    """Of the first n scores against the others. Kept: steps, prompts and tokens have one order, so the same scores."""
     found = stats.permutation_test(
-        (scores[: len(some)], scores[len(some) :]),
+        (np.array(scores[:n]), np.array(scores[n:])),
         lambda one, other, axis: one.mean(axis) - other.mean(axis),
         permutation_type="independent",
         vectorized=True,

@@ -84,14 +84,18 @@ def variance_share(states: Tensor, values: Tensor) -> Tensor:
 
 
 def _named(similar: Tensor, values: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether an item's value is named (L, B, M), how often chance would (B, M), and whether it counts (B, M)."""
+    """Whether an item's value is named (L, B, M), how often chance would (B, M), and whether it counts (B, M).
+
+    Means of values leave out what equals the item that is asked for: sums over all items, less those of its equals.
+    """
     members = functional.one_hot(values, int(values.max()) + 1).double()  # (B, M, V)
-    shots = others.double()[..., None] * members[:, None]  # (B, M asked, M seen, V)
-    counts = shots.sum(2)  # (B, M, V)
-    shares = shots / counts.clamp_min(1)[:, :, None]
-    towards = torch.einsum("lbqm,bqmv->lbqv", similar, shares)
-    size = torch.einsum("bqmv,lbmn,bqnv->lbqv", shares, similar, shares)
-    nearness = ((2 * towards - size) / TIE).round() * TIE + TIE * counts / (2 * values.shape[1])
+    equals = (~others).double()  # (B, M, M)
+    counts = others.double() @ members  # (B, M asked, V)
+    to_all, to_equals = similar @ members, (similar * equals) @ members  # (L, B, M, V)
+    within = (members * to_all).sum(2, keepdim=True) - equals @ (members * (2 * to_all - to_equals))
+    shots = counts.clamp_min(1)
+    nearness = 2 * (to_all - to_equals) / shots - within / shots.square()
+    nearness = (nearness / TIE).round() * TIE + TIE * counts / (2 * values.shape[1])
     named = nearness.masked_fill(counts == 0, -torch.inf).argmax(-1)
     commonest = (counts == counts.amax(-1, keepdim=True)).double()
     chance = (commonest * members).sum(-1) / commonest.sum(-1)

@@ -1,0 +1,97 @@
+"""All that is to be measured on a GPU, in one go of a few minutes: ``python benchmarks/gpu.py``.
+
+    python benchmarks/gpu.py [--minutes 8] [--json benchmarks/results/gpu.json]
+    python benchmarks/gpu.py --device cpu --trial --minutes 1      # does it run at all? small, and slow
+
+``speeds``: the table of benchmarks/speed.py at both sizes, in float32 and bfloat16. ``stack``: seconds of seeds of the
+demo that are trained in one stack, for each second of one of them alone (bar: 16 in twice the time). ``pair``: the
+paper's sizes, plain training and the three losses, in bfloat16, for as many steps as the minutes that are left allow:
+progress over training. Each part is written as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from speed import SIZES, measured
+
+from unplateau.recipes import demo
+from unplateau.store import RunRecord
+from unplateau.sweep.process import RunFailure
+from unplateau.sweep.stacked import train_many
+from unplateau.train.describe import surroundings
+from unplateau.train.loop import train
+
+SEEDS, TRIAL_SEEDS = 16, 3
+STACK_STEPS, TRIAL_STEPS = 300, 40
+LOOKS = 40
+"""Rows of a run of the pair, at least."""
+
+
+def seconds(record: RunRecord | RunFailure) -> float:
+    """Of training, looks apart."""
+    assert isinstance(record, RunRecord)
+    assert record.done is not None
+    return float(record.done["seconds"] - record.done["observer_seconds"])
+
+
+def of_stack(device: str, *, n: int, steps: int) -> dict[str, Any]:
+    """Seeds of the demo, in one stack and one alone."""
+    spec = demo().with_settings({"train.steps": steps, "train.probe_every": 0})
+    with TemporaryDirectory() as folder:
+        train(spec, out=f"{folder}/first", device=device, progress=False)  # what is done once in a process
+        alone = train(spec, out=f"{folder}/alone", device=device, progress=False)
+        specs = [spec.with_seed(seed) for seed in range(n)]
+        together = train_many(specs, out=f"{folder}/together", device=device, stacked=True, progress=False)
+    taken = {"alone": seconds(alone), "together": sum(map(seconds, together))}
+    return {"seeds": n, "steps": steps, "seconds": taken, "ratio": taken["together"] / taken["alone"]}
+
+
+def of_pair(device: str, size: str, *, steps: int) -> dict[str, Any]:
+    """Progress of plain training and of the three losses, after the same number of steps."""
+    every = max(1, steps // LOOKS)
+    settings = {"train.steps": steps, "train.eval_every": every, "train.probe_every": 0, "train.precision": "bfloat16"}
+    found: dict[str, Any] = {"size": size, "steps": steps}
+    with TemporaryDirectory() as folder:
+        for strategy in ("plain", "unplateau"):
+            spec = SIZES[size]().with_settings(settings).with_strategy(strategy)
+            record = train(spec, out=folder, device=device, progress=False)
+            at, progress = record.history.column("progress")
+            found[strategy] = {"seconds": seconds(record), "progress": [*zip(at, progress, strict=True)]}
+    return found
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--trial", action="store_true", help="the demo's size alone and few seeds")
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    given = parser.parse_args()
+    device, begun = torch.device(given.device), time.monotonic()
+    report = surroundings(device)
+
+    def keep(part: str, value: Any) -> None:
+        report[part] = value
+        print(json.dumps({part: value}), flush=True)
+        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+    sizes = ["demo"] if given.trial else [*SIZES]
+    speeds = [measured(size, device, precision, 10) for size in sizes for precision in ("float32", "bfloat16")]
+    keep("speeds", [asdict(one) for one in speeds])
+    n, steps = (TRIAL_SEEDS, TRIAL_STEPS) if given.trial else (SEEDS, STACK_STEPS)
+    keep("stack", of_stack(given.device, n=n, steps=steps))
+    left = 60 * given.minutes - (time.monotonic() - begun)
+    keep("pair", of_pair(given.device, sizes[-1], steps=max(LOOKS, int(left / 2.5 * speeds[-1].ours))))
+
+
+if __name__ == "__main__":
+    main()

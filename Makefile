@@ -63,6 +63,7 @@ figures: setup  ## make the documentation's pictures, tables and pages of comman
 	$(BIN)/python benchmarks/strategies.py --table
 	$(BIN)/python benchmarks/cards.py
 	$(BIN)/python benchmarks/speed.py --table
+	$(BIN)/python benchmarks/scaling.py --table
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv build dist docs/_build .*_cache .hypothesis src/*.egg-info

@@ -12,9 +12,11 @@ from statistics import median
 
 import cards
 import pytest
+import scaling
 import speed
 import strategies
 
+from unplateau.files import read_json
 from unplateau.studies.base import by_cell, early_cells, read_study
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +173,20 @@ def test_what_the_three_losses_cost_a_step() -> None:
         for entry in strategies.TASKS
     ]
     assert f"They cost {min(extra):.0f} to {max(extra):.0f} % more FLOPs a step" in (ROOT / README).read_text("utf-8")
+
+
+def test_what_a_study_costs_is_what_was_measured() -> None:
+    found, page = read_json(scaling.RESULTS), scaling.PAGE.read_text("utf-8")
+    assert scaling.page(page, found) == page, "run `make figures` and commit what it writes"
+    prose = " ".join(page.split())
+    joules = [100 * scaling.error(row, "joules") for row in found["check"]]
+    assert f"Joules came true within {max(map(abs, joules)):.0f} % on all {len(joules)} runs" in prose
+    for part, words in (
+        ("check", "seconds within 20 % on {} of them"),
+        ("first_check", "on {} of them the first time"),
+    ):
+        near = [row for row in found[part] if abs(scaling.error(row, "seconds")) <= 0.2]
+        assert words.format(len(near)) in prose
 
 
 def test_what_the_crossing_says_of_tasks() -> None:

@@ -38,8 +38,11 @@ def test_interrupted_it_is_resumed_and_a_failure_stays_alone(cli: Any, whole: An
     assert told == ["plain, lr=0.001: 1 of 1 done, 0 % escaped; median escape > 240, completion > 240; 1 censored"]
     assert "plain, lr=1e+30   0 of 1" in ended.stdout
     planned = cli(*GRID, "--dry-run").stdout.splitlines()
-    assert planned[-3] == "runs  2: 1 done, 1 begun"
-    assert planned[-1].endswith("at the pace of 1 finished runs")
+    told = dict(line.split(maxsplit=1) for line in planned[-5:])
+    assert told["runs"] == "2: 1 done, 1 begun"
+    assert told["time"].endswith(" one after the other")
+    assert " kWh (" in told["energy"]
+    assert told["known"] == "from 1 finished run"  # the other differs in its learning rate alone
     done = next(path.parent for path in out.rglob("DONE.json"))
     assert cli.trajectory(done) == cli.trajectory(whole)
 

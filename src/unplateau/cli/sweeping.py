@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwri
 from unplateau.cli.console import note, print_facts, print_table
 from unplateau.cli.results import Results
 from unplateau.cli.running import given_spec, run_all, seeds_from
-from unplateau.limits import UPDATES_A_SECOND
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
+    from unplateau.sweep.cost import Cost
     from unplateau.sweep.launch import Engine
     from unplateau.train.spec import RunSpec
 
@@ -79,7 +80,7 @@ def sweep(
         first_seed: the lowest seed; the others follow it
         where: where runs are trained
         out: folder that run directories are made in
-        dry_run: only list the runs, how far each is, and what the rest will cost
+        dry_run: only list the runs, how far each is, and the FLOPs, hours and kWh that the rest will take
     """
     wanted = seeds_from(first_seed, seeds)
     if not dry_run:
@@ -91,7 +92,7 @@ def sweep(
     axes = [read_axis(text) for text in axis]
     specs = expand(given_spec(spec, set_), axes, wanted)
     if dry_run:
-        _print_plan(specs, out, where.workers)
+        _print_plan(specs, out, where)
         return 0
     if where.detach:
         _hand_in(specs, out, engine, where)
@@ -134,27 +135,58 @@ def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine, where: EngineO
     )
 
 
-def _print_plan(specs: Sequence[RunSpec], out: Path, workers: int) -> None:
-    """Each run and how far it is; then how many there are, and the cost of what is left."""
+def _print_plan(specs: Sequence[RunSpec], out: Path, where: EngineOptions) -> None:
+    """Each run and how far it is; then how many there are, the cost of what is left, and how that is known."""
     from unplateau.analysis.columns import with_unit  # noqa: PLC0415 (scipy)
-    from unplateau.sweep.plan import cost, plan  # noqa: PLC0415
+    from unplateau.sweep.cost import cost  # noqa: PLC0415
+    from unplateau.sweep.plan import plan  # noqa: PLC0415
 
     planned = plan(specs, out)
-    left = cost(planned)
     rows = [(one.name, f"{one.step}/{one.spec.train.steps}", one.found, str(one.path)) for one in planned]
     print_table(("run", "step", "state", "directory"), rows)
+    left = cost(planned, device=where.device, threads=where.threads)
     found = [one.found for one in planned]
     counts = ", ".join(f"{found.count(name)} {name}" for name in dict.fromkeys(found))
-    taken = duration(left.seconds / min(workers, max(1, len(planned))))
-    if left.pace_of:
-        time = f"about {taken} with {workers} at a time, at the pace of {left.pace_of} finished runs"
-    else:
-        time = f"at least {taken} with {workers} at a time, at {UPDATES_A_SECOND:,.0f} updates a second each"
     print()
     print_facts(
         [
             ("runs", f"{len(planned)}: {counts}"),
             ("left", f"{with_unit(left.flops, 'FLOP')} of training"),
-            ("time", time),
+            ("time", _time(left, where)),
+            ("energy", _energy(left)),
+            ("known", _known(left)),
         ]
     )
+
+
+def _time(left: Cost, where: EngineOptions) -> str:
+    """One after the other, and as many at a time as are asked for and, on this machine, there are cores for."""
+    cores = max(1, (os.cpu_count() or 1) // where.threads)
+    at_once = min(where.workers, cores) if where.engine == "local" else where.workers
+    alone = f"about {duration(left.spent.seconds)} one after the other"
+    if min(at_once, len(left.left)) < 2:
+        return alone
+    return f"about {duration(left.seconds(at_once))} with {at_once} at a time, if none slows another; {alone}"
+
+
+def _energy(left: Cost) -> str:
+    joules = left.spent.joules
+    return "not known" if joules is None else f"about {joules / 3.6e6:.3g} kWh ({left.method})"
+
+
+def _known(left: Cost) -> str:
+    """What the figures were taken from."""
+    if not left.left:
+        return "all is done"
+    sources = []
+    if left.kinds["finished"]:
+        sources.append(_counted(left.finished, "finished run"))
+    if left.kinds["tried"]:
+        sources.append(f"trials of {_counted(left.kinds['tried'], 'kind')} of run on this machine")
+    if left.kinds["reckoned"]:
+        sources.append(f"FLOPs, for {_counted(left.kinds['reckoned'], 'kind')} more")
+    return f"from {', '.join(sources)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

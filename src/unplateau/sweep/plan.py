@@ -1,4 +1,4 @@
-"""What a sweep has to do, told before any of it is done: which runs are there already, FLOPs and hours."""
+"""What a sweep has to do, told before any of it is done: which runs are there already, and how far they are."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from unplateau.config import in_script, parts_of
-from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.errors import SpecError
 from unplateau.files import demand_locks, is_held
-from unplateau.limits import UPDATES_A_SECOND
-from unplateau.store import LOCK, RunState, is_done, newest_row, read_done
+from unplateau.store import LOCK, RunState, is_done, newest_row
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import build_heads, build_model, flops_spent, step_flops
 
 Found = Literal["done", "running", "begun", "to do"]
 
@@ -28,18 +24,6 @@ class Planned:
     path: Path
     found: Found
     step: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of what is left of a plan: training FLOPs, and seconds with one run at a time.
-
-    ``pace_of``: how many finished runs of the plan the seconds were reckoned from; with 0 they are a lower bound.
-    """
-
-    flops: int
-    seconds: float
-    pace_of: int
 
 
 def names(specs: Sequence[RunSpec]) -> list[str]:
@@ -109,42 +93,3 @@ def farewell(out: Path, n_done: int, n_runs: int) -> str:
         f"{out}: stopped; {n_done} of {n_runs} runs are finished, those begun are saved; run the same command again to "
         f"resume"
     )
-
-
-def cost(planned: Sequence[Planned]) -> Cost:
-    """Of what is left, by one update of each kind of run, at the pace of those that are finished.
-
-    This reads data and computes. Raises what ``spec.check()`` does.
-    """
-    flops, updates = 0, 0
-    updating: dict[tuple[str, ...], dict[str, int]] = {}
-    for one in planned:
-        if one.found != "done":
-            kind = (*_kind(one.spec), str(one.spec.train.batch_size))
-            if kind not in updating:
-                updating[kind] = _of_update(one.spec)
-            steps = one.spec.train.steps
-            flops += flops_spent(one.spec, updating[kind], steps) - flops_spent(one.spec, updating[kind], one.step)
-            updates += steps - one.step
-    spent = [*_spent(planned)]
-    if known := sum(each for each, _ in spent):
-        return Cost(flops, flops * sum(seconds for _, seconds in spent) / known, len(spent))
-    return Cost(flops, updates / UPDATES_A_SECOND, 0)
-
-
-def _of_update(spec: RunSpec) -> dict[str, int]:
-    spec.check()
-    device = torch.device("cpu")
-    return step_flops(spec, build_model(spec, device), build_heads(spec, device), device)
-
-
-def _spent(planned: Sequence[Planned]) -> Iterator[tuple[float, float]]:
-    """FLOPs and seconds of the runs that are finished."""
-    for one in planned:
-        if one.found == "done":
-            try:
-                done = read_done(one.path, one.spec.train.steps) or {}
-            except RunDirectoryError:
-                continue
-            if "train_flops" in done and "seconds" in done:
-                yield done["train_flops"], done["seconds"]

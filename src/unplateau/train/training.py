@@ -238,10 +238,11 @@ class Training:
     def end(self, model: Decomposable | None) -> None:
         """Final figures on many held-out prompts; ``DONE.json`` is the last file to appear."""
         assert model is not None
-        costs = self.clock.read()
+        self.clock.lap("training")  # the checkpoint before
         with torch.no_grad():
             figures = evaluate(Event(self.step, self.spec, model, self.device), "test", self.spec.train.final_prompts)
+        self.clock.lap("observers")
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         done |= {f"test_{name}": value for name, value in figures.items()}
-        done |= {"train_flops": flops_spent(self.spec, self.flops, self.step), **costs}
+        done |= {"train_flops": flops_spent(self.spec, self.flops, self.step), **self.clock.read()}
         write_json(self.path / store.DONE, done)

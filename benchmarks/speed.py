@@ -275,7 +275,8 @@ def told(one: Speed) -> str:
 
 def table_of_steps(speeds: Sequence[Speed]) -> str:
     """A line for each."""
-    head = ["size", "precision", "steps/s", "as usual", "ratio", "of the ceiling", *PARTS, "observers", "peak, GB", "as usual"]
+    parts = [*PARTS, "observers"]
+    head = ["size", "precision", "steps/s", "as usual", "ratio", "of the ceiling", *parts, "peak, GB", "as usual"]
     lines = [
         [
             one.size,
@@ -284,7 +285,7 @@ def table_of_steps(speeds: Sequence[Speed]) -> str:
             f"{one.usual:.3g}",
             f"{one.ratio:.2f}",
             f"{one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s",
-            *(f"{100 * one.shares[part]:.1f} %" for part in (*PARTS, "observers")),
+            *(f"{100 * one.shares[part]:.1f} %" for part in parts),
             f"{one.our_memory / 1e3:.1f}",
             f"{one.usual_memory / 1e3:.1f}",
         ]

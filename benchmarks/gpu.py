@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from speed import SIZES, measured
 
+from unplateau.files import write_json
 from unplateau.recipes import demo
 from unplateau.store import RunRecord
 from unplateau.sweep.process import RunFailure
@@ -82,7 +83,7 @@ def main() -> None:
     def keep(part: str, value: Any) -> None:
         report[part] = value
         print(json.dumps({part: value}), flush=True)
-        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(given.json, report)
 
     sizes = ["demo"] if given.trial else [*SIZES]
     speeds = [measured(size, device, precision, 10) for size in sizes for precision in ("float32", "bfloat16")]

@@ -26,5 +26,5 @@ def made_anew(text: str, table: Callable[[str, str], str | None]) -> str:
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """A table whose first line is its head."""
-    head, *rest = (" | ".join(["|", *line, "|"]).replace("| | ", "| ").replace(" | |", " |") for line in lines)
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, "|---" * len(lines[0]) + "|", *rest, ""])

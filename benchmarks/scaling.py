@@ -94,7 +94,7 @@ def sizes() -> list[dict[str, Any]]:
 
 
 def workers() -> list[dict[str, Any]]:
-    """Seconds of four equal runs by one and by two workers, and what is foretold of two."""
+    """Seconds of four equal runs by one and by two workers."""
     rows = []
     for name, (width, batch, steps) in WORKED.items():
         settings = {"model.width": width, "train.batch_size": batch, "train.steps": steps, "train.probe_every": 0}

@@ -34,6 +34,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from unplateau.analysis.runs import summaries
+from unplateau.files import read_json, write_json
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.recipes import demo
@@ -307,7 +308,7 @@ def table_of_escapes(rows: Sequence[Row]) -> str:
 
 def page(text: str) -> str:
     """The page with its tables made anew."""
-    speeds = [Speed(**one) for one in json.loads(KEPT.read_text("utf-8"))["speeds"]]
+    speeds = [Speed(**one) for one in read_json(KEPT)["speeds"]]
     escapes = [json.loads(line) for line in ESCAPES.read_text("utf-8").splitlines()]
     made = {KEPT.name: lambda: table_of_steps(speeds), ESCAPES.name: lambda: table_of_escapes(escapes)}
     return made_anew(text, lambda file, _: made[file]())
@@ -353,8 +354,7 @@ def measure(given: argparse.Namespace, kept: Path | None) -> None:
         found.append(measured(size, torch.device(given.device), precision, given.repeats))
         print(told(found[-1]), flush=True)
     if kept:
-        content = {**surroundings(torch.device(given.device)), "speeds": [asdict(one) for one in found]}
-        kept.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(kept, {**surroundings(torch.device(given.device)), "speeds": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from overheads import seconds, stepper
+from pages import markdown
 
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
@@ -237,22 +238,17 @@ def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
     """One task."""
     plain = [row for row in rows if row["task"] == task and row["way"] == "plain" and float(row["rate"]) == rate]
     others = next(entry.steps for entry in TASKS if entry.name == task)
-    lines = [
-        f"## {task[0].upper()}{task[1:]}",
-        "",
-        f"{others} steps, plain training {plain[0]['steps']} with {rate:g} times the learning rate of the recipe.",
-        "",
-        "| strategy | escape | completion | FLOPs to escape, x less | seconds, x less | progress | test items |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ["strategy", "escape", "completion", "FLOPs to escape, x less", "seconds, x less", "progress", "test items"]
+    lines = [head]
     for way in dict.fromkeys(["plain", *FREE, *TOLD]):
         found = plain if way == "plain" else [row for row in rows if row["task"] == task and row["way"] == way]
         if found:
             cells = [_times(found, "escape"), _times(found, "completion")]
             cells += [_saving(found, plain, unit) for unit in ("flops", "seconds")]
             cells += [_range([float(row[name]) for row in found]) for name in ("progress", "held_out")]
-            lines.append(" | ".join(["|", way, *cells, "|"]).replace("| | ", "| ").replace(" | |", " |"))
-    return "\n".join([*lines, ""])
+            lines.append([way, *cells])
+    told = f"{others} steps, plain training {plain[0]['steps']} with {rate:g} times the learning rate of the recipe."
+    return f"## {task[0].upper()}{task[1:]}\n\n{told}\n\n{markdown(lines)}"
 
 
 def _times(rows: Sequence[dict[str, str]], milestone: str) -> str:

@@ -78,6 +78,5 @@ def attend(query: Tensor, key: Tensor, value: Tensor, **access: Any) -> Tensor:
     """
     if query.dtype == torch.bfloat16 and query.device.type == "cpu":
         with torch.autocast("cpu", enabled=False):
-            query, key, value = query.float(), key.float(), value.float()
-            return functional.scaled_dot_product_attention(query, key, value, **access)
+            return attend(query.float(), key.float(), value.float(), **access)
     return functional.scaled_dot_product_attention(query, key, value, **access)

@@ -38,6 +38,7 @@ EVERYTHING = PLAIN.with_strategy(
         up.Mixed(),
         up.MatchLoss(share=0.3, until=2),
         up.BindLoss(share=1, control=True),
+        up.KeepLoss(share=0.6),
         up.LookLoss(control=True),
         up.ComponentLoss(layer=1, rows=5),
         up.ComponentLoss(items=9, cut="zero"),

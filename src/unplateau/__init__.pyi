@@ -33,6 +33,7 @@ from .strategies.losses import ComponentLoss as ComponentLoss
 from .strategies.losses import ContextLoss as ContextLoss
 from .strategies.losses import WeightsLoss as WeightsLoss
 from .strategies.prompt_losses import BindLoss as BindLoss
+from .strategies.prompt_losses import KeepLoss as KeepLoss
 from .strategies.prompt_losses import LookLoss as LookLoss
 from .strategies.prompt_losses import MatchLoss as MatchLoss
 from .strategies.strategy import Strategy as Strategy

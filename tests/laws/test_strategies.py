@@ -17,7 +17,7 @@ from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import Ask, Curriculum, Host, LossTerm, Mix, Read, V, View
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tasks.clusters import Clusters
@@ -58,6 +58,8 @@ TERMS: list[LossTerm] = [
     MatchLoss(share=1, depth=1.0),
     BindLoss(),
     BindLoss(share=0.3),
+    KeepLoss(),
+    KeepLoss(share=0.5, depth=1.0),
     LookLoss(),
 ]
 

@@ -60,6 +60,13 @@ class Pairs(Rows):
         """Whether labels have positions of their own."""
         return not torch.equal(self.items[:, : self.labels.shape[1]], self.labels)
 
+    def earlier_labels(self) -> Tensor:
+        """(B, K, K) bool: whether label k may be told from label j, which stands before it where it can be read."""
+        before = self.labels[:, None] < self.labels[..., None]
+        if self.label_in is not None:
+            before = before & (self.label_in[..., None] == self.label_in[:, None])
+        return before & self.has_label[..., None] & self.has_label[:, None]
+
     def seen(self) -> Tensor:
         """(B, M, K) bool: whether item k may be told from pair j, which is another and stands where it can be read."""
         n_items, n_labels = self.items.shape[1], self.labels.shape[1]
@@ -141,10 +148,11 @@ def items_alone(states: Tensor, pairs: Pairs, values: Tensor) -> ItemStates:
     return ItemStates(states[:, :known], values, seen)
 
 
-def bound_labels(states: Tensor, pairs: Pairs, same: Tensor) -> LabelStates:
-    """From states (R, K, D) of the labels; ``same`` (R, V, V) bool: which items are one and the same."""
+def bound_labels(states: Tensor, pairs: Pairs, same: Tensor, values: Tensor) -> LabelStates:
+    """From states (R, K, D) of the labels; ``same`` (R, V, V) bool: which items are one and the same; labels (R, V)."""
+    n_labels = pairs.labels.shape[1]
     there = pairs.has_label[..., None] & pairs.has_item[:, None, : same.shape[1]]
-    return LabelStates(states, same[:, : pairs.labels.shape[1]] & there)
+    return LabelStates(states, same[:, :n_labels] & there, values[:, :n_labels], pairs.earlier_labels())
 
 
 def looks(shares: Tensor, pairs: Pairs, values: Tensor) -> Looks:

@@ -135,12 +135,14 @@ class PromptView:
         self._check("labels", layer)
         pairs = self.batch.pairs.first(rows)
         if not pairs.apart:
-            raise NotShownError(f"{type(self.term).__name__}: labels stand at their items, so there is nothing to bind")
+            raise NotShownError(
+                f"{type(self.term).__name__}: labels stand at their items, so no label has a state of its own"
+            )
         items = self.batch.alone(0, rows).detach().float()[:, : self.batch.values.shape[1]]
         apart = torch.cdist(items, items, compute_mode="donot_use_mm_for_euclid_dist")  # (R, V, V)
         same = apart <= SAME_ITEM * items.norm(dim=2, keepdim=True)
         states = at_positions(self.batch.states(layer)[: len(items)], pairs.labels)
-        return bound_labels(self._normalised(states), pairs, same)
+        return bound_labels(self._normalised(states), pairs, same, self.batch.values[: len(items)])
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
         """From the items, or, where their own labels are read as well, from the queries."""

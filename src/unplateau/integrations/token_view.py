@@ -112,7 +112,8 @@ class TokenView:
         states = at_positions(self._recorded().states(self._passed(), layer)[:rows], pairs.labels)
         known = tokens[:, : pairs.labels.shape[1]]
         same = (known[:, :, None] == known[:, None]).all(3)
-        return bound_labels(in_precision_of(self.head, self.decoder.normalise(states)), pairs, same)
+        values = self.batch.first(rows).prompts.tokens.gather(1, pairs.labels)
+        return bound_labels(in_precision_of(self.head, self.decoder.normalise(states)), pairs, same, values)
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
         """From the last tokens of items to the labels before them; in text, to what followed copies of the token."""

@@ -92,10 +92,16 @@ class ItemStates:
 
 @dataclass(frozen=True)
 class LabelStates:
-    """The labels of some prompts. ``states`` (R, K, D), normalised; ``owner`` (R, K, M) bool: whose label it is."""
+    """The labels of some prompts.
+
+    ``states`` (R, K, D), normalised. ``owner`` (R, K, M) bool: whose label it is. ``labels`` (R, K): which label it is,
+    a class (int64) or a number (float). ``seen`` (R, K, K) bool: label k may be told from label j, which is earlier.
+    """
 
     states: Tensor
     owner: Tensor
+    labels: Tensor
+    seen: Tensor
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Loss terms that need no annotation: each asks for one of three things that in-context learning waits for.
+"""Loss terms that need no annotation: each asks for one of the things that in-context learning waits for.
 
-Items must stand out in their own states, labels must be bound to the items before them, and queries must look at the
-labels of items like their own. What is missing holds the plateau.
+Items must stand out in their own states, labels must be bound to the items before them and be kept beside them, and
+queries must look at the labels of items like their own. What is missing holds the plateau.
 """
 
 import math
@@ -34,7 +34,7 @@ def _rounded_up(number: float) -> int:
 
 
 class _PromptLoss(LossTerm):
-    """What the three share: each reads at a share of the model's depth, in a share of a batch's prompts."""
+    """What they share: each reads at a share of the model's depth, in a share of a batch's prompts."""
 
     weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
     depth: float = Field(1 / 3, gt=0, le=1, description="which block it reads, as a share of the model's, rounded up")
@@ -107,6 +107,28 @@ class BindLoss(_PromptLoss):
         label_states = head.maps[0](labels.states)
         item_states = head.maps[1](_of_another(items) if self.control else items)
         return bind_loss(label_states, item_states, labels.owner, scale=head.log_scale.exp())
+
+
+class KeepLoss(_PromptLoss):
+    """Labels are kept: a label's state must tell which label it is by the states of earlier labels that it looks like.
+
+    It reads the block where labels are bound, whose item may drown them, with neither a map nor a learned scale, which
+    would make much of the little that is left. See :func:`~unplateau.strategies.functional.match_loss`. Its ``control``
+    takes the labels of another prompt.
+    """
+
+    reads: ClassVar[tuple[Read, ...]] = ("labels",)
+
+    def build_head(self, host: Host) -> nn.Module:
+        """Nothing: states are compared as they are."""
+        del host
+        return nn.Identity()
+
+    def value(self, view: View) -> Tensor:
+        """The vote of the labels, by their states after the block."""
+        found = view.labels(self.layer(view.n_layers), rows=self.rows(view))
+        labels = _of_another(found.labels) if self.control else found.labels
+        return match_loss(found.states, labels, found.seen, scale=SCALE)
 
 
 class LookLoss(_PromptLoss):

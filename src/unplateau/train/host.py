@@ -171,7 +171,7 @@ class BatchView:
         self.term.check_view("labels", "hidden", layer, self.model.n_layers)
         prompts = self._prompts(rows)
         states = prompts.at_labels(self.passed.after(layer)[: len(prompts.labels)])
-        return LabelStates(self.model.normalise(states), self._owner(prompts))
+        return LabelStates(self.model.normalise(states), self._owner(prompts), prompts.labels, _all_earlier(prompts))
 
     def attention(self, layer: int, *, rows: int | None = None) -> Looks:
         """From the queries to the labels of these rows."""

@@ -22,7 +22,7 @@ from unplateau.errors import SpecError
 from unplateau.integrations.attention import AttentionCapture, read
 from unplateau.integrations.modules import PromptStrategy
 from unplateau.strategies.base import LossTerm
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.train.host import BatchView
 
@@ -315,7 +315,7 @@ def test_padding_by_a_mask_of_the_batch() -> None:
     def labels(xs: Tensor, ys: Tensor) -> Tensor:
         return items.roll(1, 1)
 
-    whole = Strategy(MatchLoss(share=1), BindLoss(share=1), LookLoss(share=1))
+    whole = Strategy(MatchLoss(share=1), BindLoss(share=1), KeepLoss(share=1), LookLoss(share=1))
     masked = helped(model, "blocks", whole, items=lambda *_: items, labels=labels)
     model(xs, ys)
     values = masked.values(xs, ys)

@@ -141,7 +141,7 @@ def test_a_transformer_that_reads_in_both_directions(caplog: pytest.LogCaptureFi
     model(xs, ys[:, :CONTEXT])
     with caplog.at_level(logging.WARNING):
         helper(xs, ys[:, :CONTEXT], targets=ys).backward()
-    assert caplog.messages == ["BindLoss: labels stand at their items, so there is nothing to bind: left out"]
+    assert caplog.messages == ["BindLoss: labels stand at their items, so no label has a state of its own: left out"]
     assert helper.both_ways
     assert list(helper.last) == [term.name for term in TERMS.parts]
     refused = helped(model, alone=None)

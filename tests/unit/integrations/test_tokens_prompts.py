@@ -16,12 +16,12 @@ from unplateau.integrations.modules import PromptStrategy
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.integrations.trainer import StrategyTrainer
 from unplateau.strategies.functional import bind_loss
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 
 NewModel = Callable[..., Any]
 K = 5
-TERMS = Strategy(MatchLoss(share=0.5), BindLoss(share=0.5), LookLoss(share=0.5))
+TERMS = Strategy(MatchLoss(share=0.5), BindLoss(share=0.5), KeepLoss(share=0.5), LookLoss(share=0.5))
 WHERE: dict[str, Any] = {"items": slice(0, None, 2), "labels": slice(1, None, 2)}
 WITHOUT_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 

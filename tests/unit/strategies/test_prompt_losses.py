@@ -1,4 +1,4 @@
-"""The three terms read what they say, where they say, and are gone when they were let go."""
+"""The terms read what they say, where they say, and are gone when they were let go."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig
 from unplateau.strategies.base import LossTerm
 from unplateau.strategies.functional import bind_loss
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
@@ -23,7 +23,8 @@ PLAIN = RunSpec(
     model=ModelConfig(n_layers=3, width=16),
     train=TrainConfig(batch_size=20),
 )
-TERMS = (MatchLoss(), BindLoss(), LookLoss())
+THREE = (MatchLoss(), BindLoss(), LookLoss())
+TERMS = (*THREE, KeepLoss())
 each_term = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 
 
@@ -39,7 +40,7 @@ def batch_of(spec: RunSpec = PLAIN, step: int = 0) -> Batch:
 
 @pytest.mark.parametrize(("n_layers", "block"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2), (12, 4)])
 def test_blocks_are_shares_of_the_depth(n_layers: int, block: int) -> None:
-    assert MatchLoss().layer(n_layers) == BindLoss().layer(n_layers) == block
+    assert MatchLoss().layer(n_layers) == BindLoss().layer(n_layers) == KeepLoss().layer(n_layers) == block
     assert LookLoss().layer(n_layers) == min(block + 1, n_layers)
 
 
@@ -108,10 +109,32 @@ def test_the_control_of_bind_loss_is_met_by_places_alone() -> None:
     assert bind_loss(places, own.roll(1, 0), owner) < 0.1 < bind_loss(places, elsewhere, owner)
 
 
-@each_term
+@pytest.mark.parametrize("term", THREE, ids=lambda term: term.name)
 def test_in_lists_of_words_the_answer_tells_which_word_was_meant(term: LossTerm) -> None:
     spec = PLAIN.model_copy(update={"task": WordSelection(n_pairs=4)})
     assert 0 < value(term, batch_of(spec), spec) < 10
+
+
+def test_labels_that_a_prompt_has_once_are_kept_as_they_are() -> None:
+    """In lists each answer is another word, so there is no earlier one to tell it by."""
+    spec = PLAIN.model_copy(update={"task": WordSelection(n_pairs=2)})
+    batch = batch_of(spec)
+    assert not (batch.inputs.labels[:, 0] == batch.inputs.labels[:, 1]).any()
+    assert value(KeepLoss(share=1), batch, spec) == 0
+
+
+def test_keep_loss_asks_whether_labels_are_drowned() -> None:
+    """The fainter the labels beside what else is in their states, the worse; nothing is left when labels are alike."""
+    spec, batch = PLAIN.with_strategy(Strategy(KeepLoss(share=1))), batch_of()
+    values = []
+    for scale in (10.0, 1.0, 0.1, 0.0):
+        model = build_model(spec, CPU)
+        with torch.no_grad():
+            model.label_embedding.weight.mul_(scale)
+        losses = compute_losses(spec, model, build_heads(spec, CPU), spec.task, batch, 0)
+        values.append(losses.terms["keep-loss[share=1.0]"].item())
+    assert values == sorted(values)
+    assert values[0] < 0.2 < 1 < values[-1]
 
 
 def test_a_model_that_does_not_show_its_attention_is_refused_by_name() -> None:
@@ -122,7 +145,7 @@ def test_a_model_that_does_not_show_its_attention_is_refused_by_name() -> None:
 
 
 def test_the_ready_combination_has_a_name() -> None:
-    assert Strategy("unplateau").parts == TERMS
+    assert Strategy("unplateau").parts == THREE
     assert Strategy("unplateau").name == "unplateau"
     assert Strategy("mixed+unplateau").name == "mixed+unplateau"
     assert Strategy(MatchLoss(), BindLoss()).name == "match-loss+bind-loss"

@@ -19,14 +19,16 @@ from unplateau.errors import SpecError
 from unplateau.integrations.huggingface import Decoder, check_decoder
 from unplateau.integrations.tokens import TokenStrategy
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch, peft and transformers, about each other
 TOKENS = torch.randint(1, 61, (4, 10), generator=torch.Generator().manual_seed(2)) % 7 + 1
 BATCH = {"input_ids": TOKENS, "labels": TOKENS}
 CLASSES = torch.arange(61) % 3
-TERMS = Strategy(ComponentLoss(), WeightsLoss(), MatchLoss(share=1), BindLoss(share=1), LookLoss(share=1))
+TERMS = Strategy(
+    ComponentLoss(), WeightsLoss(), MatchLoss(share=1), BindLoss(share=1), KeepLoss(share=1), LookLoss(share=1)
+)
 DOES = {"fan_in_fan_out": True}
 
 

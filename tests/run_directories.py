@@ -136,7 +136,7 @@ def scores_of(run: MadeRun, step: int, noise: np.random.Generator) -> dict[str, 
 
 def three_things_of(depth: np.ndarray, done: float) -> dict[str, object]:
     scores: dict[str, object] = {"factor_share": (0.4 * depth * done).tolist()}
-    for name, chance in (("few_shot", 0.27), ("binding", 1 / K), ("look", 0.15)):
+    for name, chance in (("few_shot", 0.27), ("binding", 1 / K), ("keep", 0.3), ("look", 0.15)):
         scores[f"{name}_score"] = (chance + (0.9 - chance) * depth * done).tolist()
         scores |= {f"{name}_control": [chance] * len(depth), f"{name}_chance": chance}
     return scores

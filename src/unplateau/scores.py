@@ -11,7 +11,7 @@ from typing import Any, Literal
 from unplateau.layout import Cut
 
 Component = Literal["weights", "context", "hidden"]
-ScoreKind = Literal["linear", "few-shot", "share", "binding", "look"]
+ScoreKind = Literal["linear", "few-shot", "share", "binding", "keep", "look"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class ProbeScore:
     """What one layer tells of one factor, with its chance level and its control.
 
     ``layer`` 0 is the embedding. ``factor`` is a factor's name, ``"hidden factor"`` for the context component,
-    ``"item"`` for binding and ``"label"`` for looks. ``component`` and ``cut`` say what was probed, ``kind`` how:
+    ``"item"`` for binding and ``"label"`` for keeping and looks. ``component`` and ``cut`` say what was probed,
+    ``kind`` how:
 
     ``linear``: accuracy of a linear probe on items, or prompts, that it was not fitted to (the model may have trained
     on them); ``chance`` is that of always naming the commonest class there, the control is the same probe on shuffled
     labels. ``few-shot``, ``share``, ``binding``, ``look``: see ``unplateau.probe.few_shot``, ``.binding`` and
-    ``.looking``; a share and a look are no accuracies and stand in the same place.
+    ``.looking``; a share and a look are no accuracies and stand in the same place. ``keep``: a few-shot accuracy, of
+    labels by their own states, when the labels of each prompt are dealt anew.
 
     ``n_test``: test examples, of ``n_items`` distinct items. ``error``: standard error of the accuracy, over distinct
     items or prompts. None where they are not known.
@@ -56,7 +58,9 @@ class Scores:
 
     Then the three things that in-context learning waits for. ``few_shot_score`` and ``factor_share``: whether items
     stand out, mean over the factors that a prompt may hide. ``binding_score``: whether labels are bound to their
-    items. ``look_score``: whether queries look at the right labels; at the embedding, which does not look, by chance.
+    items. ``keep_score``: whether labels can still be told from their states, of which the embedding says nothing, as
+    nothing is bound there. ``look_score``: whether queries look at the right labels; at the embedding, which does not
+    look, by chance.
     """
 
     cut: Cut
@@ -75,6 +79,9 @@ class Scores:
     binding_score: list[float] | None = None
     binding_control: list[float] | None = None
     binding_chance: float | None = None
+    keep_score: list[float] | None = None
+    keep_control: list[float] | None = None
+    keep_chance: float | None = None
     look_score: list[float] | None = None
     look_control: list[float] | None = None
     look_chance: float | None = None
@@ -87,8 +94,8 @@ class Scores:
         weights, hidden, context = (
             [cell for cell in linear if cell.component == component] for component in ("weights", "hidden", "context")
         )
-        few_shot, share, binding, look = (
-            [cell for cell in every if cell.kind == kind] for kind in ("few-shot", "share", "binding", "look")
+        few_shot, share, binding, keep, look = (
+            [cell for cell in every if cell.kind == kind] for kind in ("few-shot", "share", "binding", "keep", "look")
         )
         unseeing = look[0].chance if look else None
         names = dict.fromkeys(cell.factor for cell in weights)
@@ -109,6 +116,9 @@ class Scores:
             binding_score=_by_layer(binding, "accuracy") or None,
             binding_control=_by_layer(binding, "control_accuracy") or None,
             binding_chance=binding[0].chance if binding else None,
+            keep_score=_by_layer(keep, "accuracy") or None,
+            keep_control=_by_layer(keep, "control_accuracy") or None,
+            keep_chance=keep[0].chance if keep else None,
             look_score=None if unseeing is None else [unseeing, *_by_layer(look, "accuracy")],
             look_control=None if unseeing is None else [unseeing, *_by_layer(look, "control_accuracy")],
             look_chance=unseeing,

@@ -361,7 +361,7 @@ def test_layer_scores_are_ready_for_the_history() -> None:
         model, *(TASK.sample(0, batch_size=4, split=half) for half in ("train", "test")), TASK.shape
     ).columns()
     lists = [name for name, value in scores.items() if isinstance(value, list)]
-    three = {f"{name}_{what}" for name in ("few_shot", "binding", "look") for what in ("score", "control")}
+    three = {f"{name}_{what}" for name in ("few_shot", "binding", "keep", "look") for what in ("score", "control")}
     linear = {"weights_score", "weights_control", "hidden_score", "context_score", "context_control"}
     assert set(lists) == {*linear, *three, "factor_share"}
     assert all(len(scores[name]) == 3 for name in lists)

@@ -14,7 +14,7 @@ from unplateau.store import load_run
 Column = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Steps (N,), and what was measured there: (N,), (N, L + 1) for scores of layers, (N, 2, K) for guesses."""
 
-_SCORES = ("weights", "context", "few_shot", "binding", "look")
+_SCORES = ("weights", "context", "few_shot", "binding", "keep", "look")
 NAMES = (
     *("loss", "accuracy", "progress", "train_flops", "guesses"),
     *(f"{part}_{what}" for part in _SCORES for what in ("score", "control", "chance")),

@@ -199,7 +199,12 @@ def _print_facts(found: InContextAccuracy, tokens: TokenTask) -> None:
 
 def print_three_things(scores: list[ProbeScore]) -> None:
     """A row for each thing and factor, a column for each layer, chance in the last one; shares are in JSON alone."""
-    words = {"few-shot": "{} stands out", "binding": "labels are bound", "look": "queries look"}
+    words = {
+        "few-shot": "{} stands out",
+        "binding": "labels are bound",
+        "keep": "labels are kept",
+        "look": "queries look",
+    }
     layers = sorted({score.layer for score in scores})
     things: dict[str, dict[int, ProbeScore]] = {}
     for score in scores:

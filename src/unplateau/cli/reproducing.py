@@ -57,13 +57,16 @@ def reproduce(
 
     amplify: hidden factors made to stand out by known amounts. Prints dose and response. Writes amplify.jsonl.
 
+    drowned: all three asked for, with labels that are kept or larger, where they are small. Prints which predictions
+    held. Writes drowned.jsonl.
+
     prediction: which score says how much of a plateau is left, on the runs of crossing. Writes prediction.jsonl.
 
     figure-1b, -3, -4, -5a, -5b, -5c: those of the paper (Fu et al. 2024). Prints of each claim whether the runs agree.
 
     Args:
-        card: language, crossing, controls, transplant, amplify, prediction, figure-1b, figure-3, figure-4, figure-5a,
-            figure-5b or figure-5c
+        card: language, crossing, controls, transplant, amplify, drowned, prediction, figure-1b, figure-3, figure-4,
+            figure-5a, figure-5b or figure-5c
         scale: cpu (language: the two recipes on words, which need no download, and 3 seeds, a quarter of an hour on two
             cores; figures: 3 seeds, half an hour at most; the others: 5 seeds, hours) or paper
             (language: all three, 10 seeds, four times the steps; figures: the paper's sizes; the others: four times

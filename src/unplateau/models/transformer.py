@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unplateau.decompose import Architecture
-from unplateau.errors import CheckpointError
+from unplateau.errors import CheckpointError, SpecError
 from unplateau.layout import Attention, TaskShape, Tokens
 from unplateau.limits import KEPT_BY_BLOCK
 from unplateau.models.attention import EVERYWHERE, SelfAttention
@@ -39,6 +39,13 @@ class ModelConfig(Architecture):
     )
     labels_carry_items: bool = Field(
         False, description="whether a label's position carries its item too: x_1, x_1 + y_1, x_2 ... (embeddings)"
+    )
+
+    label_gain: float = Field(
+        1.0,
+        gt=0,
+        description="what the embeddings of labels are multiplied by at first; not where labels are tokens",
+        exclude_if=lambda gain: gain == 1,  # as specs of before there was one
     )
 
     @model_validator(mode="after")
@@ -130,6 +137,11 @@ class Transformer(nn.Module):
             deviations[self.item_embedding] = 1 / math.sqrt(config.width)  # it reads out too: logits of deviation 1
         residual = [layer for block in blocks for layer in (block.attention.project, block.contract)]
         initialise(self, config.init, seed=seed, deviations=deviations, residual=residual)
+        if config.label_gain != 1:
+            if shape.labels_are_tokens:
+                raise SpecError("model.label_gain: labels of this task are tokens like its items; leave it at 1")
+            with torch.no_grad():
+                self.label_embedding.weight.mul_(config.label_gain)
 
     def forward(self, inputs: Inputs, attention: Attention = "causal") -> Output:
         """Logits (B, K, C) at the query positions and hidden states (L + 1, B, T, D), index 0 the embedding."""

@@ -1,7 +1,8 @@
 """The three things that in-context learning waits for, each as a score of every layer or block of a model.
 
-Items stand out (few_shot), labels are bound to their items (binding), queries look at the labels of items like their
-own (looking): what MatchLoss, BindLoss and LookLoss ask for, measured where nobody asked.
+Items stand out (few_shot), labels are bound to their items (binding) and kept beside them (few_shot, of labels),
+queries look at the labels of items like their own (looking): what MatchLoss, BindLoss, KeepLoss and LookLoss ask for,
+measured where nobody asked.
 """
 
 from collections.abc import Sequence
@@ -71,7 +72,13 @@ def three_things(
             raise DivergedError("probe: the hidden states hold NaN or infinity; the model has diverged")
     halves = [(components, batch.to(components.hidden.device)) for components, batch in halves]
     stand_out = items_stand_out(halves[1], shape, factors, seed=seed)
-    return [*stand_out, *labels_are_bound(model, halves, shape, seed=seed), *queries_look(model, halves, shape)]
+    bound = labels_are_bound(model, halves, shape, seed=seed)
+    return [
+        *stand_out,
+        *bound,
+        *labels_are_kept(model, halves[1], shape, seed=seed),
+        *queries_look(model, halves, shape),
+    ]
 
 
 def items_stand_out(
@@ -128,6 +135,72 @@ def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed:
     return _of_layers(found, found.accuracy, start=0, kind="binding", factor="item", cut=cut)
 
 
+def labels_are_kept(
+    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
+) -> list[ProbeScore]:
+    """Few-shot accuracy of labels by their own states (``keep``), of every layer: is which label it is not drowned?
+
+    The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
+    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound to them.
+    """
+    components, batch = test
+    if shape.labels_are_numbers or shape.layout.factors_at == "position":
+        return []
+    inputs, labels = _dealt_anew(batch, seed)
+    with torch.no_grad():
+        states, there = _at_labels(model(inputs).hidden, inputs)
+    n_labels = int(there.all(0).sum())  # the last one may not be there
+    own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
+    found = few_shot_scores(states[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
+    if not int(found.n_test[0]):
+        return []
+    each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
+    return [
+        ProbeScore(
+            layer=layer,
+            factor="label",
+            accuracy=float(accuracy),
+            chance=float(found.chance[0]),
+            control_accuracy=float(control),
+            n_test=int(found.n_test[0]),
+            component="hidden",
+            cut=components.cut,
+            kind="keep",
+            error=known_error(error),
+        )
+        for layer, (accuracy, control, error) in enumerate(zip(*each, strict=True))
+    ]
+
+
+def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
+    """The prompts with their labels in another order, and which label now stands where (B, K)."""
+    inputs, (n_rows, n_pairs) = batch.inputs, batch.targets.shape
+    if isinstance(inputs, Prompts):
+        n_labels = n_pairs
+    else:
+        assert inputs.queries is not None
+        n_labels = int((inputs.queries + 1 < inputs.tokens.shape[1]).all(0).sum())
+    order = torch.rand((n_rows, n_labels), generator=fold(seed, "labels dealt anew"), dtype=torch.float32).argsort(1)
+    order = order.to(batch.targets.device)
+    labels = batch.targets[:, :n_labels].gather(1, order)
+    if isinstance(inputs, Prompts):
+        return replace(inputs, labels=inputs.labels.gather(1, order)), labels
+    assert inputs.queries is not None
+    at = inputs.queries[:, :n_labels] + 1
+    tokens = inputs.tokens.scatter(1, at, inputs.tokens.gather(1, at).gather(1, order))
+    return replace(inputs, tokens=tokens), labels
+
+
+def _at_labels(hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(L + 1, B, K, D) at the labels, and whether they are there (B, K)."""
+    if isinstance(inputs, Prompts):
+        states = inputs.at_labels(hidden)
+        return states, torch.ones(states.shape[1:3], dtype=torch.bool, device=states.device)
+    assert inputs.queries is not None
+    at = inputs.queries + 1
+    return gathered(hidden, at.clamp(max=inputs.tokens.shape[1] - 1)), at < inputs.tokens.shape[1]
+
+
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
     """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
     if shape.labels_are_numbers or shape.layout.factors_at == "position":
@@ -176,16 +249,13 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
     rows = torch.arange(shape[0], device=order.device)[:, None]
     if isinstance(prompts, Prompts):
         items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
-        labels = prompts.at_labels(hidden)  # the last one may not be there
+        labels, _ = _at_labels(hidden, prompts)  # the last one may not be there
         return Pairing(labels.cpu(), items.cpu(), _same(batch)[:, : labels.shape[2]].cpu())
     assert prompts.known is not None
-    assert prompts.queries is not None
     places = prompts.positions().clone()
     places[rows, prompts.known] = prompts.positions()[rows, prompts.known][rows, order]
     items = _embedded(model, replace(prompts, places=places), cut)
-    at = prompts.queries + 1  # the last label may not be there
-    there = at < prompts.tokens.shape[1]
-    labels = gathered(hidden, at.clamp(max=prompts.tokens.shape[1] - 1))
+    labels, there = _at_labels(hidden, prompts)
     return Pairing(labels.cpu(), items.cpu(), (_same(batch) & there[..., None]).cpu())
 
 

@@ -49,7 +49,8 @@ def figures(runs: Runs) -> dict[str, Figure]:
 
     ``runs``: as for :func:`unplateau.analysis.compare.compare`. Names: ``progress-by-step``, ``progress-by-compute``,
     ``loss``, ``accuracy``, and where there were probes ``weights-score``, ``context-score``, ``layers``,
-    ``items-stand-out``, ``labels-are-bound``, ``queries-look``; without those that a task does not have.
+    ``items-stand-out``, ``labels-are-bound``, ``labels-are-kept``, ``queries-look``; without those that a task does not
+    have.
     """
     return {kind: compose(panels) for kind, panels in all_panels(by_strategy(drawable(runs))).items()}
 

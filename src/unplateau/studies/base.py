@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -84,6 +84,7 @@ class Row:
     spec: str
     commit: str | None
     machine: str
+    keep: Score | None = None
 
     @classmethod
     def of(cls, planned: Planned, record: RunRecord, at: float | None = None) -> "Row":
@@ -119,6 +120,7 @@ class Row:
             spec=planned.spec.digest(),
             commit=record.env["versions"]["commit"],
             machine=record.env["machine"]["cpu"],
+            keep=_best(scores, "keep", first=1),
         )
 
     @property
@@ -137,9 +139,12 @@ def _progress_at(record: RunRecord, at: int) -> float:
     return round(fmean(value for step, value in zip(steps, values, strict=True) if at - WINDOW < step <= at), 4)
 
 
-def _best(scores: Scores | None, name: str) -> Score | None:
+def _best(scores: Scores | None, name: str, first: int = 0) -> Score | None:
+    """In the layer, from the first on, that has most of it."""
     of_layers, chance = (getattr(scores, f"{name}_{what}", None) for what in ("score", "chance"))
-    return Score(round(max(of_layers), 4), round(chance, 4)) if of_layers and chance is not None else None
+    if not of_layers or chance is None:
+        return None
+    return Score(round(max(of_layers[first:]), 4), round(chance, 4))
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,12 @@ def escape_of(rows: Iterable[Row]) -> Bounded:
     return median_time([row.time for row in rows])
 
 
-def by_cell(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
-    """The rows of each setting by cell, plain training first, which all is compared with; no settings without it."""
+def by_cell(rows: Iterable[Row], *, beside: str = PLAIN) -> dict[str, dict[str, list[Row]]]:
+    """The rows of each setting by cell, that first which all is compared with; no settings without it."""
     found: dict[str, dict[str, list[Row]]] = {}
-    for row in sorted(rows, key=lambda row: (_natural(row.setting), row.cell != PLAIN, _natural(row.cell))):
+    for row in sorted(rows, key=lambda row: (_natural(row.setting), row.cell != beside, _natural(row.cell))):
         found.setdefault(row.setting, {}).setdefault(row.cell, []).append(row)
-    return {setting: cells for setting, cells in found.items() if PLAIN in cells}
+    return {setting: cells for setting, cells in found.items() if beside in cells}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -209,13 +214,13 @@ def escapes(rows: Sequence[Row]) -> str:
     return f"{escape_of(rows).shown()} ({sum(row.escape is not None for row in rows)}/{len(rows)})"
 
 
-def early_cells(cells: Mapping[str, Sequence[Row]]) -> frozenset[str]:
-    """Those that end the plateau early; plain training, which must be there, is not among them.
+def early_cells(cells: Mapping[str, Sequence[Row]], *, beside: str = PLAIN, share: float = EARLY) -> frozenset[str]:
+    """Those that end the plateau by this share of the median of another cell, which is not among them.
 
-    Where plain training did not escape, its last step is taken: no more is known.
+    Where that did not escape, its last step is taken: no more is known.
     """
-    line = EARLY * escape_of(cells[PLAIN]).low
-    return frozenset(name for name, rows in cells.items() if name != PLAIN and escape_of(rows).high <= line)
+    line = share * escape_of(cells[beside]).low
+    return frozenset(name for name, rows in cells.items() if name != beside and escape_of(rows).high <= line)
 
 
 _row: TypeAdapter[Row] = TypeAdapter(Row)
@@ -226,8 +231,13 @@ def write_study(path: Path, rows: Iterable[Row], *, force: bool = False) -> None
 
     Raises OutputError for a file of something else, unless ``force`` allows to replace it.
     """
-    lines = [asdict(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed, row.at or 0))]
+    lines = [_as_json(row) for row in sorted(rows, key=lambda row: (row.setting, row.cell, row.seed, row.at or 0))]
     write_output(path, "".join(json.dumps(line) + "\n" for line in lines).encode(), are_rows, force=force)
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    """Without a score that rows did not always have, where there is none."""
+    return {name: value for name, value in asdict(row).items() if name != "keep" or value is not None}
 
 
 def are_rows(content: bytes) -> bool:

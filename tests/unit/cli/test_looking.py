@@ -113,7 +113,7 @@ def test_the_three_things_alone(place: Path, capsys: Any) -> None:
     assert capsys.readouterr().out.startswith("three things that in-context learning waits for: model/step0, cut self")
     run(probe, f"{PROBE} --component three-things --json")
     kinds = {score["kind"] for score in json.loads(capsys.readouterr().out)["scores"]}
-    assert kinds == {"few-shot", "share", "binding", "look"}
+    assert kinds == {"few-shot", "share", "binding", "keep", "look"}
 
 
 def test_trajectory_prints_a_table_and_goes_on(place: Path, capsys: Any) -> None:

@@ -180,7 +180,7 @@ def test_logits_are_the_output_at_the_queries(new: Any, more: dict[str, Any]) ->
 def test_labels_and_looks_are_found_in_any_of_them(new: Any, more: dict[str, Any]) -> None:
     model = reader(made(new), **more)
     scores = probe_three_things(model, CODES, n_prompts=24)
-    assert {score.kind for score in scores} == {"few-shot", "share", "binding", "look"}
+    assert {score.kind for score in scores} == {"few-shot", "share", "binding", "keep", "look"}
     shares = model.attentions(CODES.sample(0, batch_size=4).inputs)
     assert shares is not None
     assert shares.shape[:3] == (3, 4, 2)

@@ -75,6 +75,23 @@ def test_bound_labels_are_found_after_the_block_that_binds_them(bound: bool) -> 
     assert after.control_accuracy < 0.25
 
 
+@pytest.mark.parametrize(("size", "told"), [(30.0, 1.0), (0.0, 0.0)])
+def test_labels_are_kept_unless_what_is_bound_to_them_drowns_them(size: float, told: float) -> None:
+    class Labelled(Planted):
+        def __call__(self, inputs: Inputs, attention: Attention = "causal") -> Output:
+            assert isinstance(inputs, Prompts)
+            hidden = super().__call__(inputs, attention).hidden.clone()
+            labels = torch.nn.functional.one_hot(inputs.labels, 16)
+            hidden[1, :, 1::2] += (size - 1) * labels
+            return Output(torch.zeros(1), hidden)
+
+    scores = probe_three_things(Labelled(TASK, True, False, seen=right_labels()), TASK, n_prompts=32)
+    after = found(scores, "keep", 1)
+    share = (after.accuracy - after.chance) / (1 - after.chance)
+    assert share == pytest.approx(told, abs=0.12)
+    assert found(scores, "binding", 1).accuracy > 0.9
+
+
 @pytest.mark.parametrize("looks", [False, True])
 def test_queries_that_look_are_found(looks: bool) -> None:
     scores = probe_three_things(Planted(TASK, False, looks, seen=right_labels()), TASK, n_prompts=32)
@@ -112,10 +129,10 @@ def test_items_stand_out_by_the_factor_that_is_large_in_them() -> None:
 
 
 TASKS: dict[str, tuple[Task, set[str]]] = {
-    "factors": (TASK, {"few-shot", "share", "binding", "look"}),
-    "recall": (AssociativeRecall(n_pairs=8), {"few-shot", "share", "binding", "look"}),
-    "clusters": (Clusters(n_pairs=8), {"few-shot", "share", "binding", "look"}),
-    "parity": (SparseParity(n_pairs=8), {"few-shot", "share", "binding", "look"}),
+    "factors": (TASK, {"few-shot", "share", "binding", "keep", "look"}),
+    "recall": (AssociativeRecall(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
+    "clusters": (Clusters(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
+    "parity": (SparseParity(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
     "regression": (LinearRegression(n_pairs=8), {"binding"}),
     "selection": (WordSelection(n_pairs=4), {"few-shot", "share"}),
 }

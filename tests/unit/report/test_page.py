@@ -110,7 +110,7 @@ def test_references_inside_pictures_lead_to_the_same_page(report):
 def test_pictures_and_tables_have_names(report):
     page = checked(report)
     pictures = [given for tag, given in page.tags if tag == "svg"]
-    assert len(pictures) == 2 + 4 * 8
+    assert len(pictures) == 2 + 4 * 9
     assert all(given["role"] == "img" and len(given["aria-label"]) > 60 for given in pictures)
     assert all(given["alt"] for tag, given in page.tags if tag == "img")
     tags = [tag for tag, _ in page.tags]

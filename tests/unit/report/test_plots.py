@@ -20,7 +20,7 @@ from unplateau.report.plots import single, spread
 from unplateau.report.style import looks, printable
 
 KINDS = ["progress-by-step", "progress-by-compute", "loss", "accuracy", "weights-score", "context-score", "layers"]
-KINDS += ["items-stand-out", "labels-are-bound", "queries-look"]
+KINDS += ["items-stand-out", "labels-are-bound", "labels-are-kept", "queries-look"]
 
 
 @pytest.fixture(scope="module")

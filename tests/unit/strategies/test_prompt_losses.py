@@ -134,7 +134,8 @@ def test_keep_loss_asks_whether_labels_are_drowned() -> None:
         losses = compute_losses(spec, model, build_heads(spec, CPU), spec.task, batch, 0)
         values.append(losses.terms["keep-loss[share=1.0]"].item())
     assert values == sorted(values)
-    assert values[0] < 0.2 < 1 < values[-1]
+    assert values[0] < 0.2
+    assert values[-1] > 1
 
 
 def test_a_model_that_does_not_show_its_attention_is_refused_by_name() -> None:

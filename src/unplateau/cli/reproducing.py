@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unplateau.store import RunRecord
     from unplateau.studies import base as studies
 
-Study = Literal["crossing", "controls", "transplant", "amplify", "prediction"]
+Study = Literal["crossing", "controls", "transplant", "amplify", "drowned", "prediction"]
 Figure = Literal["figure-1b", "figure-3", "figure-4", "figure-5a", "figure-5b", "figure-5c"]
 Card = Literal["language", Study, Figure]
 

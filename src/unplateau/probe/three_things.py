@@ -141,7 +141,7 @@ def labels_are_kept(
     """Few-shot accuracy of labels by their own states (``keep``), of every layer: is which label it is not drowned?
 
     The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
-    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound to them.
+    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound.
     """
     components, batch = test
     if shape.labels_are_numbers or shape.layout.factors_at == "position":

@@ -22,7 +22,7 @@ from unplateau.tasks.base import Sampler, Task
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch
 
-Thing = Literal["items", "labels", "queries", "inference"]
+Thing = Literal["items", "labels", "kept labels", "queries", "inference"]
 ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "on its way", "arrived", "unknown"]
@@ -67,6 +67,7 @@ _STAGES: Mapping[Stage, str] = {
 _MEASURE: Mapping[Thing, str] = {
     "items": "few-shot score",
     "labels": "binding score",
+    "kept labels": "keep score",
     "queries": "look score",
     "inference": "context score",
 }
@@ -80,6 +81,11 @@ _SAYS: Mapping[Thing, Mapping[Verdict, str]] = {
         "there": "Labels are bound to their items",
         "missing": "Labels are not bound to their items",
         "unclear": "Whether labels are bound to their items is not clear",
+    },
+    "kept labels": {
+        "there": "Labels are kept beside what is bound to them",
+        "missing": "Labels are drowned by what is bound to them: their states no longer tell which label it is",
+        "unclear": "Whether labels are kept beside what is bound to them is not clear",
     },
     "queries": {
         "there": "Queries look at the labels of items like their own",
@@ -95,6 +101,7 @@ _SAYS: Mapping[Thing, Mapping[Verdict, str]] = {
 _TRY: Mapping[Thing, str] = {
     "items": "MatchLoss, which needs no annotation; WeightsLoss or ComponentLoss where the factors are known",
     "labels": "BindLoss, or labels that carry their items (labels_carry_items)",
+    "kept labels": "KeepLoss, or larger embeddings of labels at first (model.label_gain; init scaled)",
     "queries": "LookLoss",
     "inference": "Mixed or a warm-up on a fixed mapping, from which it is easier to infer; or more pairs in a prompt",
 }
@@ -105,7 +112,7 @@ class Diagnosis:
     """``progress`` on held-out prompts, and ``by_choice``: where a prompt hides one of several; None if not known.
 
     ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
-    labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
+    labels, kept labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
     """
 
     progress: float | None
@@ -128,7 +135,7 @@ class Diagnosis:
     @property
     def _not_measured(self) -> list[str]:
         measured = {finding.thing for finding in self.findings}
-        absent = [thing for thing in ORDER[:3] if thing not in measured]
+        absent = [thing for thing in ORDER[:-1] if thing not in measured]
         return [f"Not measured, for this task or model has no such score: {', '.join(absent)}."] if absent else []
 
     @property
@@ -196,9 +203,13 @@ def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Findi
     for factor in (shape.factors[index].name for index in shape.asked):
         if of_one := [score for score in scores if score.kind == "few-shot" and score.factor == factor]:
             yield _finding("items", of_one, factor)
-    kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("queries", "look"))
-    for thing, kind in kinds:
-        if of_kind := [score for score in scores if score.kind == kind]:
+    kinds: tuple[tuple[Thing, str, int], ...] = (
+        ("labels", "binding", 0),
+        ("kept labels", "keep", 1),
+        ("queries", "look", 1),
+    )
+    for thing, kind, first in kinds:
+        if of_kind := [score for score in scores if score.kind == kind and score.layer >= first]:
             yield _finding(thing, of_kind)
 
 

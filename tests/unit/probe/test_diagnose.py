@@ -19,20 +19,21 @@ BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=
 
 
 @pytest.mark.parametrize(
-    ("task", "carried", "missing"),
+    ("task", "carried", "label_gain", "missing"),
     [
-        (CLEAR, True, ("queries",)),
-        (CLEAR, False, ("labels", "queries")),
-        (BURIED, True, ("items",)),
-        (BURIED, False, ("items", "labels")),
+        (CLEAR, True, 3.0, ("queries",)),
+        (CLEAR, True, 0.05, ("kept labels", "queries")),
+        (CLEAR, False, 3.0, ("labels", "queries")),
+        (BURIED, True, 3.0, ("items",)),
+        (BURIED, False, 3.0, ("items", "labels")),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_bottleneck_made_on_purpose_is_named(
-    task: FactorTask, carried: bool, missing: tuple[Thing, ...], seed: int
+    task: FactorTask, carried: bool, label_gain: float, missing: tuple[Thing, ...], seed: int
 ) -> None:
-    """Untrained: items stand out as the codes do, labels carry their items or not, and nobody looks."""
-    config = ModelConfig(n_layers=2, width=32, labels_carry_items=carried)
+    """Untrained: items stand out as the codes do, labels carry their items or not, or only these, and nobody looks."""
+    config = ModelConfig(n_layers=2, width=32, labels_carry_items=carried, label_gain=label_gain)
     found = diagnose(Transformer(config, task.shape, seed=seed), task, n_prompts=256)
     assert found.stage == "plateau"
     assert found.waits_for == missing
@@ -45,7 +46,7 @@ def test_what_has_no_score_is_said_and_nothing_is_guessed() -> None:
     found = diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=True), task.shape), task)
     assert [finding.thing for finding in found.findings] == ["labels"]
     assert found.waits_for == ()
-    assert "Not measured, for this task or model has no such score: items, queries." in found.sentences
+    assert "Not measured, for this task or model has no such score: items, kept labels, queries." in found.sentences
     assert found.sentences[-1] == "What it waits for: don't know; nothing that could be measured is missing."
 
 

@@ -29,10 +29,10 @@ def test_a_run_is_diagnosed_in_sentences_and_as_json(cli: Any, whole: Path) -> N
     run = str(cli.run_below(whole))
     told = cli.anew("diagnose", run, "--n-prompts", "64").stdout.splitlines()
     assert told[0].endswith("on held-out prompts.")
-    assert sum("chance" in line and "control" in line for line in told) == 5  # two factors, labels, queries, inference
+    assert sum("chance" in line and "control" in line for line in told) == 6  # two factors, and the four other things
     found = json.loads(cli("diagnose", run, "--n-prompts", "64", "--json").stdout)
     assert found["sentences"] == told
-    assert {one["thing"] for one in found["findings"]} == {"items", "labels", "queries", "inference"}
+    assert {one["thing"] for one in found["findings"]} == {"items", "labels", "kept labels", "queries", "inference"}
     newest = str(cli.checkpoints(Path(run))[-1])
     assert cli("diagnose", newest, "--n-prompts", "64").stdout.splitlines() == told
 

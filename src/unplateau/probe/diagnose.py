@@ -1,11 +1,11 @@
 """What is a model waiting for? Each of the things that in-context learning needs, with its number, control and advice.
 
-A thing is there or missing if its score lies, by two standard errors, above or below halfway from chance (or control,
-where that is higher) to 1. Between them, or without a score, nobody knows, and that is what is said.
+A thing is there or missing if its score lies, by two standard errors, above or below a line: a share of the way from
+chance (or control, where that is higher) to 1. In between, or without a score, nobody knows, and that is what is said.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,7 +17,7 @@ from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
 from unplateau.probe.three_things import at_home, probe_three_things, refuse_prompts
 from unplateau.rng import fold_seed
-from unplateau.scores import ProbeScore
+from unplateau.scores import NEEDED, ProbeScore
 from unplateau.tasks.base import Sampler, Task
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch
@@ -26,7 +26,14 @@ Thing = Literal["items", "labels", "kept labels", "queries", "inference"]
 ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "on its way", "arrived", "unknown"]
-HALF, ERRORS = 0.5, 2.0
+ERRORS = 2.0
+LINES: Mapping[Thing, float] = {
+    "items": NEEDED["few-shot"],
+    "labels": NEEDED["binding"],
+    "kept labels": NEEDED["keep"],
+    "queries": NEEDED["look"],
+    "inference": 0.5,
+}
 PROMPTS, AT_ONCE = 512, 64
 """Held-out prompts that progress is measured on."""
 
@@ -202,7 +209,9 @@ def _stage(progress: float | None) -> Stage:
 def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Finding]:
     for factor in (shape.factors[index].name for index in shape.asked):
         if of_one := [score for score in scores if score.kind == "few-shot" and score.factor == factor]:
-            yield _finding("items", of_one, factor)
+            found = _finding("items", of_one, factor)
+            in_lists = shape.layout.factors_at == "position"  # runs leave their plateau there before items stand out
+            yield replace(found, verdict="unclear") if in_lists and found.verdict == "missing" else found
     kinds: tuple[tuple[Thing, str, int], ...] = (
         ("labels", "binding", 0),
         ("kept labels", "keep", 1),
@@ -218,16 +227,17 @@ def _finding(thing: Thing, scores: Sequence[ProbeScore], factor: str | None = No
     best = max(scores, key=lambda score: score.accuracy)
     base = min(max(best.chance, best.control_accuracy), 1 - 1e-9)
     share, error = (best.accuracy - base) / (1 - base), ERRORS * (best.error or 0.0) / (1 - base)
-    verdict: Verdict = "there" if share - error > HALF else "missing" if share + error < HALF else "unclear"
+    line = LINES[thing]
+    verdict: Verdict = "there" if share - error > line else "missing" if share + error < line else "unclear"
     return Finding(thing, verdict, factor, best.layer, best.accuracy, best.chance, best.control_accuracy, best.error)
 
 
 def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
-    """In order. As long as items do not stand out, queries have nothing to look for, and nothing can be inferred."""
+    """In order. As long as items may not stand out, queries have nothing to look for, and nothing can be inferred."""
     missing = {finding.thing for finding in findings if finding.verdict == "missing"}
-    if "items" in missing:
+    if any(finding.thing == "items" and finding.verdict != "there" for finding in findings):
         missing -= {"queries"}
-    if missing & {"items", "labels", "queries"}:
+    if missing - {"inference"}:
         missing -= {"inference"}
     return (thing for thing in ORDER if thing in missing)
 

@@ -53,7 +53,11 @@ class Score:
     @property
     def met(self) -> bool:
         """At least halfway from chance to 1."""
-        return self.value >= (1 + self.chance) / 2
+        return self.reaches(0.5)
+
+    def reaches(self, line: float) -> bool:
+        """At least this share of the way from chance to 1."""
+        return self.value >= self.chance + line * (1 - self.chance)
 
 
 @dataclass(frozen=True)

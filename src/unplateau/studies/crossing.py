@@ -5,6 +5,7 @@ their items (BindLoss), queries that look (LookLoss). An account of plateaus say
 can refute it. docs/cards/crossing.md says all this beforehand.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +16,7 @@ from scipy import stats
 
 from unplateau import recipes
 from unplateau.items.codes import RandomCodes
+from unplateau.probe.diagnose import LINES, ORDER
 from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
@@ -29,6 +31,7 @@ from unplateau.studies.base import (
     Table,
     by_cell,
     early_cells,
+    escape_of,
     escapes,
 )
 from unplateau.tasks.factors import FactorTask
@@ -243,24 +246,38 @@ def _verdict(account: Account, settings: Sequence[Setting]) -> list[str]:
 def _named(settings: Sequence[Setting]) -> Table:
     """Runs that were asked for two things and lack the third: does its score say so?
 
-    That they lack it is known from the cells: these two do not end the plateau early, and all three do.
+    That they lack it is known from the cells: with these two most runs stay flat to the end, and all three end the
+    plateau early.
     """
     lines = []
     for thing in THINGS:
         others = tuple(other for other in THINGS if other != thing)
-        lacking = [
-            one for one in settings if cell_name(others) not in one.early and cell_name(tuple(THINGS)) in one.early
-        ]
-        told = [[_first_missing(row) == thing for row in one.cells.get(cell_name(others), ())] for one in lacking]
-        lines.append([thing, "+".join(others), _share([(sum(found), len(found)) for found in told])])
-    note = "By the scores halfway to the escape, or to the end: what diagnose would name first."
-    columns = ["what is missing", "asked for", "runs of which it is named"]
+        lacking = [one for one in settings if _is_flat(one, others) and cell_name(tuple(THINGS)) in one.early]
+        told = [[_first_missing(row) for row in one.cells[cell_name(others)]] for one in lacking]
+        right = [(sum(name == thing for name in names), len(names)) for names in told]
+        wrong = sum(name not in (thing, None) for names in told for name in names)
+        lines.append([thing, "+".join(others), _share(right), f"{wrong}"])
+    note = (
+        "By the scores halfway to the end, as diagnose reads them. Made on purpose: most runs of the two things that "
+        "are asked for stay flat, and all three end the plateau early."
+    )
+    columns = ["what is missing", "asked for", "runs of which it is named", "another is named"]
     return Table("Bottlenecks made on purpose", columns, lines, note)
 
 
+def _is_flat(setting: Setting, cell: Sequence[str]) -> bool:
+    """Whether most runs of a cell, which is there, stay on their plateau to the end."""
+    rows = setting.cells.get(cell_name(cell), ())
+    return bool(rows) and math.isinf(escape_of(rows).high)
+
+
 def _first_missing(row: Row) -> str | None:
-    """In the order items, labels, queries; None where nothing that has a score is missing."""
-    return next((thing for thing in THINGS if _met(row, thing) is False), None)
+    """In the order items, labels, kept labels, queries; None where nothing that can be told is missing."""
+    if row.binding is None and row.look is None:  # lists of words
+        return None
+    found = {thing: getattr(row, column) for thing, column in (*SCORES.items(), ("kept labels", "keep"))}
+    scored = {thing: score for thing in ORDER[:-1] if (score := found[thing]) is not None}
+    return next((thing for thing, score in scored.items() if not score.reaches(LINES[thing])), None)
 
 
 def _share(by_setting: Sequence[tuple[int, int]]) -> str:

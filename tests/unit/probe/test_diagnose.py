@@ -34,11 +34,11 @@ def test_a_bottleneck_made_on_purpose_is_named(
 ) -> None:
     """Untrained: items stand out as the codes do, labels carry their items or not, or only these, and nobody looks."""
     config = ModelConfig(n_layers=2, width=32, labels_carry_items=carried, label_gain=label_gain)
-    found = diagnose(Transformer(config, task.shape, seed=seed), task, n_prompts=256)
+    found = diagnose(Transformer(config, task.shape, seed=seed), task)
     assert found.stage == "plateau"
     assert found.waits_for == missing
     assert found.sentences[-2].startswith(f"What it waits for first: {missing[0]}.")
-    assert found == diagnose(Transformer(config, task.shape, seed=seed), task, n_prompts=256)
+    assert found == diagnose(Transformer(config, task.shape, seed=seed), task)
 
 
 def test_what_has_no_score_is_said_and_nothing_is_guessed() -> None:

@@ -126,8 +126,9 @@ def diagnose(
 ) -> None:
     """Says in plain sentences what a model is waiting for, each with its number and its control, and what to try.
 
-    Do items stand out, by which factors; are labels bound to their items; do queries look at the right labels; is what
-    a prompt hides inferred, or learnt for some factors and not for others? Where nobody can tell, it says so.
+    Do items stand out, by which factors; are labels bound to their items, and kept beside them; do queries look at the
+    right labels; is what a prompt hides inferred, or learnt for some factors and not for others? Where nobody can tell,
+    it says so.
 
     Args:
         model: a run directory (its newest checkpoint is taken), one folder under its checkpoints, or package.module:

@@ -32,7 +32,7 @@ from unplateau.integrations.terms import LossTerms
 from unplateau.strategies.base import Ask
 from unplateau.strategies.strategy import Strategy
 
-NOT_ANNOTATED = "prompts of any module have no annotation to ask for; use MatchLoss, BindLoss or LookLoss"
+NOT_ANNOTATED = "prompts of any module have no annotation to ask for; use MatchLoss, BindLoss, KeepLoss or LookLoss"
 logger = logging.getLogger(__name__)
 
 

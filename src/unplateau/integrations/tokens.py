@@ -87,9 +87,9 @@ class TokenStrategy(LossTerms):
     :mod:`~unplateau.integrations.annotation`; several by name are averaged. ``items``, ``labels``: where the last token
     of each item and its label stand, if the tokens are prompts, see :data:`~unplateau.integrations.pairs.Positions`;
     what stands between a label and the next one but for this is the item. Without them the tokens are text, in which
-    every token is the label of the one before: BindLoss asks which token stood before, LookLoss to look at what
-    followed earlier copies of a token where that follows again. ``seed``: of the heads' initial weights and
-    of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
+    every token is the label of the one before: BindLoss asks which token stood before, KeepLoss which it is itself,
+    LookLoss to look at what followed earlier copies of a token where that follows again. ``seed``: of the heads'
+    initial weights and of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
     classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
     follow at the next call. Curricula are the business of
     :class:`~unplateau.integrations.datasets.CurriculumDataset`.

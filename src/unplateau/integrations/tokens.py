@@ -89,9 +89,9 @@ class TokenStrategy(LossTerms):
     what stands between a label and the next one but for this is the item. Without them the tokens are text, in which
     every token is the label of the one before: BindLoss asks which token stood before, KeepLoss which it is itself,
     LookLoss to look at what followed earlier copies of a token where that follows again. ``seed``: of the heads'
-    initial weights and of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``, ``next`` and
-    classes that are tokens: these are read out by the model's own embeddings); where the model has been moved, they
-    follow at the next call. Curricula are the business of
+    initial weights and of the tokens drawn alone. ``parameters()`` are those of the heads alone (none for ``identity``,
+    ``next`` and classes that are tokens: these are read out by the model's own embeddings); where the model has been
+    moved, they follow at the next call. Curricula are the business of
     :class:`~unplateau.integrations.datasets.CurriculumDataset`.
 
     Terms see the weights component of single tokens at their own positions, without dropout; ``items``: so many

@@ -13,7 +13,6 @@ from tyro.conf import Positional, UseAppendAction, arg
 from unplateau.cli.arguments import refuse_unwritable
 from unplateau.cli.console import is_count, print_json, warn
 from unplateau.errors import RunDirectoryError, SpecError
-from unplateau.store import load_run
 from unplateau.terminal import one_line
 
 if TYPE_CHECKING:
@@ -182,6 +181,8 @@ def _levels(file: Path, value: str) -> tuple[float, float] | None:
     measures: dict[str, Literal["loss", "accuracy"]] = {"loss": "loss", "accuracy": "accuracy"}
     with suppress(RunDirectoryError, SpecError):
         if file.is_dir() and value in measures:
+            from unplateau.store import load_run  # noqa: PLC0415 (pydantic)
+
             return load_run(file).floors.levels(measures[value])
     return None
 

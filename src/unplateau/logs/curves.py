@@ -108,22 +108,22 @@ def _curves_of_one_run(log: DenseLog, wanted: Wanted) -> list[Curve]:
     found = []
     for value in choose.values(log, wanted.values):
         step, asked = choose.step_for(log, value, wanted.step, lambda name: _rises(log.column(name)))
-        at = np.arange(len(log.table), dtype=np.float64) if step is None else log.column(step)
+        at = np.arange(log.table.shape[1], dtype=np.float64) if step is None else log.column(step)
         here = log.column(value)
         known = np.isfinite(at) & np.isfinite(here)
-        if known.sum() < FEWEST_POINTS or not _rises(at[known]):
+        xy = (at, here) if known.all() else (at[known], here[known])
+        if known.sum() < FEWEST_POINTS or not _rises(xy[0]):
             return []
         n_gaps = int(np.sum(np.isnan(at) | np.isnan(here)))
         notes = left_out(n_gaps, known.size - n_gaps - int(known.sum()))
         causes = [one for one in _causes(log, step, wanted) if log.columns[one[0]].low < log.columns[one[0]].high]
         events = [event for column, seen in causes for event in _seen(log, at, known, column, seen)]
-        xy = (at, here) if known.all() else (at[known], here[known])
         found.append(_curve(log, wanted, (value, step, asked), cast("XY", xy), notes, events))
     return found
 
 
 def _rises(steps: Floats) -> bool:
-    return bool(np.all(np.diff(steps) > 0))
+    return bool(np.all(steps[1:] > steps[:-1]))
 
 
 def _seen(log: DenseLog, at: Floats, known: NDArray[np.bool_], column: str, seen: Seen) -> list[Event]:

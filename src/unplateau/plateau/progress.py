@@ -106,8 +106,8 @@ def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise DataError(f"{name}[{row}] is {array[row]}: every entry must be finite; drop the missing rows first")
-    if (np.diff(s) < 0).any():
-        row = int(np.flatnonzero(np.diff(s) < 0)[0]) + 1
+    if (s[1:] < s[:-1]).any():
+        row = int(np.flatnonzero(s[1:] < s[:-1])[0]) + 1
         raise DataError(f"steps[{row}] = {s[row]:g} comes after {s[row - 1]:g}: steps must be in increasing order")
     return s, v
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unplateau.errors import DataError
 from unplateau.logs import Wanted, dense, read_curves, read_log
-from unplateau.logs.dense import DenseLog
+from unplateau.logs.dense import DenseLog, any_numbers, json_numbers
 from unplateau.plateau.curve import MOST_ROWS, gathered
 from unplateau.plateau.detect import find_plateaus
 
@@ -20,6 +20,7 @@ from unplateau.plateau.detect import find_plateaus
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "LARGE", 0)
+    monkeypatch.setattr(dense, "PART", 100)
 
 
 def written(path: Path, *, header: str = "step,loss,epoch,lr", between: str = ",", n: int = 60, **cells: str) -> Path:
@@ -70,15 +71,46 @@ def test_without_a_header(tmp_path: Path) -> None:
     same(path, Wanted(("column 2",), "column 1"))
 
 
-CELLS = st.sampled_from(
-    ["nan", "inf", "-inf", "", "0", "1e3", "1_000", " 7 ", "loss", "0x10", "3k", "1;2", '"5"', "None"]
+ODD = ["nan", "inf", "-inf", "", "0", "1e3", "1_000", " 7 ", "loss", "0x10", "3k", "1;2", '"5"', "None", "true", "[1]"]
+EDGES = ["-0", "-0.0", "+5", "007", "1.", ".5", "1E+5", "1e400", "-1e400", "1e-400", "9" * 400, "18446744073709551617"]
+CELLS = st.sampled_from(ODD + EDGES)
+WRITTEN = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.builds("{:.{}{}}".format, st.floats(-1e6, 1e6), st.integers(0, 25), st.sampled_from("feg")),
+    st.integers(-(2**70), 2**70).map(str),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
 )
+"""Numbers as programs write them, and any that JSON knows."""
 
 
 @given(row=st.integers(0, 59), column=st.integers(0, 3), cell=CELLS)
 def test_any_cell_is_understood_as_elsewhere(tmp_path_factory: pytest.TempPathFactory, row, column, cell) -> None:
     path = written(tmp_path_factory.mktemp("log") / "log.csv", **{f"at_{row}_{column}": cell})
     same(path, Wanted(("loss",), "step"))
+
+
+TABLES = st.one_of(*(st.lists(cell, min_size=12, max_size=12) for cell in (WRITTEN, st.one_of(WRITTEN, CELLS))))
+
+
+@given(TABLES, st.sampled_from("\t,"), st.sampled_from(["", "\n"]))
+def test_numbers_have_the_bits_that_python_gives_them(tmp_path_factory, cells, between, end) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_text("\n".join(between.join(cells[at : at + 3]) for at in range(0, 12, 3)) + end)
+    fast, slow = json_numbers(path, between, 0, (3, 4)), any_numbers(path, between, 0)
+    if fast is not None:
+        assert slow is not None
+        assert fast.tobytes() == slow.tobytes() == np.array([float(cell) for cell in cells]).reshape(4, 3).T.tobytes()
+
+
+def test_usual_numbers_are_read_fast(tmp_path: Path) -> None:
+    rows = [[at, 10 * at, -at / 7, 1e-9 * at, 0.0] for at in range(40)]
+    for newline in ("\n", "\r\n"):
+        path = tmp_path / "log.csv"
+        path.write_text("\n".join(["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]), newline=newline)
+        fast = json_numbers(path, ",", 1, (5, 99))
+        assert fast is not None
+        assert fast.T.tolist() == rows
+        assert json_numbers(path, ",", 1, (4, 99)) is None
 
 
 @pytest.mark.parametrize("end", ["600,1", "600", "600,1.0,3.0,0.1,7", "step,loss,epoch,lr\n", "# the end\n", "\n\n"])

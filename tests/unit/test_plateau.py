@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unplateau.errors import DataError, SpecError
+from unplateau.plateau import fit
 from unplateau.plateau.detect import find_plateaus
 from unplateau.plateau.progress import completion_step, escape_step
 
@@ -47,6 +48,14 @@ def test_a_rounded_plateau_ends_where_the_straight_part_of_the_drop_meets_the_le
 def test_a_staircase_has_two() -> None:
     values = 2.0 - (STEPS >= 60) - np.clip((STEPS - 130) / 20, 0, 1) + NOISE
     assert ends(values) == pytest.approx([60, 130], abs=1.5)
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 10**6])
+def test_how_many_knots_are_tried_together_changes_no_bit(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = 2.0 - (STEPS >= 60) - np.clip((STEPS - 130) / 20, 0, 1) + 5 * np.exp(-STEPS / 5) + 2 * NOISE
+    together = find_plateaus(STEPS, values)
+    monkeypatch.setattr(fit, "AT_ONCE", at_once)
+    assert find_plateaus(STEPS, values) == together != []
 
 
 def test_a_first_descent_is_not_part_of_the_plateau() -> None:

@@ -7,6 +7,7 @@ pass over the data.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ PATIENCE = 4
 """The search stops when so many knots in a row were not worth their price."""
 STIFF = 1e5
 """Spring that holds the two ends of a level piece together, in units of the weight of all points."""
+AT_ONCE = 500
+"""Sets of knots from which no more are tried together: calls cost more than what is in small arrays, up to there."""
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
 
@@ -90,9 +93,9 @@ class Points:
     def _normal_equations(self, knots: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
         """Diagonal, off-diagonal and right side, (knots, candidates) each, and where a piece is empty."""
         at = np.ascontiguousarray(knots.T)
-        cut = np.searchsorted(self.x, at, "left")
-        cut[0], cut[-1] = 0, self.x.size
-        sums = self._sums[:, cut]
+        cut = np.zeros(at.shape, dtype=np.intp)
+        cut[1:-1], cut[-1] = np.searchsorted(self.x, at[1:-1]), self.x.size
+        sums = self._sums.take(cut, axis=1)
         w, wx, wxx, wy, wxy = sums[:, 1:] - sums[:, :-1]
         left, width = at[:-1], at[1:] - at[:-1]
         with np.errstate(all="ignore"):  # empty pieces are masked by the caller
@@ -117,48 +120,92 @@ class Points:
 
         ``tame``: no value may leave the range of the data by much, as a needle does that no point holds.
         """
+        return self.best_of_each([candidates], tame)[0]
+
+    def best_of_each(self, several: Sequence[Floats], tame: bool = False) -> list[Fit]:
+        """The same of each of several arrays of sets, none of which is empty; all are solved together."""
+        candidates = np.concatenate(several)
         values, rss = self.solve(candidates)
         if tame:
             rss = np.where((values.min(axis=1) < self.low) | (values.max(axis=1) > self.high), np.inf, rss)
-        least = np.flatnonzero(rss <= rss.min() + _TIE * self.total)
-        chosen = least[(least.size - 1) // 2]
-        return Fit(candidates[chosen], values[chosen], float(rss[chosen]))
+        found, first = [], 0
+        for here in several:
+            part = rss[first : first + len(here)]
+            least = np.flatnonzero(part <= part.min() + _TIE * self.total)
+            chosen = first + least[(least.size - 1) // 2]
+            found.append(Fit(candidates[chosen], values[chosen], float(rss[chosen])))
+            first += len(here)
+        return found
 
     def inserted(self, fit: Fit, grid: Floats) -> Fit | None:
         """``fit`` with the best further knot from ``grid``; None if there is no room."""
-        free = grid[~np.isin(grid, fit.knots)]
-        if free.size == 0:
-            return None
-        candidates = np.concatenate([np.repeat(fit.knots[None], free.size, axis=0), free[:, None]], axis=1)
-        best = self.best(np.sort(candidates, axis=1))
-        return best if np.isfinite(best.rss) else None
+        candidates = one_more(fit.knots, grid)
+        best = self.best(candidates) if len(candidates) else None
+        return best if best is not None and np.isfinite(best.rss) else None
 
     def moved(self, fit: Fit, index: int, grid: Floats, tame: bool = False) -> Fit:
         """``fit`` with knot ``index`` at its best place in ``grid`` between its neighbours, or ``fit`` itself."""
-        room = grid[(grid > fit.knots[index - 1]) & (grid < fit.knots[index + 1])]
-        if room.size == 0:
-            return fit
-        candidates = np.repeat(fit.knots[None], room.size, axis=0)
-        candidates[:, index] = room
-        best = self.best(candidates, tame)
+        candidates = moves(fit, index, grid)
+        best = self.best(candidates, tame) if len(candidates) else fit
         return best if best.rss < fit.rss - _TIE * self.total else fit
 
-    def without(self, fit: Fit, index: int) -> Fit:
-        """``fit`` with knot ``index`` taken out."""
-        return self.fit(np.delete(fit.knots, index))
+    def in_turn(
+        self, fit: Fit, candidates: Callable[[Fit, int], Floats], gain: float = _TIE, tame: bool = False
+    ) -> Fit:
+        """``fit`` with the best of its ``candidates(fit, index)`` wherever that gains, for each inner knot in turn.
+
+        ``gain``: least gain, as a share of the total sum of squares. Most knots gain nothing, so several are tried
+        together from the same fit; those after the first that gains are tried again from the new one.
+        """
+        index, last = 1, fit.knots.size - 1
+        while index < last:
+            tries: dict[int, Floats] = {}
+            while index < last and sum(map(len, tries.values())) < AT_ONCE:
+                if len(here := candidates(fit, index)):
+                    tries[index] = here
+                index += 1
+            best = self.best_of_each([*tries.values()], tame) if tries else []
+            for at, other in zip(tries, best, strict=True):
+                if other.rss < fit.rss - gain * self.total:
+                    fit, index = other, at + 1
+                    break
+        return fit
+
+    def shorter(self, fit: Fit) -> list[Fit]:
+        """``fit`` with each of its inner knots taken out."""
+        knots = np.stack([np.delete(fit.knots, index) for index in range(1, fit.knots.size - 1)])
+        values, rss = self.solve(knots)
+        return [Fit(*each) for each in zip(knots, values, rss.tolist(), strict=True)]
+
+
+def one_more(knots: Floats, grid: Floats) -> Floats:
+    """(sets, knots + 1): these knots and each further one of ``grid``."""
+    free = grid[(grid[:, None] != knots).all(axis=1)]
+    more = np.concatenate([np.repeat(knots[None], free.size, axis=0), free[:, None]], axis=1)
+    return np.sort(more, axis=1)
+
+
+def moves(fit: Fit, index: int, grid: Floats) -> Floats:
+    """(sets, knots): those of ``fit`` with knot ``index`` at each place of ``grid`` between its neighbours."""
+    room = grid[(grid > fit.knots[index - 1]) & (grid < fit.knots[index + 1])]
+    candidates = np.repeat(fit.knots[None], room.size, axis=0)
+    candidates[:, index] = room
+    return candidates
 
 
 def _tridiagonal(diagonal: Floats, off: Floats, right: Floats) -> Floats:
     """Solutions (knots, candidates) of symmetric systems, one for each candidate; ``diagonal`` is used up."""
     solved = right.copy()
+    d, o, s = list(diagonal), list(off), list(solved)  # rows, so that none is looked up or written back twice
     with np.errstate(all="ignore"):
-        for j in range(1, len(diagonal)):
-            factor = off[j - 1] / diagonal[j - 1]
-            diagonal[j] -= factor * off[j - 1]
-            solved[j] -= factor * solved[j - 1]
-        solved[-1] /= diagonal[-1]
-        for j in range(len(diagonal) - 2, -1, -1):
-            solved[j] = (solved[j] - off[j] * solved[j + 1]) / diagonal[j]
+        for j in range(1, len(d)):
+            factor = o[j - 1] / d[j - 1]
+            d[j] -= factor * o[j - 1]
+            s[j] -= factor * s[j - 1]
+        s[-1] /= d[-1]
+        for j in range(len(d) - 2, -1, -1):
+            s[j] -= o[j] * s[j + 1]
+            s[j] /= d[j]
     return solved
 
 
@@ -186,12 +233,8 @@ def _settled(fits: list[Fit], price: float) -> bool:
 def _exchanged(points: Points, fit: Fit, grid: Floats, sweeps: int = 4) -> Fit:
     for _ in range(sweeps):
         before = fit.rss
-        for index in range(1, fit.knots.size - 1):
-            fit = points.moved(fit, index, grid)
-        for index in range(1, fit.knots.size - 1):
-            other = points.inserted(points.without(fit, index), grid)
-            if other is not None and other.rss < fit.rss - 1e-9 * points.total:
-                fit = other
+        fit = points.in_turn(fit, lambda fit, index: moves(fit, index, grid))
+        fit = points.in_turn(fit, lambda fit, index: one_more(np.delete(fit.knots, index), grid), gain=1e-9)
         if fit.rss >= before * (1 - 1e-6) - _TIE * points.total:
             break
     return fit
@@ -201,13 +244,13 @@ def refined(points: Points, fit: Fit, reach: int, sweeps: int = 3) -> Fit:
     """``fit`` with each inner knot moved among the ``reach`` points on either side, then between points."""
     for _ in range(sweeps):
         before = fit.knots
-        for index in range(1, fit.knots.size - 1):
-            fit = points.moved(fit, index, near(points.x, fit.knots[index], reach), tame=True)
+        fit = points.in_turn(
+            fit, lambda fit, index: moves(fit, index, near(points.x, fit.knots[index], reach)), tame=True
+        )
         if np.array_equal(fit.knots, before):
             break
     for _ in range(2):
-        for index in range(1, fit.knots.size - 1):
-            fit = points.moved(fit, index, between(points.x, fit, index), tame=True)
+        fit = points.in_turn(fit, lambda fit, index: moves(fit, index, between(points.x, fit, index)), tame=True)
     return fit
 
 

@@ -169,8 +169,7 @@ def rounded_off(points: Points, fit: Fit) -> Fit:
 def _without_trifles(points: Points, fit: Fit) -> Fit:
     """``fit`` without the corners that nobody would see; averages over a bin that holds a corner leave some."""
     while fit.knots.size > 2:
-        shorter = [points.without(fit, index) for index in range(1, fit.knots.size - 1)]
-        least = min(shorter, key=lambda other: other.rss)
+        least = min(points.shorter(fit), key=lambda other: other.rss)
         if np.max(np.abs(least(fit.knots) - fit.values)) > TRIFLE * np.ptp(fit.values):
             return fit
         fit = least

@@ -128,7 +128,7 @@ def _inflations(points: Points, fit: Fit) -> tuple[float, float]:
 def _pruned(points: Points, fit: Fit, price: float) -> Fit:
     """``fit`` without the knots that the rows, unlike the bins, do not ask for; the others may move into the gap."""
     while fit.knots.size > 2:
-        shorter = [refined(points, points.without(fit, i), 4, sweeps=1) for i in range(1, fit.knots.size - 1)]
+        shorter = [refined(points, each, 4, sweeps=1) for each in points.shorter(fit)]
         best = min(shorter, key=lambda other: other.rss)
         if best.rss - fit.rss > price:
             return fit

@@ -3,8 +3,9 @@
 A saving in steps only is not a saving, so FLOPs, seconds and joules stand beside it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
@@ -42,15 +43,32 @@ SHOWN: tuple[Measure, ...] = ("steps", "train_flops", "seconds", "joules")
 class Cost:
     """What the runs of one strategy needed to get to a milestone, in one measure.
 
-    ``median`` and its 95 % ``band``: Kaplan-Meier. ``budget``: up to which all strategies are known; ``share``: of runs
-    that got there within it; ``restricted_mean``: their mean, where what exceeds the budget counts as the budget.
+    ``times``: of each of them. ``budget``: up to which all strategies are known. Estimates are made when they are asked
+    for, because a report shows few of them.
     """
 
-    median: Bounded
-    band: Bounded
+    times: tuple[Bounded, ...] = field(repr=False)
     budget: float
-    share: Estimate
-    restricted_mean: float
+
+    @cached_property
+    def median(self) -> Bounded:
+        """That of Kaplan and Meier."""
+        return median_time(self.times)
+
+    @cached_property
+    def band(self) -> Bounded:
+        """The 95 % interval of the median."""
+        return median_band(self.times)
+
+    @cached_property
+    def share(self) -> Estimate:
+        """Share of the runs that got there within the budget."""
+        return share_within(self.times, self.budget)
+
+    @cached_property
+    def restricted_mean(self) -> float:
+        """Their mean, where what exceeds the budget counts as the budget."""
+        return restricted_mean(self.times, self.budget)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -69,17 +87,41 @@ class Saving:
 
     ``ratio``: median over ``pairs`` of runs with the same seed (0: no seed in common, ratio of the medians).
     ``spread``: from the least to the most over these pairs. None where nothing is known, such as when both sides are
-    censored or no energy was recorded. ``restricted``: ratio of the restricted means, with its 95 % interval; None
-    where nobody got there within the budget. ``logrank_p``, ``paired_p``: two-sided, None below three runs a side and
-    three pairs.
+    censored or no energy was recorded. ``theirs``, ``ours``: costs of the baseline and of the strategy by seed;
+    ``budget``: up to which both are known, None if they were not recorded for every run. What takes resampling is made
+    when it is asked for.
     """
 
     ratio: Bounded | None
     spread: Bounded | None
-    pairs: int
-    restricted: Estimate | None = None
-    logrank_p: float | None = None
-    paired_p: float | None = None
+    theirs: Mapping[int, Bounded] = field(repr=False)
+    ours: Mapping[int, Bounded] = field(repr=False)
+    budget: float | None
+
+    @property
+    def pairs(self) -> int:
+        """Seeds that both sides have."""
+        return len(_in_common(self.theirs, self.ours))
+
+    @cached_property
+    def restricted(self) -> Estimate | None:
+        """Ratio of the restricted means, with its 95 % interval; None where nobody got there within the budget."""
+        return None if self.budget is None else restricted_ratio(*self._within(self.budget), self.budget)
+
+    @cached_property
+    def logrank_p(self) -> float | None:
+        """Two-sided; None below three runs a side."""
+        return None if self.budget is None else logrank_p(*self._within(self.budget))
+
+    @cached_property
+    def paired_p(self) -> float | None:
+        """Two-sided; None below three pairs."""
+        pairs = [(self.theirs[seed], self.ours[seed]) for seed in _in_common(self.theirs, self.ours)]
+        return None if self.budget is None else paired_p(pairs, self.budget)
+
+    def _within(self, budget: float) -> tuple[list[Bounded], list[Bounded]]:
+        theirs, ours = ([at_most(time, budget) for time in side.values()] for side in (self.theirs, self.ours))
+        return theirs, ours
 
     @property
     def cell(self) -> Cell:
@@ -112,9 +154,7 @@ def budget_of(groups: Sequence[Sequence[RunSummary]], milestone: Milestone, meas
 
 def cost_of(runs: Sequence[RunSummary], milestone: Milestone, measure: Measure, budget: float) -> Cost:
     """What these runs needed, all of which have recorded it."""
-    times = [*_costs_by_seed(runs, milestone, measure).values()]
-    share, mean = share_within(times, budget), restricted_mean(times, budget)
-    return Cost(median_time(times), median_band(times), budget, share, mean)
+    return Cost(tuple(_costs_by_seed(runs, milestone, measure).values()), budget)
 
 
 def saving_of(
@@ -126,23 +166,16 @@ def saving_of(
 ) -> Saving:
     """Of a strategy against the baseline; without a budget what is known of pairs alone."""
     ours, theirs = (_costs_by_seed(members, milestone, measure) for members in (runs, baseline))
-    seeds = sorted(ours.keys() & theirs.keys())
-    ratios = [theirs[seed].over(ours[seed]) for seed in seeds]
+    ratios = [theirs[seed].over(ours[seed]) for seed in _in_common(theirs, ours)]
     ratio, spread = pooled(ratios, median, median), pooled(ratios, min, max)
     if not ratios and ours and theirs:
         unpaired = median_time([*theirs.values()]).over(median_time([*ours.values()]))
         ratio = pooled([unpaired], median, median)
-    if budget is None:
-        return Saving(ratio, spread, len(ratios))
-    their_times, our_times = ([at_most(time, budget) for time in side.values()] for side in (theirs, ours))
-    return Saving(
-        ratio,
-        spread,
-        len(ratios),
-        restricted=restricted_ratio(their_times, our_times, budget),
-        logrank_p=logrank_p(their_times, our_times),
-        paired_p=paired_p([(theirs[seed], ours[seed]) for seed in seeds], budget),
-    )
+    return Saving(ratio, spread, theirs, ours, budget)
+
+
+def _in_common(theirs: Mapping[int, Bounded], ours: Mapping[int, Bounded]) -> list[int]:
+    return sorted(theirs.keys() & ours.keys())
 
 
 def _costs_by_seed(runs: Sequence[RunSummary], milestone: Milestone, measure: Measure) -> dict[int, Bounded]:

@@ -93,12 +93,16 @@ def prepare(steps: Floats, values: Floats, direction: Direction) -> Prepared:
 def _without_spikes(y: Floats) -> Floats:
     """A value that is six noise sd from the running median of 7 rows is replaced by it."""
     typical = median_filter(y, size=7, mode="nearest")
-    off = y - typical
+    off = np.abs(y - typical)
     rough = np.abs(np.convolve(np.pad(y, 1, mode="reflect"), [1.0, -2.0, 1.0], mode="valid")) / np.sqrt(6.0)
-    size = min(101, y.size)
     # Where a curve falls steadily, the running median is the curve itself and its distance says nothing about noise.
-    noise = 1.4826 * np.maximum(*(median_filter(each, size=size, mode="reflect") for each in (np.abs(off), rough)))
-    return np.where(np.abs(off) > 6.0 * noise, typical, y)
+    spikes = off > 6.0 * _typical_noise(rough)
+    return np.where(spikes & (off > 6.0 * _typical_noise(off)), typical, y) if spikes.any() else y
+
+
+def _typical_noise(off: Floats) -> Floats:
+    """The sd of normal noise whose absolute values have these running medians."""
+    return 1.4826 * np.asarray(median_filter(off, size=min(101, off.size), mode="reflect"), dtype=np.float64)
 
 
 def _weights(y: Floats) -> Floats:

@@ -201,7 +201,7 @@ def find_plateaus(
     """
     s, v = checked(steps, values)
     _check_arguments(floor, ceiling, direction)
-    if np.count_nonzero(np.diff(s)) < FEWEST_POINTS - 1:
+    if np.count_nonzero(s[1:] != s[:-1]) < FEWEST_POINTS - 1:
         return Plateaus()
     s, v, n_rows = gathered(s, v)
     curve = prepare(s, v, direction)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,7 +268,7 @@ def between(x: Floats, fit: Fit, index: int, parts: int = 8) -> Floats:
     if np.diff(at).min() < 3:
         return x[:0]
     corners = near(x, fit.knots[index], 1)
-    return np.unique(np.concatenate([np.linspace(a, b, parts + 1) for a, b in pairwise(corners)]))
+    return np.unique(np.linspace(corners[:-1], corners[1:], parts + 1))
 
 
 def misfit(columns: list[Floats], y: Floats, w: Floats) -> float:

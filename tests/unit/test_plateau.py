@@ -50,12 +50,15 @@ def test_a_staircase_has_two() -> None:
     assert ends(values) == pytest.approx([60, 130], abs=1.5)
 
 
-@pytest.mark.parametrize("at_once", [1, 50, 10**6])
-def test_how_many_knots_are_tried_together_changes_no_bit(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("together", "large"), [(1, 500), (99, 500), (99, 10**6)])
+def test_how_many_knots_are_tried_together_changes_no_bit(
+    together: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = 2.0 - (STEPS >= 60) - np.clip((STEPS - 130) / 20, 0, 1) + 5 * np.exp(-STEPS / 5) + 2 * NOISE
-    together = find_plateaus(STEPS, values)
-    monkeypatch.setattr(fit, "AT_ONCE", at_once)
-    assert find_plateaus(STEPS, values) == together != []
+    found = find_plateaus(STEPS, values)
+    monkeypatch.setattr(fit, "TOGETHER", together)
+    monkeypatch.setattr(fit, "LARGE", large)
+    assert find_plateaus(STEPS, values) == found != []
 
 
 def test_a_first_descent_is_not_part_of_the_plateau() -> None:

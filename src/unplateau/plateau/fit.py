@@ -20,8 +20,8 @@ PATIENCE = 4
 """The search stops when so many knots in a row were not worth their price."""
 STIFF = 1e5
 """Spring that holds the two ends of a level piece together, in units of the weight of all points."""
-AT_ONCE = 500
-"""Sets of knots from which no more are tried together: calls cost more than what is in small arrays, up to there."""
+TOGETHER, LARGE = 3, 500
+"""Knots that are tried together, unless that makes more sets of knots: small arrays take less than the calls do."""
 _TIE = 1e-12
 """Residual sums closer than this share of the total sum of squares are equal: rounding must not choose a knot."""
 
@@ -153,13 +153,13 @@ class Points:
     ) -> Fit:
         """``fit`` with the best of its ``candidates(fit, index)`` wherever that gains, for each inner knot in turn.
 
-        ``gain``: least gain, as a share of the total sum of squares. Most knots gain nothing, so several are tried
+        ``gain``: least gain, as a share of the total sum of squares. Most knots gain nothing, so a few are tried
         together from the same fit; those after the first that gains are tried again from the new one.
         """
         index, last = 1, fit.knots.size - 1
         while index < last:
             tries: dict[int, Floats] = {}
-            while index < last and sum(map(len, tries.values())) < AT_ONCE:
+            while index < last and len(tries) < TOGETHER and sum(map(len, tries.values())) < LARGE:
                 if len(here := candidates(fit, index)):
                     tries[index] = here
                 index += 1

@@ -38,6 +38,7 @@ PART = 1 << 16
 WRITTEN = b"0123456789+-.eE"
 """What numbers are written with."""
 COMMAS = bytes.maketrans(b"\n\t", b",,")
+"""What stands between numbers, as JSON has it."""
 SUREST: tuple[Callable[[Source], Log | None], ...] = (
     whole_json,
     json_lines,

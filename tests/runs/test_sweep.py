@@ -47,6 +47,23 @@ def test_interrupted_it_is_resumed_and_a_failure_stays_alone(cli: Any, whole: An
     assert cli.trajectory(done) == cli.trajectory(whole)
 
 
+def test_in_one_process_it_is_the_same_sweep(cli: Any) -> None:
+    ended = cli(*GRID, "--engine", "stack", code=1)
+    assert ended.stdout.count(" done ") == 1
+    failures = [line for line in ended.stderr.splitlines() if line.startswith("unplateau: ")]
+    assert "train_loss became NaN or infinite" in failures[0]
+    assert failures[1] == "unplateau: 1 of 2 runs failed"
+    assert (
+        "plain, lr=0.001: 1 of 1 done, 0 % escaped; median escape > 240, completion > 240; 1 censored" in ended.stderr
+    )
+    assert "plain, lr=1e+30   0 of 1" in ended.stdout
+    done = next(path.parent for path in (cli.folder / "runs").rglob("DONE.json"))
+    before = (done / "costs.jsonl").stat().st_mtime_ns
+    assert cli(*GRID, code=1).stdout.count(" done ") == 1  # another engine has nothing to do but what has failed
+    assert (done / "costs.jsonl").stat().st_mtime_ns == before
+    assert "--detach: only with --engine slurm" in cli.refused(*GRID, "--engine", "stack", "--detach")
+
+
 def test_runs_end_saved_when_their_parent_is_killed(cli: Any) -> None:
     spec, out = cli.tiny(train__steps=1_000_000, train__checkpoint_every=1_000_000), cli.folder / "runs"
     process = cli.start("sweep", spec)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unplateau.recipes import Experiment
     from unplateau.store import RunRecord, RunState
     from unplateau.sweep.launch import Engine
+    from unplateau.sweep.process import RunFailure
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -212,12 +213,17 @@ def run_all(
 
     ``engine``: None for processes on this machine. ``ended`` is called with each run that has been finished.
     """
-    from unplateau.store import RunRecord  # noqa: PLC0415
     from unplateau.sweep.launch import local  # noqa: PLC0415
     from unplateau.sweep.local import run_many  # noqa: PLC0415 (torch)
 
     where: dict[str, Any] = {"out": out, "workers": workers, "threads": threads, "device": device}
-    results = run_many(specs, **where, progress=True, engine=engine or local, ended=ended)
+    return without_failures(run_many(specs, **where, progress=True, engine=engine or local, ended=ended))
+
+
+def without_failures(results: Sequence[RunRecord | RunFailure]) -> tuple[list[RunRecord], int]:
+    """The finished runs, and 1 if any failed: each is named on standard error."""
+    from unplateau.store import RunRecord  # noqa: PLC0415
+
     failures = [one for one in results if not isinstance(one, RunRecord)]
     for failure in failures:
         warn(f"{failure.name}: {failure.message}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +13,11 @@ from tyro.conf import UseAppendAction, arg
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwritable
 from unplateau.cli.console import note, print_facts, print_table
 from unplateau.cli.results import Results
-from unplateau.cli.running import given_spec, run_all, seeds_from
+from unplateau.cli.running import given_spec, run_all, seeds_from, without_failures
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
+    from unplateau.store import RunRecord, RunState
     from unplateau.sweep.cost import Cost
     from unplateau.sweep.launch import Engine
     from unplateau.train.spec import RunSpec
@@ -27,9 +28,10 @@ class EngineOptions:
     """Where runs are trained.
 
     Args:
-        engine: local (processes of this machine), ray (a cluster of Ray, or Ray on this machine), or slurm (jobs,
-            through submitit); runs and what they write are the same
-        workers: runs at a time
+        engine: local (processes of this machine), stack (this process alone, in which runs of one shape compute as
+            one), ray (a cluster of Ray, or Ray on this machine), or slurm (jobs, through submitit); runs and what they
+            write are the same
+        workers: runs at a time; default: 2, or 32 with stack
         threads: CPU threads of each run
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 ...
         gpus: GPUs of each run, with ray or slurm; ray gives fractions
@@ -40,13 +42,18 @@ class EngineOptions:
     """
 
     engine: str = "local"
-    workers: int = 2
+    workers: int | None = None
     threads: int = 1
     device: str = "auto"
     gpus: float = 0.0
     address: Annotated[str | None, arg(metavar="HOST:PORT")] = None
     option: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE"), UseAppendAction] = ()
     detach: bool = False
+
+    @property
+    def processes(self) -> int:
+        """Runs at a time where each has a process of its own."""
+        return 2 if self.workers is None else self.workers
 
 
 Where = Annotated[EngineOptions, arg(name="")]
@@ -98,15 +105,7 @@ def sweep(
         _hand_in(specs, out, engine, where)
         return 0
     results = Results(specs, axes, out)
-    records, code = run_all(
-        specs,
-        out=out,
-        workers=where.workers,
-        threads=where.threads,
-        device=where.device,
-        engine=engine,
-        ended=lambda run: note(results.line(run)),
-    )
+    records, code = _trained(specs, out, engine, where, lambda run: note(results.line(run)))
     print_runs([record.path for record in records])
     if records:
         print()
@@ -114,7 +113,27 @@ def sweep(
     return code
 
 
-def _engine(where: EngineOptions, out: Path) -> Engine:
+def _trained(
+    specs: Sequence[RunSpec],
+    out: Path,
+    engine: Engine | None,
+    where: EngineOptions,
+    ended: Callable[[RunState], object],
+) -> tuple[list[RunRecord], int]:
+    """The finished runs, and 1 if any failed; without an engine they are trained in this process."""
+    if engine is not None:
+        workers, threads, device = where.processes, where.threads, where.device
+        return run_all(specs, out=out, workers=workers, threads=threads, device=device, engine=engine, ended=ended)
+    import torch  # noqa: PLC0415
+
+    from unplateau.sweep.stacked import MOST, train_many  # noqa: PLC0415
+
+    torch.set_num_threads(where.threads)
+    most = MOST if where.workers is None else where.workers
+    return without_failures(train_many(specs, out=out, device=where.device, most=most, progress=True, ended=ended))
+
+
+def _engine(where: EngineOptions, out: Path) -> Engine | None:
     from unplateau.sweep.engines import engine_named  # noqa: PLC0415 (torch)
     from unplateau.train.spec import read_value, split_setting  # noqa: PLC0415
 
@@ -123,11 +142,11 @@ def _engine(where: EngineOptions, out: Path) -> Engine:
     return engine_named(where.engine, out=out, address=where.address, gpus=where.gpus, options=options)
 
 
-def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine, where: EngineOptions) -> None:
+def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine | None, where: EngineOptions) -> None:
     """Says what was handed in, and the way back to it."""
     from unplateau.sweep.detach import hand_in  # noqa: PLC0415
 
-    if not (ids := hand_in(specs, out, engine, workers=where.workers, threads=where.threads, device=where.device)):
+    if not (ids := hand_in(specs, out, engine, workers=where.processes, threads=where.threads, device=where.device)):
         print("nothing to do: all runs are finished, or going on")
         return
     print(
@@ -160,9 +179,12 @@ def _print_plan(specs: Sequence[RunSpec], out: Path, where: EngineOptions) -> No
 
 
 def _time(left: Cost, where: EngineOptions) -> str:
-    """One after the other, and as many at a time as are asked for and, on this machine, there are cores for."""
+    """One after the other, and as many at a time as are asked for and, on this machine, there are cores for.
+
+    What stacks save is not known before.
+    """
     cores = max(1, (os.cpu_count() or 1) // where.threads)
-    at_once = min(where.workers, cores) if where.engine == "local" else where.workers
+    at_once = {"local": min(where.processes, cores), "stack": 1}.get(where.engine, where.processes)
     alone = f"about {duration(left.spent.seconds)} one after the other"
     if min(at_once, len(left.left)) < 2:
         return alone

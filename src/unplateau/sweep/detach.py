@@ -12,7 +12,7 @@ from unplateau.train.spec import RunSpec
 
 
 def hand_in(
-    specs: Sequence[RunSpec], out: Path, engine: Engine, *, workers: int, threads: int, device: str
+    specs: Sequence[RunSpec], out: Path, engine: Engine | None, *, workers: int, threads: int, device: str
 ) -> list[str]:
     """Numbers of the jobs of all runs that are neither finished nor going on.
 

@@ -1,4 +1,7 @@
-"""The engines by name. All do the same with a list of specs; how far a run is they learn from its directory."""
+"""The engines by name. All do the same with a list of specs; how far a run is they learn from its directory.
+
+``stack`` is none: it starts no process, and trains in this one (:func:`~unplateau.sweep.stacked.train_many`).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +12,17 @@ from unplateau.sweep.launch import Engine, local
 from unplateau.sweep.ray_engine import RayEngine
 from unplateau.sweep.slurm_engine import SlurmEngine
 
-ENGINES = ("local", "ray", "slurm")
+STACK = "stack"
+ENGINES = ("local", STACK, "ray", "slurm")
 
 
 def engine_named(
     name: str, *, out: Path, address: str | None = None, gpus: float = 0.0, options: Mapping[str, Any] | None = None
-) -> Engine:
-    """The engine of this name. Raises SpecError if there is none, or for something that it does not know."""
+) -> Engine | None:
+    """The engine of this name, None for ``stack``.
+
+    Raises SpecError if there is none, or for something that it does not know.
+    """
     options = dict(options or {})
     if name not in ENGINES:
         raise SpecError(f"--engine: unknown engine '{name}'{suggest(name, ENGINES)}")
@@ -32,4 +39,4 @@ def engine_named(
         return RayEngine(address, gpus, retries)
     if gpus or options:
         raise SpecError(f"{'--gpus' if gpus else '--option'}: only with --engine ray or slurm")
-    return local
+    return None if name == STACK else local

@@ -1,6 +1,6 @@
 """Many runs in this process, those of one shape stacked into one batched model."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ def train_many(
     most: int = MOST,
     stacked: bool | None = None,
     progress: bool | None = None,
+    ended: Callable[[RunState], object] = lambda _: None,
 ) -> list[RunRecord | RunFailure]:
     """Trains these runs in this process, and returns them in the order given.
 
@@ -44,6 +45,7 @@ def train_many(
 
     A finished run is not trained again, an interrupted one is resumed. When a run fails the others go on, and its place
     holds a :class:`RunFailure`. ``progress``: whether to show how far each is; None shows it where a person looks.
+    ``ended`` is called with each run that has been finished.
 
     Raises, before the first run starts, SpecError if two specs are the same, and what ``spec.check()`` does;
     InterruptedRunError after Ctrl-C or SIGTERM, when every run that was begun has saved a checkpoint.
@@ -55,7 +57,7 @@ def train_many(
     where, runs = choose_device(device), states(specs, Path(out))
     shown = display(len(runs)) if (is_watched() if progress is None else progress) else nullcontext()
     with undisturbed(), stop_requests() as stop, shown as show:
-        many = _Many(specs, runs, Path(out), device, stop, show or (lambda _, __: None))
+        many = _Many(specs, runs, Path(out), device, stop, show or (lambda _, __: None), ended)
         for numbers in _groups(specs, many.unfinished(), where, most, stacked):
             if not stop:
                 many.train(numbers)
@@ -82,9 +84,17 @@ class _Many:
     """The runs of one call: how far they are, and which have failed."""
 
     def __init__(
-        self, specs: Sequence[RunSpec], runs: list[RunState], out: Path, device: str, stop: StopRequest, show: Display
+        self,
+        specs: Sequence[RunSpec],
+        runs: list[RunState],
+        out: Path,
+        device: str,
+        stop: StopRequest,
+        show: Display,
+        ended: Callable[[RunState], object],
     ) -> None:
-        self.specs, self.runs, self.out, self.device, self.stop, self.show = specs, runs, out, device, stop, show
+        self.specs, self.runs, self.out, self.device = specs, runs, out, device
+        self.stop, self.show, self.ended = stop, show, ended
         self.failures: dict[int, RunFailure] = {}
         for spec, _ in unfinished_kinds(specs, runs):
             spec.check()
@@ -121,4 +131,7 @@ class _Many:
 
     def _say(self, number: int, stage: Stage, step: int) -> None:
         run = self.runs[number]
-        self.show(number, replace(run, state=stage, step=step, progress=newest_row(run.path).get("progress")))
+        run = replace(run, state=stage, step=step, progress=newest_row(run.path).get("progress"))
+        self.show(number, run)
+        if stage == "done":
+            self.ended(run)

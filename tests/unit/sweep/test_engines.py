@@ -28,6 +28,7 @@ def begun(engine: Engine, folder: Path) -> None:
 
 def test_engines_by_name(tmp_path: Path) -> None:
     assert engine_named("local", out=tmp_path) is local
+    assert engine_named("stack", out=tmp_path) is None
     options = {"slurm_partition": "gpu"}
     assert engine_named("slurm", out=tmp_path, gpus=2, options=options) == SlurmEngine(tmp_path, 2, options)
     ray = engine_named("ray", out=tmp_path, address="auto", gpus=0.25, options={"retries": 3})
@@ -39,6 +40,7 @@ def test_engines_by_name(tmp_path: Path) -> None:
     [
         ("rya", {}, "did you mean 'ray'"),
         ("local", {"gpus": 1.0}, "--gpus: only with --engine ray or slurm"),
+        ("stack", {"gpus": 0.5}, "--gpus: only with --engine ray or slurm"),
         ("local", {"options": {"retries": 1}}, "--option: only with"),
         ("slurm", {"address": "auto"}, "--address: only with --engine ray"),
         ("ray", {"options": {"timeout_min": 1}}, "Ray knows retries alone"),

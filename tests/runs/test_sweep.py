@@ -61,6 +61,8 @@ def test_in_one_process_it_is_the_same_sweep(cli: Any) -> None:
     before = (done / "costs.jsonl").stat().st_mtime_ns
     assert cli(*GRID, code=1).stdout.count(" done ") == 1  # another engine has nothing to do but what has failed
     assert (done / "costs.jsonl").stat().st_mtime_ns == before
+    for wrong in (("--workers", "0"), ("--threads", "100000")):
+        assert wrong[0][2:] in cli.refused(*GRID, "--engine", "stack", *wrong)
     assert "--detach: only with --engine slurm" in cli.refused(*GRID, "--engine", "stack", "--detach")
 
 

@@ -17,8 +17,9 @@ from unplateau.decompose import Readable, decompose, require_readable
 from unplateau.errors import SpecError, suggest
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.limits import FLOAT, refuse_memory
+from unplateau.probe.errors import known_error
 from unplateau.probe.linear import Accuracies, Examples, Method, probe_accuracies
-from unplateau.probe.three_things import at_home, known_error, three_things
+from unplateau.probe.three_things import at_home, three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import Component, ProbeScore, Scores
 from unplateau.tasks.base import Sampler

@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unplateau.decompose import AttentionReader, Attentive, Decomposable, Readable, decompose
+from unplateau.decompose import AttentionReader, Attentive, Readable, decompose
 from unplateau.errors import DivergedError
 from unplateau.layout import Cut, Split, TaskShape
 from unplateau.limits import FLOAT, refuse_memory
-from unplateau.probe.binding import Binding, Pairing, binding_scores
+from unplateau.probe.errors import known_error, of_layers
 from unplateau.probe.few_shot import FewShot, few_shot_scores
-from unplateau.probe.looking import Gaze, Look, look_scores
-from unplateau.rng import fold, fold_seed
-from unplateau.scores import ProbeScore, ScoreKind
+from unplateau.probe.labels import Halves, labels_are_bound, labels_are_kept
+from unplateau.probe.looking import Gaze, look_scores
+from unplateau.rng import fold_seed
+from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler
 from unplateau.tensors import Batch, Components, Inputs, Prompts, gathered
 
@@ -30,8 +31,6 @@ PROMPTS = 64
 AT_ONCE = 32
 """Prompts of which all attention is kept at a time."""
 SPLITS: tuple[Split, Split] = ("train", "test")
-Halves = Sequence[tuple[Components, Batch]]
-"""Train prompts and test prompts, each with what was made of them."""
 
 
 def probe_three_things(
@@ -125,82 +124,6 @@ def _of_factors(found: FewShot, names: Sequence[str], cut: Cut) -> list[ProbeSco
     return cells
 
 
-def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
-    """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words."""
-    if shape.layout.factors_at == "position":
-        return []
-    cut = halves[0][0].cut
-    train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
-    found = binding_scores(train, test)
-    return _of_layers(found, found.accuracy, start=0, kind="binding", factor="item", cut=cut)
-
-
-def labels_are_kept(
-    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
-) -> list[ProbeScore]:
-    """Few-shot accuracy of labels by their own states (``keep``), of every layer: is which label it is not drowned?
-
-    The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
-    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound.
-    """
-    components, batch = test
-    if shape.labels_are_numbers or shape.layout.factors_at == "position":
-        return []
-    inputs, labels = _dealt_anew(batch, seed)
-    with torch.no_grad():
-        states, there = _at_labels(model(inputs).hidden, inputs)
-    n_labels = int(there.all(0).sum())  # the last one may not be there
-    own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
-    found = few_shot_scores(states[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
-    if not int(found.n_test[0]):
-        return []
-    each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
-    return [
-        ProbeScore(
-            layer=layer,
-            factor="label",
-            accuracy=float(accuracy),
-            chance=float(found.chance[0]),
-            control_accuracy=float(control),
-            n_test=int(found.n_test[0]),
-            component="hidden",
-            cut=components.cut,
-            kind="keep",
-            error=known_error(error),
-        )
-        for layer, (accuracy, control, error) in enumerate(zip(*each, strict=True))
-    ]
-
-
-def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
-    """The prompts with their labels in another order, and which label now stands where (B, K)."""
-    inputs, (n_rows, n_pairs) = batch.inputs, batch.targets.shape
-    if isinstance(inputs, Prompts):
-        n_labels = n_pairs
-    else:
-        assert inputs.queries is not None
-        n_labels = int((inputs.queries + 1 < inputs.tokens.shape[1]).all(0).sum())
-    order = torch.rand((n_rows, n_labels), generator=fold(seed, "labels dealt anew"), dtype=torch.float32).argsort(1)
-    order = order.to(batch.targets.device)
-    labels = batch.targets[:, :n_labels].gather(1, order)
-    if isinstance(inputs, Prompts):
-        return replace(inputs, labels=inputs.labels.gather(1, order)), labels
-    assert inputs.queries is not None
-    at = inputs.queries[:, :n_labels] + 1
-    tokens = inputs.tokens.scatter(1, at, inputs.tokens.gather(1, at).gather(1, order))
-    return replace(inputs, tokens=tokens), labels
-
-
-def _at_labels(hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """(L + 1, B, K, D) at the labels, and whether they are there (B, K)."""
-    if isinstance(inputs, Prompts):
-        states = inputs.at_labels(hidden)
-        return states, torch.ones(states.shape[1:3], dtype=torch.bool, device=states.device)
-    assert inputs.queries is not None
-    at = inputs.queries + 1
-    return gathered(hidden, at.clamp(max=inputs.tokens.shape[1] - 1)), at < inputs.tokens.shape[1]
-
-
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
     """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
     if shape.labels_are_numbers or shape.layout.factors_at == "position":
@@ -209,71 +132,8 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
     if train is None or test is None or not bool(test.right.any()):
         return []
     found = look_scores(train, test)
-    return _of_layers(found, found.score, start=1, kind="look", factor="label", cut=halves[0][0].cut)
-
-
-def _of_layers(
-    found: Binding | Look, values: Tensor, *, start: int, kind: ScoreKind, factor: str, cut: Cut
-) -> list[ProbeScore]:
-    """One value for each layer, the first being number ``start``."""
-    return [
-        ProbeScore(
-            layer=layer,
-            factor=factor,
-            accuracy=float(value),
-            chance=found.chance,
-            control_accuracy=float(control),
-            n_test=found.n_test,
-            component="hidden",
-            cut=cut,
-            kind=kind,
-            error=known_error(error),
-        )
-        for layer, (value, control, error) in enumerate(zip(values, found.control, found.error, strict=True), start)
-    ]
-
-
-def known_error(error: Tensor) -> float | None:
-    """None where there is one item or prompt only."""
-    return None if bool(error.isnan()) else float(error)
-
-
-def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:
-    """Items are shown in another order of the same prompt, so that none need stand where it stood."""
-    prompts, shape = batch.inputs, batch.targets.shape
-    order = (
-        torch.rand(shape, generator=fold(seed, "binding: items elsewhere"), dtype=torch.float32)
-        .argsort(1)
-        .to(batch.targets.device)
-    )
-    rows = torch.arange(shape[0], device=order.device)[:, None]
-    if isinstance(prompts, Prompts):
-        items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
-        labels, _ = _at_labels(hidden, prompts)  # the last one may not be there
-        return Pairing(labels.cpu(), items.cpu(), _same(batch)[:, : labels.shape[2]].cpu())
-    assert prompts.known is not None
-    places = prompts.positions().clone()
-    places[rows, prompts.known] = prompts.positions()[rows, prompts.known][rows, order]
-    items = _embedded(model, replace(prompts, places=places), cut)
-    labels, there = _at_labels(hidden, prompts)
-    return Pairing(labels.cpu(), items.cpu(), (_same(batch) & there[..., None]).cpu())
-
-
-def _same(batch: Batch) -> Tensor:
-    """(B, M, M) bool: items that are one and the same, or differ in nothing that has a name (noisy copies)."""
-    index, factors = batch.item_index, batch.factors
-    same = (index[:, :, None] == index[:, None]) & (index[:, None] >= 0)
-    if factors.shape[-1]:
-        same |= (factors[:, :, None] == factors[:, None]).all(3)
-    return same | torch.eye(index.shape[1], dtype=torch.bool, device=index.device)
-
-
-def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
-    """(B, M, D): what enters the first block where the factors of items are known."""
-    with torch.no_grad():
-        if isinstance(model, Decomposable):
-            return model.component(inputs, cut, 0)
-        return inputs.at_known(model(inputs, attention=cut).hidden[0])
+    each, cut = (found.score, found.control, found.error), halves[0][0].cut
+    return of_layers(*each, chance=found.chance, n_test=found.n_test, kind="look", factor="label", cut=cut, first=1)
 
 
 def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze | None:

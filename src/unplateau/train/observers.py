@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unplateau.decompose import Decomposable, predict
 from unplateau.layout import Split
-from unplateau.probe import measure
+from unplateau.probe.measure import measure
 from unplateau.rng import fold_seed
 from unplateau.tasks.base import Task
 from unplateau.tasks.floors import floors

@@ -1,0 +1,123 @@
+"""Labels: does their state tell which item stood before them (binding), and still which label they are (keep)?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unplateau.decompose import Decomposable, Readable
+from unplateau.layout import Cut, TaskShape
+from unplateau.probe.binding import Pairing, binding_scores
+from unplateau.probe.errors import of_layers
+from unplateau.probe.few_shot import few_shot_scores
+from unplateau.rng import fold
+from unplateau.scores import ProbeScore
+from unplateau.tensors import Batch, Components, Inputs, Prompts, TokenPrompts, gathered
+
+Halves = Sequence[tuple[Components, Batch]]
+"""Train prompts and test prompts, each with what was made of them."""
+
+
+def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
+    """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words."""
+    if shape.layout.factors_at == "position":
+        return []
+    cut = halves[0][0].cut
+    train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
+    found = binding_scores(train, test)
+    each = (found.accuracy, found.control, found.error)
+    return of_layers(*each, chance=found.chance, n_test=found.n_test, kind="binding", factor="item", cut=cut)
+
+
+def labels_are_kept(
+    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
+) -> list[ProbeScore]:
+    """Few-shot accuracy of labels by their own states (``keep``), of every layer: is which label it is not drowned?
+
+    The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
+    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound.
+    """
+    components, batch = test
+    if shape.labels_are_numbers or shape.layout.factors_at == "position":
+        return []
+    inputs, labels = _dealt_anew(batch, seed)
+    with torch.no_grad():
+        states, _ = _at_labels(model(inputs).hidden, inputs)
+    n_labels = min(states.shape[2], labels.shape[1])  # the last one may not be there
+    own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
+    found = few_shot_scores(states[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
+    if not int(found.n_test[0]):
+        return []
+    each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
+    chance, n_test = float(found.chance[0]), int(found.n_test[0])
+    return of_layers(*each, chance=chance, n_test=n_test, kind="keep", factor="label", cut=components.cut)
+
+
+def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
+    """The prompts with their labels in another order, those that there are, and which label now stands where."""
+    inputs, labels = batch.inputs, batch.targets
+    if not isinstance(inputs, Prompts):
+        labels = labels[:, : int(_there(inputs).all(0).sum())]
+    order = torch.rand(labels.shape, generator=fold(seed, "labels dealt anew"), dtype=torch.float32).argsort(1)
+    order = order.to(labels.device)
+    if isinstance(inputs, Prompts):
+        return replace(inputs, labels=inputs.labels.gather(1, order)), labels.gather(1, order)
+    assert inputs.queries is not None
+    at = inputs.queries[:, : labels.shape[1]] + 1
+    tokens = inputs.tokens.scatter(1, at, inputs.tokens.gather(1, at).gather(1, order))
+    return replace(inputs, tokens=tokens), labels.gather(1, order)
+
+
+def _at_labels(hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """(L + 1, B, K, D) at the labels, and whether they are there (B, K); prompts have one less if the last is not."""
+    if isinstance(inputs, Prompts):
+        states = inputs.at_labels(hidden)
+        return states, torch.ones(states.shape[1:3], dtype=torch.bool, device=states.device)
+    assert inputs.queries is not None
+    at = (inputs.queries + 1).clamp(max=inputs.tokens.shape[1] - 1)
+    return gathered(hidden, at), _there(inputs)
+
+
+def _there(inputs: TokenPrompts) -> Tensor:
+    """(B, K): whether a label follows its item."""
+    assert inputs.queries is not None
+    return inputs.queries + 1 < inputs.tokens.shape[1]
+
+
+def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:
+    """Items are shown in another order of the same prompt, so that none need stand where it stood."""
+    prompts, shape = batch.inputs, batch.targets.shape
+    order = (
+        torch.rand(shape, generator=fold(seed, "binding: items elsewhere"), dtype=torch.float32)
+        .argsort(1)
+        .to(batch.targets.device)
+    )
+    rows = torch.arange(shape[0], device=order.device)[:, None]
+    if isinstance(prompts, Prompts):
+        items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
+        labels, _ = _at_labels(hidden, prompts)
+        return Pairing(labels.cpu(), items.cpu(), _same(batch)[:, : labels.shape[2]].cpu())
+    assert prompts.known is not None
+    places = prompts.positions().clone()
+    places[rows, prompts.known] = prompts.positions()[rows, prompts.known][rows, order]
+    items = _embedded(model, replace(prompts, places=places), cut)
+    labels, there = _at_labels(hidden, prompts)
+    return Pairing(labels.cpu(), items.cpu(), (_same(batch) & there[..., None]).cpu())
+
+
+def _same(batch: Batch) -> Tensor:
+    """(B, M, M) bool: items that are one and the same, or differ in nothing that has a name (noisy copies)."""
+    index, factors = batch.item_index, batch.factors
+    same = (index[:, :, None] == index[:, None]) & (index[:, None] >= 0)
+    if factors.shape[-1]:
+        same |= (factors[:, :, None] == factors[:, None]).all(3)
+    return same | torch.eye(index.shape[1], dtype=torch.bool, device=index.device)
+
+
+def _embedded(model: Readable, inputs: Inputs, cut: Cut) -> Tensor:
+    """(B, M, D): what enters the first block where the factors of items are known."""
+    with torch.no_grad():
+        if isinstance(model, Decomposable):
+            return model.component(inputs, cut, 0)
+        return inputs.at_known(model(inputs, attention=cut).hidden[0])

@@ -91,6 +91,22 @@ def test_in_text_queries_look_at_what_followed_the_same_token_before(new_model: 
     torch.testing.assert_close(value, torch.stack(losses).mean())
 
 
+def test_in_text_a_token_is_told_by_earlier_copies(new_model: NewModel) -> None:
+    model = new_model(**WITHOUT_DROPOUT)
+    text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
+    with TokenStrategy(model, Strategy(KeepLoss(share=1))) as helper:
+        states = model(input_ids=text, output_hidden_states=True).hidden_states[1]
+        value = helper(text)
+    directions = torch.nn.functional.normalize(model.transformer.ln_f(states), dim=-1)
+    losses = []
+    for row, tokens in zip(directions, text, strict=True):
+        for at in range(2, 9):  # the first token is no label
+            votes = (10 * row[1:at] @ row[at]).softmax(0)
+            if (right := tokens[1:at] == tokens[at]).any():
+                losses.append(-(votes[right].sum() + 1e-6).log())
+    torch.testing.assert_close(value, torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
+
+
 def test_in_text_a_token_names_the_one_before(new_model: NewModel) -> None:
     model = new_model(**WITHOUT_DROPOUT)
     with torch.no_grad():

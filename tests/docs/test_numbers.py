@@ -17,7 +17,7 @@ import speed
 import strategies
 
 from unplateau.files import read_json
-from unplateau.studies.base import by_cell, early_cells, read_study
+from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -216,3 +216,30 @@ def test_what_the_crossing_says_of_tasks() -> None:
 def test_the_page_on_speed_shows_what_was_measured() -> None:
     text = speed.PAGE.read_text("utf-8")
     assert speed.page(text) == text, "run `make figures` and commit what it writes"
+
+
+def test_what_the_card_of_drowned_labels_says() -> None:
+    """Of images and words under gpt2: how many runs of each cell escaped, and when."""
+    cells = by_cell(read_study(cards.RESULTS / "drowned.jsonl"), beside="three")
+    shown = {
+        cell: [
+            (sum(row.escape is not None for row in rows), len(rows), escape_of(rows).shown())
+            for rows in (cells["shapes, gpt2"][cell], cells["words, gpt2"][cell])
+        ]
+        for cell in cells["shapes, gpt2"]
+    }
+    counts = {cell: tuple(map(sum, zip(*((n, of) for n, of, _ in both), strict=True))) for cell, both in shown.items()}
+    prose = " ".join((ROOT / card("drowned")).read_text("utf-8").split())
+    (there, of), (kept, _) = counts["three"], counts["three + keep"]
+    medians = {cell: " and ".join(median for *_, median in both) for cell, both in shown.items()}
+    assert f"`three` escapes on {there} run of {of}, `three + keep` on {kept} of {of}" in prose
+    assert f"(medians {medians['three + keep']}), and so do" in prose
+    assert f"five times as large at first ({medians['three, labels x 5']})" in prose
+    assert f"control escapes on {counts['three + keep, control'][0]} of {of} as well" in prose
+    assert counts["three, labels x 5"] == (of, of)
+    assert counts["keep alone"] == (0, of)
+    for name, words in {"weights": "weights", "few_shot": "few-shot", "binding": "binding", "look": "look"}.items():
+        images = cells["shapes, gpt2"]
+        flat, not_flat = (median(getattr(row, name).value for row in images[one]) for one in ("three", "three + keep"))
+        assert f"a {words} score of {flat:.2f} and {not_flat:.2f}" in prose
+    assert f"({shown['three, labels x 25'][1][0]} of {shown['three, labels x 25'][1][1]})" in prose

@@ -76,7 +76,7 @@ def test_nothing_to_complain_about_and_nothing_asked_for(browser, name, request)
 def test_every_figure_is_drawn(browser, demo):
     opened(browser, demo)
     figures = browser.find_elements(By.CSS_SELECTOR, "svg.panel")
-    assert len(figures) == 2 + 4 * 8
+    assert len(figures) == 2 + 4 * 9
     for figure in figures:
         assert 300 <= figure.rect["width"] <= 480
         assert figure.rect["height"] > 150

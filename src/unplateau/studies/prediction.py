@@ -37,6 +37,7 @@ PREDICTORS: Mapping[str, Predictor] = {
     "weights score": lambda row: _share(row.weights),
     "few-shot score": lambda row: _share(row.few_shot),
     "binding score": lambda row: _share(row.binding),
+    "keep score": lambda row: _share(row.keep),
     "look score": lambda row: _share(row.look),
     "weakest of the three": _of_three(min),
     "sum of the three": _of_three(sum),

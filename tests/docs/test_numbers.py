@@ -18,6 +18,7 @@ import strategies
 
 from unplateau.files import read_json
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
+from unplateau.studies.crossing import first_missing
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -238,6 +239,20 @@ def test_what_the_card_of_drowned_labels_says() -> None:
     assert f"control escapes on {counts['three + keep, control'][0]} of {of} as well" in prose
     assert counts["three, labels x 5"] == (of, of)
     assert counts["keep alone"] == (0, of)
+    named = {
+        cell: [
+            first_missing(row)
+            for setting in ("shapes, gpt2", "words, gpt2")
+            for row in cells[setting][cell]
+            if row.escape is None
+        ]
+        for cell in ("three", "three + keep, control", "keep alone")
+    }
+    n_named = named["three"].count("kept labels")
+    assert f"first on {n_named} of the {len(named['three'])} runs of `three`" in prose
+    assert f"and on all {len(named['three + keep, control'])} of the control" in prose
+    assert {*named["three + keep, control"]} == {"kept labels"}
+    assert {*named["keep alone"]} == {"items"}
     for name, words in {"weights": "weights", "few_shot": "few-shot", "binding": "binding", "look": "look"}.items():
         images = cells["shapes, gpt2"]
         flat, not_flat = (median(getattr(row, name).value for row in images[one]) for one in ("three", "three + keep"))

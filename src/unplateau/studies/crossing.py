@@ -253,7 +253,7 @@ def _named(settings: Sequence[Setting]) -> Table:
     for thing in THINGS:
         others = tuple(other for other in THINGS if other != thing)
         lacking = [one for one in settings if _is_flat(one, others) and cell_name(tuple(THINGS)) in one.early]
-        told = [[_first_missing(row) for row in one.cells[cell_name(others)]] for one in lacking]
+        told = [[first_missing(row) for row in one.cells[cell_name(others)]] for one in lacking]
         right = [(sum(name == thing for name in names), len(names)) for names in told]
         wrong = sum(name not in (thing, None) for names in told for name in names)
         lines.append([thing, "+".join(others), _share(right), f"{wrong}"])
@@ -271,7 +271,7 @@ def _is_flat(setting: Setting, cell: Sequence[str]) -> bool:
     return bool(rows) and math.isinf(escape_of(rows).high)
 
 
-def _first_missing(row: Row) -> str | None:
+def first_missing(row: Row) -> str | None:
     """In the order items, labels, kept labels, queries; None where nothing that can be told is missing."""
     if row.binding is None and row.look is None:  # lists of words
         return None

@@ -3,6 +3,7 @@
 docs/cards/drowned.md says beforehand what is predicted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import KeepLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.studies.base import LONGER, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
-from unplateau.studies.crossing import TASKS, THINGS
+from unplateau.studies.crossing import TASKS, THINGS, first_missing
 from unplateau.train.spec import RunSpec
 
 THREE, EARLIER = "three", 0.75
@@ -78,7 +79,22 @@ class Drowned(Study):
                 lines.append([setting, name, _kept(cells[name]), escapes(cells[name]), predicted, verdict])
         columns = ["setting", "cell", "keep score", "median step of the escape", "predicted", "verdict"]
         note = f"{held} of {said} predictions held. Earlier: by {EARLIER:g} of the median of {THREE}."
-        return [Table("Labels that are kept, or larger, beside the three terms alone", columns, lines, note)]
+        return [
+            Table("Labels that are kept, or larger, beside the three terms alone", columns, lines, note),
+            _named(by_cell(rows, beside=THREE)),
+        ]
+
+
+def _named(settings: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:
+    """What the scores of runs that stay flat to the end say that they lack."""
+    lines = []
+    for setting, cells in settings.items():
+        for name in (name for name in CASES if name in cells):
+            told = Counter(first_missing(row) or "don't know" for row in cells[name] if row.escape is None)
+            if told:
+                lines.append([setting, name, ", ".join(f"{thing}: {n} of {told.total()}" for thing, n in told.items())])
+    note = "By the scores halfway to the end, as diagnose reads them: what it would name first."
+    return Table("Runs that did not escape: what they lack", ["setting", "cell", "named first"], lines, note)
 
 
 def are_drowned(rows: Sequence[Row]) -> bool | None:

@@ -63,9 +63,8 @@ class Scores:
 
     Then the three things that in-context learning waits for. ``few_shot_score`` and ``factor_share``: whether items
     stand out, mean over the factors that a prompt may hide. ``binding_score``: whether labels are bound to their
-    items. ``keep_score``: whether labels can still be told from their states, of which the embedding says nothing, as
-    nothing is bound there. ``look_score``: whether queries look at the right labels; at the embedding, which does not
-    look, by chance.
+    items. ``keep_score``: whether labels can still be told from their states. ``look_score``: whether queries look at
+    the right labels. At the embedding, where nothing is bound yet and nobody looks, these two have chance.
     """
 
     cut: Cut
@@ -102,7 +101,6 @@ class Scores:
         few_shot, share, binding, keep, look = (
             [cell for cell in every if cell.kind == kind] for kind in ("few-shot", "share", "binding", "keep", "look")
         )
-        unseeing = look[0].chance if look else None
         names = dict.fromkeys(cell.factor for cell in weights)
         return cls(
             cut=every[0].cut,
@@ -121,12 +119,12 @@ class Scores:
             binding_score=_by_layer(binding, "accuracy") or None,
             binding_control=_by_layer(binding, "control_accuracy") or None,
             binding_chance=binding[0].chance if binding else None,
-            keep_score=_by_layer(keep, "accuracy") or None,
-            keep_control=_by_layer(keep, "control_accuracy") or None,
+            keep_score=_of_blocks(keep, "accuracy"),
+            keep_control=_of_blocks(keep, "control_accuracy"),
             keep_chance=keep[0].chance if keep else None,
-            look_score=None if unseeing is None else [unseeing, *_by_layer(look, "accuracy")],
-            look_control=None if unseeing is None else [unseeing, *_by_layer(look, "control_accuracy")],
-            look_chance=unseeing,
+            look_score=_of_blocks(look, "accuracy"),
+            look_control=_of_blocks(look, "control_accuracy"),
+            look_chance=look[0].chance if look else None,
         )
 
     @classmethod
@@ -138,6 +136,11 @@ class Scores:
     def columns(self) -> dict[str, Any]:
         """As columns of a row; what was not looked at is left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _of_blocks(cells: Sequence[ProbeScore], what: Literal["accuracy", "control_accuracy"]) -> list[float] | None:
+    """One value for each layer, of which the embedding has chance."""
+    return [cells[0].chance, *_by_layer(cells, what)] if cells else None
 
 
 def _by_layer(

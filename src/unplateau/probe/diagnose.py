@@ -212,13 +212,9 @@ def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Findi
             found = _finding("items", of_one, factor)
             in_lists = shape.layout.factors_at == "position"  # runs leave their plateau there before items stand out
             yield replace(found, verdict="unclear") if in_lists and found.verdict == "missing" else found
-    kinds: tuple[tuple[Thing, str, int], ...] = (
-        ("labels", "binding", 0),
-        ("kept labels", "keep", 1),
-        ("queries", "look", 1),
-    )
-    for thing, kind, first in kinds:
-        if of_kind := [score for score in scores if score.kind == kind and score.layer >= first]:
+    kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("kept labels", "keep"), ("queries", "look"))
+    for thing, kind in kinds:
+        if of_kind := [score for score in scores if score.kind == kind]:
             yield _finding(thing, of_kind)
 
 

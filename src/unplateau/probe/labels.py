@@ -33,10 +33,10 @@ def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed:
 def labels_are_kept(
     model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
 ) -> list[ProbeScore]:
-    """Few-shot accuracy of labels by their own states (``keep``), of every layer: is which label it is not drowned?
+    """Few-shot accuracy of labels by their own states (``keep``), of every block: is which label it is not drowned?
 
     The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
-    None where labels are numbers, or belong to lists of words. It counts from block 1 on: before, nothing is bound.
+    None where labels are numbers, or belong to lists of words.
     """
     components, batch = test
     if shape.labels_are_numbers or shape.layout.factors_at == "position":
@@ -46,12 +46,12 @@ def labels_are_kept(
         states, _ = _at_labels(model(inputs).hidden, inputs)
     n_labels = min(states.shape[2], labels.shape[1])  # the last one may not be there
     own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
-    found = few_shot_scores(states[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
+    found = few_shot_scores(states[1:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
     if not int(found.n_test[0]):
         return []
     each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
     chance, n_test = float(found.chance[0]), int(found.n_test[0])
-    return of_layers(*each, chance=chance, n_test=n_test, kind="keep", factor="label", cut=components.cut)
+    return of_layers(*each, chance=chance, n_test=n_test, kind="keep", factor="label", cut=components.cut, first=1)
 
 
 def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:

@@ -24,13 +24,12 @@ from unplateau.report.panels import (
 from unplateau.report.style import Look, looks, printable
 
 THREE_THINGS = {
-    "items-stand-out": ("few_shot", "few-shot score", 0),
-    "labels-are-bound": ("binding", "binding score", 0),
-    "labels-are-kept": ("keep", "keep score", 1),
-    "queries-look": ("look", "look score", 0),
+    "items-stand-out": ("few_shot", "few-shot score"),
+    "labels-are-bound": ("binding", "binding score"),
+    "labels-are-kept": ("keep", "keep score"),
+    "queries-look": ("look", "look score"),
 }
-"""Figures of the three things that in-context learning waits for: how their columns begin, what they are called, and
-from which layer on the best one is shown."""
+"""Figures of the three things that in-context learning waits for: their columns begin so, and what they are called."""
 
 CONTEXT_SPREAD = 0.05
 """Standard deviation of a context score from one batch of test prompts to another, as training looks at it."""
@@ -51,9 +50,9 @@ def all_panels(groups: Groups) -> dict[str, list[AnyPanel]]:
         if all("context_score" in run.columns for name in with_probes for run in groups[name]):
             panels["context-score"] = [_scores(groups, name, look[name], "context") for name in with_probes]
         panels["layers"] = [_layers(groups, name) for name in with_probes]
-    for figure, (part, words, first) in THREE_THINGS.items():
+    for figure, (part, words) in THREE_THINGS.items():
         seen = {name: [run for run in groups[name] if f"{part}_score" in run.columns] for name in groups}
-        found = [_best_layer(groups, name, look[name], seen[name], part, words, first) for name in groups if seen[name]]
+        found = [_best_layer(groups, name, look[name], seen[name], part, words) for name in groups if seen[name]]
         if found:
             panels[figure] = [*found]
     return panels
@@ -190,20 +189,18 @@ def _scores(groups: Groups, name: str, look: Look, part: Literal["weights", "con
     return _score_panel(groups, name, look, alt, f"{part} score", levels, lines, controls)
 
 
-def _best_layer(
-    groups: Groups, name: str, look: Look, runs: Sequence[RunSummary], part: str, words: str, first: int
-) -> CurvePanel:
-    """At each step of the layer, from the first on, that has most of it, and the control of the same layer."""
+def _best_layer(groups: Groups, name: str, look: Look, runs: Sequence[RunSummary], part: str, words: str) -> CurvePanel:
+    """At each step of the layer that has most of it, and the control of the same layer."""
     lines, controls = [], []
     for run in runs:
         steps, scores = run.columns[f"{part}_score"]
         _, control = run.columns[f"{part}_control"]
-        best = first + np.argmax(scores[:, first:], axis=1)[:, None]
+        best = np.argmax(scores, axis=1)[:, None]
         lines.append(_line(run, steps, np.take_along_axis(scores, best, axis=1)[:, 0]))
         controls.append(_line(run, steps, np.take_along_axis(control, best, axis=1)[:, 0]))
     levels = {"chance": _chance(runs, part)}
     ends = "; ".join(f"seed {line.seed} {line.y[0]:.2f} at first, {line.y[-1]:.2f} at the end" for line in lines)
-    what = f"{words.capitalize()} of {printable(name)} against step, best {'block' if first else 'layer'}"
+    what = f"{words.capitalize()} of {printable(name)} against step, best layer"
     alt = f"{what}. {_levels_words(levels)} {ends.capitalize()}."
     return _score_panel(groups, name, look, alt, words, levels, lines, controls)
 

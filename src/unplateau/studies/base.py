@@ -124,7 +124,7 @@ class Row:
             spec=planned.spec.digest(),
             commit=record.env["versions"]["commit"],
             machine=record.env["machine"]["cpu"],
-            keep=_best(scores, "keep", first=1),
+            keep=_best(scores, "keep"),
         )
 
     @property
@@ -143,12 +143,9 @@ def _progress_at(record: RunRecord, at: int) -> float:
     return round(fmean(value for step, value in zip(steps, values, strict=True) if at - WINDOW < step <= at), 4)
 
 
-def _best(scores: Scores | None, name: str, first: int = 0) -> Score | None:
-    """In the layer, from the first on, that has most of it."""
+def _best(scores: Scores | None, name: str) -> Score | None:
     of_layers, chance = (getattr(scores, f"{name}_{what}", None) for what in ("score", "chance"))
-    if not of_layers or chance is None:
-        return None
-    return Score(round(max(of_layers[first:]), 4), round(chance, 4))
+    return Score(round(max(of_layers), 4), round(chance, 4)) if of_layers and chance is not None else None
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,14 @@ def test_the_page_on_speed_shows_what_was_measured() -> None:
     assert speed.page(text) == text, "run `make figures` and commit what it writes"
 
 
+def test_when_plain_training_leaves_the_plateau_of_shapes_at_last() -> None:
+    rows = [row for row in read_study(cards.RESULTS / "prediction.jsonl") if row.setting.endswith("20,000 steps")]
+    (escape,), (progress,) = {row.escape for row in rows}, {row.progress for row in rows}
+    readme, prose = (" ".join((ROOT / page).read_text("utf-8").split()) for page in (README, card("prediction")))
+    assert f"and at {escape:,} in one run of 20,000" in readme
+    assert f"it escaped at {escape:,} (12,788 by the formula) and ended at a progress of {progress:.2f}" in prose
+
+
 def test_what_the_card_of_drowned_labels_says() -> None:
     """Of images and words under gpt2: how many runs of each cell escaped, and when."""
     cells = by_cell(read_study(cards.RESULTS / "drowned.jsonl"), beside="three")

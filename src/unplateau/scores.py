@@ -14,11 +14,6 @@ Component = Literal["weights", "context", "hidden"]
 ScoreKind = Literal["linear", "few-shot", "share", "binding", "keep", "look"]
 
 
-NEEDED: Mapping[ScoreKind, float] = {"few-shot": 0.3, "binding": 0.5, "keep": 0.3, "look": 0.07}
-"""How much of a thing is enough, as a share of the way from chance to 1: runs leave their plateau above these lines,
-and stay on it below one of them (docs/concepts/three_things.md)."""
-
-
 @dataclass(frozen=True)
 class ProbeScore:
     """What one layer tells of one factor, with its chance level and its control.

@@ -62,10 +62,7 @@ class Pairs(Rows):
 
     def earlier_labels(self) -> Tensor:
         """(B, K, K) bool: whether label k may be told from label j, which stands before it where it can be read."""
-        before = self.labels[:, None] < self.labels[..., None]
-        if self.label_in is not None:
-            before = before & (self.label_in[..., None] == self.label_in[:, None])
-        return before & self.has_label[..., None] & self.has_label[:, None]
+        return self._told(self.labels[:, None] < self.labels[..., None], self.label_in, self.has_label)
 
     def seen(self) -> Tensor:
         """(B, M, K) bool: whether item k may be told from pair j, which is another and stands where it can be read."""
@@ -73,9 +70,13 @@ class Pairs(Rows):
         readable = self.labels[:, None] < self.items[:, :, None]
         if self.both_ways:
             readable = ~torch.eye(n_items, n_labels, dtype=torch.bool, device=self.items.device)
-        if self.item_in is not None and self.label_in is not None:
-            readable = readable & (self.item_in[:, :, None] == self.label_in[:, None])
-        return readable & self.has_item[:, :, None] & self.has_label[:, None]
+        return self._told(readable, self.item_in, self.has_item)
+
+    def _told(self, readable: Tensor, document: Tensor | None, there: Tensor) -> Tensor:
+        """(B, N, K) bool: what is readable, in the same document, of labels and of those (B, N) that are there."""
+        if document is not None and self.label_in is not None:
+            readable = readable & (document[..., None] == self.label_in[:, None])
+        return readable & there[..., None] & self.has_label[:, None]
 
 
 def find_pairs(

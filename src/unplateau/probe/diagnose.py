@@ -17,7 +17,7 @@ from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
 from unplateau.probe.three_things import at_home, probe_three_things, refuse_prompts
 from unplateau.rng import fold_seed
-from unplateau.scores import NEEDED, ProbeScore
+from unplateau.scores import ProbeScore
 from unplateau.tasks.base import Sampler, Task
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch
@@ -27,13 +27,9 @@ ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "on its way", "arrived", "unknown"]
 ERRORS = 2.0
-LINES: Mapping[Thing, float] = {
-    "items": NEEDED["few-shot"],
-    "labels": NEEDED["binding"],
-    "kept labels": NEEDED["keep"],
-    "queries": NEEDED["look"],
-    "inference": 0.5,
-}
+LINES: Mapping[Thing, float] = {"items": 0.3, "labels": 0.5, "kept labels": 0.3, "queries": 0.07, "inference": 0.5}
+"""How much of a thing is enough, as a share of the way from chance to 1: runs leave their plateau above these lines,
+and stay on it below one of them (docs/concepts/three_things.md)."""
 PROMPTS, AT_ONCE = 512, 64
 """Held-out prompts that progress is measured on."""
 

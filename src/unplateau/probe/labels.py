@@ -43,7 +43,7 @@ def labels_are_kept(
         return []
     inputs, labels = _dealt_anew(batch, seed)
     with torch.no_grad():
-        states, _ = _at_labels(model(inputs).hidden, inputs)
+        states = _at_labels(model(inputs).hidden, inputs)
     n_labels = min(states.shape[2], labels.shape[1])  # the last one may not be there
     own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
     found = few_shot_scores(states[1:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
@@ -58,9 +58,8 @@ def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
     """The prompts with their labels in another order, those that there are, and which label now stands where."""
     inputs, labels = batch.inputs, batch.targets
     if not isinstance(inputs, Prompts):
-        labels = labels[:, : int(_there(inputs).all(0).sum())]
-    order = torch.rand(labels.shape, generator=fold(seed, "labels dealt anew"), dtype=torch.float32).argsort(1)
-    order = order.to(labels.device)
+        labels = labels[:, : int(labels_there(inputs).all(0).sum())]
+    order = _shuffled(labels, "labels dealt anew", seed)
     if isinstance(inputs, Prompts):
         return replace(inputs, labels=inputs.labels.gather(1, order)), labels.gather(1, order)
     assert inputs.queries is not None
@@ -69,17 +68,20 @@ def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
     return replace(inputs, tokens=tokens), labels.gather(1, order)
 
 
-def _at_labels(hidden: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """(L + 1, B, K, D) at the labels, and whether they are there (B, K); prompts have one less if the last is not."""
+def _shuffled(pairs: Tensor, name: str, seed: int) -> Tensor:
+    """(B, K) int64: another order of the pairs of each prompt (B, K), for each name and seed."""
+    return torch.rand(pairs.shape, generator=fold(seed, name), dtype=torch.float32).argsort(1).to(pairs.device)
+
+
+def _at_labels(hidden: Tensor, inputs: Inputs) -> Tensor:
+    """(L + 1, B, K, D) at the labels; prompts have one less if the last is not there, tokens have something else."""
     if isinstance(inputs, Prompts):
-        states = inputs.at_labels(hidden)
-        return states, torch.ones(states.shape[1:3], dtype=torch.bool, device=states.device)
+        return inputs.at_labels(hidden)
     assert inputs.queries is not None
-    at = (inputs.queries + 1).clamp(max=inputs.tokens.shape[1] - 1)
-    return gathered(hidden, at), _there(inputs)
+    return gathered(hidden, (inputs.queries + 1).clamp(max=inputs.tokens.shape[1] - 1))
 
 
-def _there(inputs: TokenPrompts) -> Tensor:
+def labels_there(inputs: TokenPrompts) -> Tensor:
     """(B, K): whether a label follows its item."""
     assert inputs.queries is not None
     return inputs.queries + 1 < inputs.tokens.shape[1]
@@ -87,23 +89,19 @@ def _there(inputs: TokenPrompts) -> Tensor:
 
 def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int) -> Pairing:
     """Items are shown in another order of the same prompt, so that none need stand where it stood."""
-    prompts, shape = batch.inputs, batch.targets.shape
-    order = (
-        torch.rand(shape, generator=fold(seed, "binding: items elsewhere"), dtype=torch.float32)
-        .argsort(1)
-        .to(batch.targets.device)
-    )
-    rows = torch.arange(shape[0], device=order.device)[:, None]
+    prompts = batch.inputs
+    order = _shuffled(batch.targets, "binding: items elsewhere", seed)
+    rows = torch.arange(len(order), device=order.device)[:, None]
     if isinstance(prompts, Prompts):
         items = _embedded(model, replace(prompts, items=prompts.items[rows, order]), cut)[rows, order.argsort(1)]
-        labels, _ = _at_labels(hidden, prompts)
+        labels = _at_labels(hidden, prompts)
         return Pairing(labels.cpu(), items.cpu(), _same(batch)[:, : labels.shape[2]].cpu())
     assert prompts.known is not None
     places = prompts.positions().clone()
     places[rows, prompts.known] = prompts.positions()[rows, prompts.known][rows, order]
     items = _embedded(model, replace(prompts, places=places), cut)
-    labels, there = _at_labels(hidden, prompts)
-    return Pairing(labels.cpu(), items.cpu(), (_same(batch) & there[..., None]).cpu())
+    there = labels_there(prompts)[..., None]
+    return Pairing(_at_labels(hidden, prompts).cpu(), items.cpu(), (_same(batch) & there).cpu())
 
 
 def _same(batch: Batch) -> Tensor:

@@ -19,7 +19,7 @@ from unplateau.layout import Cut, Split, TaskShape
 from unplateau.limits import FLOAT, refuse_memory
 from unplateau.probe.errors import known_error, of_layers
 from unplateau.probe.few_shot import FewShot, few_shot_scores
-from unplateau.probe.labels import Halves, labels_are_bound, labels_are_kept
+from unplateau.probe.labels import Halves, labels_are_bound, labels_are_kept, labels_there
 from unplateau.probe.looking import Gaze, look_scores
 from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore
@@ -166,7 +166,7 @@ def _to_labels(shares: Tensor, inputs: Inputs) -> Tensor:
         return inputs.at_labels(inputs.at_queries(shares).mT).mT
     assert inputs.queries is not None
     by_head = gathered(shares.transpose(1, 2), inputs.queries)  # (L, H, B, K, T)
-    there = int((inputs.queries + 1 < inputs.tokens.shape[1]).all(0).sum())
+    there = int(labels_there(inputs).all(0).sum())
     return gathered(by_head.mT, inputs.queries[:, :there] + 1).mT.transpose(1, 2)
 
 

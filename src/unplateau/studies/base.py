@@ -32,6 +32,8 @@ LONGER: Mapping[Scale, int] = {"cpu": 1, "paper": 4}
 """How many times as long a run is trained, where a scale says nothing else."""
 EARLY = 0.5
 """A cell ends the plateau early if its median escape comes by this share of that of plain training."""
+HELD, REFUTED = "held", "REFUTED"
+"""What became of a prediction."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,20 @@ from unplateau.strategies.curricula import WarmUp
 from unplateau.strategies.losses import ComponentLoss, ContextLoss, WeightsLoss
 from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
+from unplateau.studies.base import (
+    HELD,
+    LONGER,
+    PLAIN,
+    REFUTED,
+    Planned,
+    Row,
+    Scale,
+    Study,
+    Table,
+    by_cell,
+    early_cells,
+    escapes,
+)
 from unplateau.train.spec import RunSpec
 
 
@@ -110,9 +123,6 @@ class Controls(Study):
                 "Strategies and their controls", columns, lines, f"{verdicts.count(HELD)} of {said} predictions held."
             )
         ]
-
-
-HELD, REFUTED = "held", "REFUTED"
 
 
 def _verdict(name: str, early: frozenset[str]) -> tuple[str, str]:

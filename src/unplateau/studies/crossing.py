@@ -275,9 +275,12 @@ def first_missing(row: Row) -> str | None:
     """In the order items, labels, kept labels, queries; None where nothing that can be told is missing."""
     if row.binding is None and row.look is None:  # lists of words
         return None
-    found = {thing: getattr(row, column) for thing, column in (*SCORES.items(), ("kept labels", "keep"))}
-    scored = {thing: score for thing in ORDER[:-1] if (score := found[thing]) is not None}
-    return next((thing for thing, score in scored.items() if not score.reaches(LINES[thing])), None)
+    columns = {**SCORES, "kept labels": "keep"}
+    for thing in ORDER[:-1]:
+        score = getattr(row, columns[thing])
+        if score is not None and not score.reaches(LINES[thing]):
+            return thing
+    return None
 
 
 def _share(by_setting: Sequence[tuple[int, int]]) -> str:

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import KeepLoss
 from unplateau.strategies.strategy import Strategy
-from unplateau.studies.base import LONGER, Planned, Row, Scale, Study, Table, by_cell, early_cells, escapes
+from unplateau.studies.base import (
+    HELD,
+    LONGER,
+    REFUTED,
+    Planned,
+    Row,
+    Scale,
+    Study,
+    Table,
+    by_cell,
+    early_cells,
+    escapes,
+)
 from unplateau.studies.crossing import TASKS, THINGS, first_missing
 from unplateau.train.spec import RunSpec
 
@@ -65,24 +77,29 @@ class Drowned(Study):
 
     def judge(self, rows: Sequence[Row]) -> list[Table]:
         """When the cells escaped, and of each whether it did what was said, given whether labels were drowned."""
-        lines, held, said = [], 0, 0
-        for setting, cells in by_cell(rows, beside=THREE).items():
+        lines, verdicts, settings = [], [], by_cell(rows, beside=THREE)
+        for setting, cells in settings.items():
             earlier, drowned = early_cells(cells, beside=THREE, share=EARLIER), are_drowned(cells[THREE])
             for name in (name for name in CASES if name in cells):
-                predicted = verdict = ""
-                if name != THREE and drowned is not None:
-                    expected = CASES[name].helps and drowned
-                    predicted = "earlier" if expected else "not earlier"
-                    right = (name in earlier) is expected
-                    verdict = "held" if right else "REFUTED"
-                    held, said = held + right, said + 1
+                predicted, verdict = _verdict(name, earlier, drowned)
+                verdicts.append(verdict)
                 lines.append([setting, name, _kept(cells[name]), escapes(cells[name]), predicted, verdict])
+        held = verdicts.count(HELD)
         columns = ["setting", "cell", "keep score", "median step of the escape", "predicted", "verdict"]
-        note = f"{held} of {said} predictions held. Earlier: by {EARLIER:g} of the median of {THREE}."
-        return [
-            Table("Labels that are kept, or larger, beside the three terms alone", columns, lines, note),
-            _named(by_cell(rows, beside=THREE)),
-        ]
+        note = (
+            f"{held} of {held + verdicts.count(REFUTED)} predictions held. Earlier: by {EARLIER:g} of the median of "
+            f"{THREE}."
+        )
+        heading = "Labels that are kept, or larger, beside the three terms alone"
+        return [Table(heading, columns, lines, note), _named(settings)]
+
+
+def _verdict(name: str, earlier: frozenset[str], drowned: bool | None) -> tuple[str, str]:
+    """What was predicted of a cell, and what became of it."""
+    if name == THREE or drowned is None:
+        return "", ""
+    expected = CASES[name].helps and drowned
+    return "earlier" if expected else "not earlier", HELD if (name in earlier) is expected else REFUTED
 
 
 def _named(settings: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:

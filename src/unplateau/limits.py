@@ -74,6 +74,12 @@ def refuse_runs(what: str, n_runs: int) -> None:
     refuse_hours(what, n_runs / 3600, "a run a second")
 
 
+def refuse_none(workers: int, threads: int) -> None:
+    """Raises SpecError unless there is one of each."""
+    if min(workers, threads) < 1:
+        raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
+
+
 def refuse_processes(n_runs: int, workers: int, threads: int) -> None:
     """Raises SpecError for more threads or processes at a time than this machine can hold."""
     refuse_threads(threads)

@@ -14,7 +14,6 @@ from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwri
 from unplateau.cli.console import note, print_facts, print_table
 from unplateau.cli.results import Results
 from unplateau.cli.running import given_spec, run_all, seeds_from, without_failures
-from unplateau.errors import SpecError
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
@@ -127,12 +126,11 @@ def _trained(
         return run_all(specs, out=out, workers=workers, threads=threads, device=device, engine=engine, ended=ended)
     import torch  # noqa: PLC0415
 
-    from unplateau.limits import refuse_threads  # noqa: PLC0415
+    from unplateau.limits import refuse_none, refuse_threads  # noqa: PLC0415
     from unplateau.sweep.stacked import MOST, train_many  # noqa: PLC0415
 
     most = MOST if where.workers is None else where.workers
-    if min(most, where.threads) < 1:
-        raise SpecError(f"workers and threads must be at least 1 (got {most} and {where.threads})")
+    refuse_none(most, where.threads)
     refuse_threads(where.threads)
     torch.set_num_threads(where.threads)
     return without_failures(train_many(specs, out=out, device=where.device, most=most, progress=True, ended=ended))

@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from unplateau.damage import DAMAGE, reason
-from unplateau.errors import InterruptedRunError, SpecError
+from unplateau.errors import InterruptedRunError
 from unplateau.files import scratch
-from unplateau.limits import refuse_processes
+from unplateau.limits import refuse_none, refuse_processes
 from unplateau.store import RunRecord, RunState, load_run
 from unplateau.sweep.launch import Engine, local
 from unplateau.sweep.plan import refuse_hopeless, states
@@ -47,8 +47,7 @@ def run_many(
     has saved a checkpoint and ended.
     """
     refuse_torchrun("a sweep")
-    if min(workers, threads) < 1:
-        raise SpecError(f"workers and threads must be at least 1 (got {workers} and {threads})")
+    refuse_none(workers, threads)
     if engine is local:
         refuse_processes(len(specs), workers, threads)
         if device not in ("auto", "cpu"):

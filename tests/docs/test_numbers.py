@@ -18,7 +18,7 @@ import strategies
 
 from unplateau.files import read_json
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
-from unplateau.studies.crossing import first_missing
+from unplateau.studies.bottlenecks import first_missing
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")

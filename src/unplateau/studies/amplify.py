@@ -10,7 +10,7 @@ from scipy import stats
 from unplateau import recipes
 from unplateau.items.amplified import Amplified
 from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, escapes
-from unplateau.studies.crossing import codes, hues
+from unplateau.studies.tasks import codes, hues
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 

@@ -7,8 +7,9 @@ escape again. docs/cards/transplant.md says beforehand what each account predict
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from unplateau.studies.accounts import CELLS, cell_name, escapes_of, verdicts_of
 from unplateau.studies.base import LONGER, Planned, Row, Scale, Study, Table, by_cell
-from unplateau.studies.crossing import CELLS, TASKS, cell_name, escapes_of, verdicts_of
+from unplateau.studies.tasks import TASKS
 from unplateau.train.spec import Graft, RunSpec
 
 MODULES: Mapping[str, tuple[str, ...]] = {

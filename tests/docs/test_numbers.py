@@ -251,6 +251,14 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
     told = {line[0]: line[2].split(" (")[0] for line in named(cells).lines}
     said = f"Items were named on {told['items']} runs, labels on {told['labels']}, queries on {told['queries']}."
     assert said in prose(card("crossing"))
+    drowned = by_cell(read_study(cards.RESULTS / "drowned.jsonl"), beside="three")
+    flat = [row for task in ("shapes", "words") for row in drowned[f"{task}, gpt2"]["three"] if row.escape is None]
+    told["kept labels"] = f"{[first_missing(row) for row in flat].count('kept labels')} of {len(flat)}"
+    right, of = (sum(int(one.split(" of ")[end]) for one in told.values()) for end in (0, 1))
+    page = prose(THREE)
+    assert f"for items on {told['items']}, for bound labels on {told['labels']}, for kept labels on" in page
+    assert f"for kept labels on {told['kept labels']}, and for queries on {told['queries']}: together" in page
+    assert f"together {right} of {of}, where nine of ten were aimed at" in page
     on_hues = [first_missing(row) for row in cells["two-hues, shallow, gpt2"]["items+labels"]]
     assert Counter(on_hues) == {"kept labels": 4, "queries": 1}
 

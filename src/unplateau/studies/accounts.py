@@ -67,6 +67,11 @@ class Account:
     source: str
     predicts: Callable[[Sequence[str], Mapping[str, bool | None]], bool | None]
 
+    def needs(self, has: Mapping[str, bool | None]) -> frozenset[str]:
+        """The things without which, by this account, the two others do not end a plateau early."""
+        others = {thing: tuple(other for other in THINGS if other != thing) for thing in THINGS}
+        return frozenset(thing for thing, two in others.items() if self.predicts(two, has) is False)
+
 
 def _representation(cell: Sequence[str], has: Mapping[str, bool | None]) -> bool:
     del has

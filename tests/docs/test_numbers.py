@@ -22,6 +22,7 @@ from unplateau.files import read_json
 from unplateau.studies import STUDIES
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
 from unplateau.studies.bottlenecks import first_missing, named
+from unplateau.studies.drowned import are_drowned
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -231,10 +232,16 @@ def test_what_the_crossing_says_under_small_embeddings() -> None:
         in card_says
     )
     cells = by_cell(rows)
-    recall, hues, shapes = (early_cells(cells[f"{task}, shallow, gpt2"]) for task in ("recall", "two-hues", "shapes"))
-    assert recall == {cell for cell in cells["recall, shallow, gpt2"] if "labels" in cell}
-    assert hues == {"labels+queries", "items+labels+queries"}
-    assert not shapes
+    early = {
+        task: early_cells(cells[f"{task}, shallow, gpt2"]) for task in ("recall", "clusters", "two-hues", "shapes")
+    }
+    for task, thing in {"recall": "labels", "clusters": "queries"}.items():
+        assert early[task] == {cell for cell in cells[f"{task}, shallow, gpt2"] if thing in cell}
+    assert early["two-hues"] == {"labels+queries", "items+labels+queries"}
+    assert not early["shapes"]
+    assert all(
+        are_drowned(cells[f"{task}, shallow, gpt2"]["items+labels+queries"]) for task in ("two-hues", "clusters")
+    )
     flat = [row for found in cells["shapes, shallow, gpt2"].values() for row in found]
     assert not any(row.escape for row in flat)
     assert f"all three together included: none of {len(flat)} runs" in card_says
@@ -278,8 +285,10 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
     assert f"for items on {told['items']}, for bound labels on {told['labels']}, for kept labels on" in page
     assert f"for kept labels on {told['kept labels']}, and for queries on {told['queries']}: together" in page
     assert f"together {right} of {of}, where nine of ten were aimed at" in page
-    on_hues = [first_missing(row) for row in cells["two-hues, shallow, gpt2"]["items+labels"]]
-    assert Counter(on_hues) == {"kept labels": 4, "queries": 1}
+    made = {setting: Counter(map(first_missing, cells[setting]["items+labels"])) for setting in cells}
+    assert made["two-hues, shallow, gpt2"] == {"kept labels": 4, "queries": 1}
+    assert made["clusters, shallow, gpt2"] == {"kept labels": 5}
+    assert made["word-selection, shallow, scaled"] == {None: 5}
 
 
 def test_the_page_on_speed_shows_what_was_measured() -> None:

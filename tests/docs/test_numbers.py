@@ -6,6 +6,7 @@ last}``: the latest escape of plain training in the demo. What may be asked for 
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -303,6 +304,28 @@ def test_when_plain_training_leaves_the_plateau_of_shapes_at_last() -> None:
     assert f"it escaped at {escape:,} (12,788 by the formula) and ended at a progress of {progress:.2f}" in prose(
         card("prediction")
     )
+
+
+def test_what_the_card_of_prediction_says() -> None:
+    every, plain, published = STUDIES["prediction"].judge(read_study(cards.RESULTS / "prediction.jsonl"))
+    page = prose(card("prediction"))
+
+    def interval(line: Sequence[str]) -> tuple[float, float]:
+        low, high = line[1].split(" (")[1].rstrip(")").split(" to ")
+        return float(low), float(high)
+
+    scores = {line[0]: line for line in every.lines}
+    best = interval(scores["sum of the three"])[0]
+    below = {name for name, line in scores.items() if interval(line)[1] < best}
+    assert below == {"the curve alone (progress so far)", "few-shot score", "keep score"}
+    assert f"wrong way round ({scores['keep score'][1].replace(' (', ', ').rstrip(')')})" in page
+    assert all(low < 0.5 < high for low, high in (interval(line) for line in plain.lines if "(" in line[1]))
+    ratios = [
+        float(told.replace(",", "")) / float(step.replace(",", ""))
+        for setting, told, step in published.lines
+        if not step.startswith(">") and "20,000" not in setting
+    ]
+    assert f"by a factor of {min(ratios):.0f} to {max(ratios):.0f} where" in page
 
 
 def test_what_the_card_of_drowned_labels_says() -> None:

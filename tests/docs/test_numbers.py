@@ -328,6 +328,29 @@ def test_what_the_card_of_prediction_says() -> None:
     assert f"by a factor of {min(ratios):.0f} to {max(ratios):.0f} where" in page
 
 
+def test_what_the_card_of_transplants_says() -> None:
+    rows = read_study(cards.RESULTS / "transplant.jsonl")
+    into = by_cell(rows)["recall, into a plateau"]
+    medians = {cell: escape_of(found).shown() for cell, found in into.items()}
+    there = {cell: COUNTS[sum(row.escape is not None for row in found)] for cell, found in into.items()}
+    page, early = prose(card("transplant")), early_cells(into)
+    assert f"all {sum(map(len, into.values()))} transplants into the plateau" in page
+    assert f"{there['labels']} of five escape, at {medians['labels']} in the median" in page
+    assert f"ends the plateau of another by itself, at step {medians['labels']}" in prose(THREE)
+    assert f"going on unchanged {there['plain']} of five do within 600 steps" in page
+    assert f"does nothing ({there['queries']} of five)" in page
+    assert f"comes late ({there['items']} of five, {medians['items']})" in page
+    assert f"earlier: {medians['items+labels']} with items, {medians['labels+queries']} with queries" in page
+    assert f"early as well, at {medians['items+queries']}, and" in page
+    assert early == {"labels", "items+labels", "items+queries", "labels+queries", "items+labels+queries"}
+    controls = [row for cell, found in into.items() if cell.endswith("control") for row in found]
+    n_there = sum(row.escape is not None for row in controls)
+    assert f"{COUNTS[n_there]} of {len(controls)} runs escapes" in page
+    accounts = STUDIES["transplant"].judge(rows)[1].lines
+    assert {line[2] for line in accounts[:-1]} == {"4 of 7"}
+    assert accounts[-1][2] == "5 of 7"
+
+
 def test_what_the_card_of_drowned_labels_says() -> None:
     """Of images and words under gpt2: how many runs of each cell escaped, and when."""
     cells = by_cell(read_study(cards.RESULTS / "drowned.jsonl"), beside="three")

@@ -95,11 +95,21 @@ def _trend(cells: Mapping[str, Sequence[Row]], control: bool) -> list[str]:
     """Doses or controls: what was predicted, the rank correlation, and what became of the prediction."""
     said = ["controls", "not earlier"] if control else ["doses", "the larger, the earlier"]
     chosen = [(cell, gain) for cell, gain, other in _cells() if other is control or cell == PLAIN]
-    pairs = [(gain, row.time.low) for cell, gain in chosen for row in cells.get(cell, ())]
-    if any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
+    pairs = [(gain, row) for cell, gain in chosen for row in cells.get(cell, ())]
+    if len({gain for gain, _ in pairs}) < 2:
         return [*said, "-", ""]
-    found = stats.spearmanr([gain for gain, _ in pairs], [time for _, time in pairs])
-    earlier, not_earlier = found.statistic <= EARLIER, found.statistic > NOT_EARLIER
-    held = HELD if (not_earlier if control else earlier) else REFUTED
-    verdict = held if earlier or not_earlier else "undecided"
-    return [*said, f"{found.statistic:.2f} (p {found.pvalue:.2g}, {len(pairs)} runs)", verdict]
+    value, told = _correlation([(gain, row.time.low) for gain, row in pairs])
+    earlier, not_earlier = value <= EARLIER, value > NOT_EARLIER
+    escaped = any(row.escape is not None for _, row in pairs)
+    if not (earlier or not_earlier) or not (control or escaped):
+        return [*said, told, "undecided"]
+    return [*said, told, HELD if (not_earlier if control else earlier) else REFUTED]
+
+
+def _correlation(pairs: Sequence[tuple[float, float]]) -> tuple[float, str]:
+    """The rank correlation, and in words; 0 where all times are alike."""
+    gains, times = zip(*pairs, strict=True)
+    if len(set(times)) < 2:
+        return 0.0, "all alike"
+    found = stats.spearmanr(gains, times)
+    return float(found.statistic), f"{found.statistic:.2f} (p {found.pvalue:.2g}, {len(pairs)} runs)"

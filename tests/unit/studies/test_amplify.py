@@ -31,14 +31,15 @@ def test_the_response_to_a_dose_is_a_rank_correlation() -> None:
     assert trends(rows(lambda gain: int(50 * gain)))[0] == ("1.00", "REFUTED")
     assert trends(rows(lambda gain: 300 if gain == 4 else 600))[0] == ("0.00", "REFUTED")
     assert trends(rows(lambda gain: 300 if gain in (4, 8) else 600))[0] == ("-0.29", "undecided")
-    assert trends(rows(lambda gain: None))[0] == ("-", "")  # all alike: nothing to correlate
+    assert trends(rows(lambda gain: 400))[0] == ("all", "REFUTED")  # alike
+    assert trends(rows(lambda gain: None))[0] == ("all", "undecided")
     assert STUDY.judge(rows(lambda gain: 100))[0].lines[0] == ["shapes, alone", "plain", "0.50", "100 (3/3)"]
 
 
 def test_a_control_that_comes_earlier_the_larger_it_is_refutes() -> None:
-    for late, verdict in ((900, "held"), (100, "REFUTED")):
+    for plain, late, verdict in ((500, 900, "held"), (500, 100, "REFUTED"), (None, None, "held")):
         control = [row("shapes, alone", "x 16, control", seed, escape=late) for seed in range(3)]
-        assert trends([*rows(lambda gain: 500), *control])[1][1] == verdict
+        assert trends([*rows(lambda gain, plain=plain: plain), *control])[1][1] == verdict
 
 
 def test_doses_are_planned_with_their_controls() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import cards
+import optimisers
 import pytest
 import scaling
 import speed
@@ -326,6 +327,33 @@ def test_what_the_card_of_prediction_says() -> None:
         if not step.startswith(">") and "20,000" not in setting
     ]
     assert f"by a factor of {min(ratios):.0f} to {max(ratios):.0f} where" in page
+
+
+def test_what_the_card_of_doses_says() -> None:
+    doses, _ = STUDIES["amplify"].judge(read_study(cards.RESULTS / "amplify.jsonl"))
+    alone, bound = (
+        [line[3].split(" (")[0] for line in doses.lines if line[0] == f"two-hues, {condition}"]
+        for condition in ("alone", "with labels bound and queries that look")
+    )
+    page = prose(card("amplify"))
+    assert f"not within 1,000 steps as items are, then at {', '.join(alone[1:4])} and {alone[4]}." in page
+    assert f"from {doses.lines[0][2]} to {doses.lines[4][2]}" in page
+    assert (
+        f"ends at {bound[0]} as items are, at {bound[1]} with the first dose and at {bound[2]} with all larger" in page
+    )
+    assert bound[2] == bound[3] == bound[4]
+    assert {*alone[5:], *bound[5:], alone[0]} == {"> 1,000"}
+    match = by_cell(read_study(cards.RESULTS / "crossing.jsonl"))["two-hues, shallow, scaled"]["items"]
+    assert f"by 500 on {COUNTS[sum(row.escape is None for row in match)]} seeds of five" in page
+
+
+def test_what_the_page_says_of_optimisers() -> None:
+    ways = by_cell(optimisers.kept())["demo"]
+    adam, muon, soap, losses, _ = (escape_of(ways[way]).shown() for way in optimisers.WAYS)
+    page = prose("docs/results.md")
+    assert f"{COUNTS[len(ways['plain'])].capitalize()} seeds of the demo so far." in page
+    assert f"earlier than Adam ({muon}, {soap} and {adam} in the median)" in page
+    assert f"the three losses with Adam earlier than both ({losses})." in page
 
 
 def test_what_the_card_of_transplants_says() -> None:

@@ -75,9 +75,9 @@ training with Adam to its escape divided by those of the line; factorisations (S
 on test items at the end.
 """
 
-SAID = """Three seeds of the demo so far. Without a strategy Muon and SOAP leave the plateau earlier than Adam (500, 380 and
-740 in the median), and the three losses with Adam earlier than both (220). On recall Muon and SOAP leave it three to
-five times earlier than Adam, as development seeds say (docs/decisions.md); on seeds that count, that task and the
+SAID = """Three seeds of the demo so far. Without a strategy Muon and SOAP leave the plateau earlier than Adam (500, 380
+and 740 in the median), and the three losses with Adam earlier than both (220). On recall Muon and SOAP leave it three
+to five times earlier than Adam, as development seeds say (docs/decisions.md); on seeds that count, that task and the
 others are still to be run.
 """
 

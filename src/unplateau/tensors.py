@@ -28,10 +28,33 @@ class Rows:
         """The same change to each tensor."""
         return _combined([self], lambda tensors: change(tensors[0]))
 
+    def forms(self) -> list[tuple[torch.Size, torch.dtype]]:
+        """Shape and type of each tensor."""
+        found: list[tuple[torch.Size, torch.dtype]] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append((tensor.shape, tensor.dtype))
+            return tensor
+
+        self.map(note)
+        return found
+
 
 def concatenate(parts: Sequence[R]) -> R:
     """Rows of several batches (prompts, items) of the same task shape, one after the other."""
     return _combined(parts, torch.cat)
+
+
+def overwrite(rows: R, others: R) -> None:
+    """Gives the tensors of ``rows`` the values of others of the same shapes, where they lie."""
+    _combined([rows, others], lambda pair: pair[0].copy_(pair[1]))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same tensor on another device. A GPU gets it when it comes to that, and the processor goes on meanwhile."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:
@@ -142,8 +165,8 @@ class Batch(Rows):
         return [(name, f"{tuple(one.shape)}") for name, one in tensors.items() if isinstance(one, Tensor)]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return self.map(lambda tensor: tensor.to(device))
+        """The same batch on another device; nobody waits for it (see :func:`sent`)."""
+        return self.map(lambda tensor: sent(tensor, device))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""Steps that are recorded are the steps that they record; batches drawn at once are batches of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+import unplateau as up
+from tiny_run import TINY
+from unplateau.errors import SpecError
+from unplateau.models.stack import Stack
+from unplateau.models.transformer import Transformer
+from unplateau.strategies.base import Host, LossTerm, View
+from unplateau.testing.training import check_resume
+from unplateau.train.spec import RunSpec
+from unplateau.train.steps import WARM_UP, Steps
+from unplateau.train.training import Training
+
+CPU = torch.device("cpu")
+
+
+def begun(spec: RunSpec, folder: Path) -> Training:
+    return Training(spec, folder / spec.digest(), CPU, (), (), lambda *_: None)
+
+
+def weights(run: Training) -> list[torch.Tensor]:
+    return [one.detach() for part in (run.model, run.heads) for one in part.parameters()]
+
+
+def same(run: Training, other: Training) -> bool:
+    return all(torch.equal(one, its) for one, its in zip(weights(run), weights(other), strict=True))
+
+
+STRATEGIES = [
+    "plain",
+    "mixed",
+    "warm-up",
+    "unplateau+keep-loss",
+    "weights-loss+context-loss",
+    up.Strategy(up.ComponentLoss(items=8), up.MatchLoss(until=4)),
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("settings", [{}, {"train.optimiser": "muon", "train.clip_norm": 0.1}], ids=["adam", "muon"])
+def test_recorded_steps_are_those_of_the_loop(
+    strategy: up.Strategy | str, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Learning rates, phases of curricula, fading factors and items drawn by terms reach a recording."""
+    spec = TINY.with_strategy(strategy).with_settings({"train.schedule": "cosine", **settings})
+    run, recorded = begun(spec, tmp_path), begun(spec.with_settings({"train.execution": "graphed"}), tmp_path)
+    for steps in (Steps([run]), Steps([recorded])):
+        for _ in range(3 * WARM_UP + 3):
+            steps.update()
+    assert same(run, recorded)
+    assert run.sums() == recorded.sums()
+
+
+def test_a_stack_is_recorded_as_one(tmp_path: Path) -> None:
+    specs = [TINY.with_strategy("unplateau"), TINY.with_seed(1).with_settings({"train.lr": 3e-3})]
+    both: list[Sequence[Training]] = []
+    for execution in ("eager", "graphed"):
+        runs = [begun(spec.with_settings({"train.execution": execution}), tmp_path) for spec in specs]
+        steps = Steps(runs, Stack([run.model for run in runs if isinstance(run.model, Transformer)]))
+        for _ in range(WARM_UP + 3):
+            steps.update()
+        both.append(runs)
+    assert all(map(same, *both))
+
+
+@pytest.mark.parametrize("strategy", ["plain", "mixed"])
+def test_what_is_drawn_at_once_is_parted(strategy: str, tmp_path: Path) -> None:
+    """Each row goes to one step; each step has as many rows of each task of a mixture."""
+    spec = TINY.with_strategy(strategy).with_settings({"train.batch_size": 6})
+    run = begun(spec.with_settings({"train.steps_per_draw": 3}), tmp_path)
+    task, _ = run.draw()
+    found = []
+    for run.step in range(6):
+        found.append(run.draw()[1].item_index)
+        assert found[-1].shape == (6, spec.task.shape.layout.n_pairs)
+    for number in range(2):
+        drawn = task.sample(number, batch_size=18, seed=spec.seed).item_index
+        assert torch.equal(torch.stack(found[3 * number : 3 * number + 3], 1).flatten(0, 1), drawn)
+    run.step = 1
+    assert torch.equal(run.draw()[1].item_index, found[1])  # whatever was drawn before
+
+
+def test_a_run_with_draws_at_once_resumes_exactly() -> None:
+    check_resume(TINY.with_settings({"train.steps_per_draw": 7, "train.execution": "graphed"}), stop_at=10)
+
+
+def test_a_compiled_model_computes_the_same(tmp_path: Path) -> None:
+    spec = TINY.with_strategy("match-loss").with_settings({"model.n_layers": 1})
+    run, compiled = begun(spec, tmp_path), begun(spec.with_settings({"train.execution": "compiled"}), tmp_path)
+    (one,), (other,) = Steps([run]).losses(), Steps([compiled]).losses()
+    torch.testing.assert_close(other.total, one.total)
+    for weight, its in zip(run.updates.weights, compiled.updates.weights, strict=True):
+        torch.testing.assert_close(its.grad, weight.grad)
+
+
+class Steep(LossTerm):
+    """Of one's own, with a number that Python makes."""
+
+    weight: float = 1.0
+
+    def build_head(self, host: Host) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+    def value(self, view: View) -> torch.Tensor:
+        return view.labels(0).states.mean() * view.step
+
+
+def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="Steep does not say that it is recordable"):
+        up.train(TINY.with_strategy(up.Strategy(Steep())).with_settings({"train.execution": "graphed"}), out=tmp_path)
+    assert not any(tmp_path.rglob("*"))

@@ -83,7 +83,10 @@ class Prompts(Rows):
 
     def at_known(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
-        return self.at_queries(states) if self.layout.factors_at == "item" else states[..., self.layout.known, :]
+        if self.layout.factors_at == "item":
+            return self.at_queries(states)
+        pairs = states[..., self.layout.first :, :].unflatten(-2, (self.layout.n_pairs, -1))
+        return pairs[..., :-1, :].flatten(-3, -2)
 
     def at_queries(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, K, D): the states from which labels are predicted."""

@@ -209,7 +209,7 @@ class BatchView:
     def _classes(self, ask: Ask) -> Tensor:
         """(B, M, A): what is asked of the items of the batch."""
         if ask != "identity":
-            return self.batch.factors[..., _factors(self.task.shape, ask)]
+            return torch.stack([self.batch.factors[..., one] for one in _factors(self.task.shape, ask)], -1)
         assert isinstance(self.batch.inputs, Prompts)
         return self.batch.inputs.items[..., :1].flatten(1, 2) - 1
 

@@ -132,7 +132,7 @@ class Recording:
         except RuntimeError as error:
             raise SpecError(
                 f"train.execution={self.steps.execution}: a step of this run cannot be recorded "
-                f"({one_line(str(error))[:200]}); leave it eager"
+                f"({one_line(str(error.__context__ or error))[:200]}); leave it eager"
             ) from error
         weights = [weight for run in self.runs for weight in run.updates.weights]
         gradients = [weight.grad for weight in weights]

@@ -37,8 +37,8 @@ class Tally:
         values = [losses.prediction, *(losses.terms.get(name, losses.total.new_zeros(())) for name in self.terms)]
         found = torch.stack([*values, losses.total]).detach()
         self.totals += found.to(self.totals.dtype)
-        step = step.to(self.wrong_since.dtype) if isinstance(step, Tensor) else step
-        self.wrong_since.masked_fill_((self.wrong_since == 0) & ~found.isfinite(), step)
+        wrong = (self.wrong_since == 0) & ~found.isfinite()
+        self.wrong_since.copy_(torch.where(wrong, step, self.wrong_since))
 
     def count(self, losses: Losses) -> None:
         """The rest: that there was one more step, and which losses it had."""

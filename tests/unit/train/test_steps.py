@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import unplateau as up
 from tiny_run import TINY
+from unplateau import recipes
 from unplateau.errors import SpecError
 from unplateau.models.stack import Stack
 from unplateau.models.transformer import Transformer
 from unplateau.strategies.base import Host, LossTerm, View
+from unplateau.tasks.base import Task
+from unplateau.tasks.parity import SparseParity
+from unplateau.tasks.regression import LinearRegression
 from unplateau.testing.training import check_resume
 from unplateau.train.spec import RunSpec
 from unplateau.train.steps import WARM_UP, Steps
 from unplateau.train.training import Training
 
 CPU = torch.device("cpu")
+SELECTION = recipes.word_selection().task
 
 
 def begun(spec: RunSpec, folder: Path) -> Training:
@@ -69,6 +76,44 @@ def test_a_stack_is_recorded_as_one(tmp_path: Path) -> None:
             steps.update()
         both.append(runs)
     assert all(map(same, *both))
+
+
+class Alone(TorchDispatchMode):
+    """Refuses what a GPU would have to ask Python for, or be told by it, in the middle of a recording."""
+
+    refused: ClassVar = {
+        torch.ops.aten._local_scalar_dense.default,
+        torch.ops.aten.nonzero.default,
+        torch.ops.aten.lift_fresh.default,  # a tensor of Python's numbers, or an index of them
+        torch.ops.aten.masked_fill.Tensor,  # these ask for the value
+        torch.ops.aten.masked_fill_.Tensor,
+    }
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert op not in self.refused
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize(
+    "task", [TINY.task, SELECTION, SparseParity(), LinearRegression()], ids=lambda one: type(one).__name__
+)
+def test_a_recorded_step_asks_nothing_of_python(task: Task, strategy: up.Strategy | str, tmp_path: Path) -> None:
+    spec = TINY.model_copy(update={"task": task}).with_strategy(strategy)
+    try:
+        spec.check()
+    except SpecError:
+        assert "loss" in spec.strategy.name  # of factors that this task has not
+        return
+    run = begun(spec.with_settings({"train.execution": "graphed", "train.batch_size": 4}), tmp_path)
+    steps = Steps([run])
+    for _ in range(WARM_UP + 1):
+        steps.update()
+    for _, recording in steps.recordings:
+        recording.given[0].go_to(run.step)
+        if recording.replay is not None:
+            with Alone():
+                recording.replay()
 
 
 @pytest.mark.parametrize("strategy", ["plain", "mixed"])

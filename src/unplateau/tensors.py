@@ -28,26 +28,15 @@ class Rows:
         """The same change to each tensor."""
         return _combined([self], lambda tensors: change(tensors[0]))
 
-    def forms(self) -> list[tuple[torch.Size, torch.dtype]]:
-        """Shape and type of each tensor."""
-        found: list[tuple[torch.Size, torch.dtype]] = []
-
-        def note(tensor: Tensor) -> Tensor:
-            found.append((tensor.shape, tensor.dtype))
-            return tensor
-
-        self.map(note)
-        return found
+    def tensors(self) -> list[Tensor]:
+        """All of them, in order."""
+        parts = [value.tensors() if isinstance(value, Rows) else [value] for value in vars(self).values()]
+        return [one for part in parts for one in part if isinstance(one, Tensor)]
 
 
 def concatenate(parts: Sequence[R]) -> R:
     """Rows of several batches (prompts, items) of the same task shape, one after the other."""
     return _combined(parts, torch.cat)
-
-
-def overwrite(rows: R, others: R) -> None:
-    """Gives the tensors of ``rows`` the values of others of the same shapes, where they lie."""
-    _combined([rows, others], lambda pair: pair[0].copy_(pair[1]))
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

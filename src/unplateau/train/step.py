@@ -35,6 +35,11 @@ class Losses:
     terms: dict[str, Tensor]
     applied: bool = False
 
+    def kept(self, *, applied: bool) -> "Losses":
+        """The values alone, without what gradients were computed from."""
+        terms = {name: term.detach() for name, term in self.terms.items()}
+        return Losses(self.total.detach(), self.prediction.detach(), terms, applied)
+
 
 def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = None) -> Trainable:
     """The model of a run with its initial weights. ``shape``: that of the task, where it cannot be asked.

@@ -6,10 +6,10 @@ is no GPU to record anything, the same is computed anew each time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from unplateau.errors import SpecError
 from unplateau.models.compiled import compiled_prediction
@@ -17,7 +17,7 @@ from unplateau.models.stack import Stack
 from unplateau.models.transformer import Transformer
 from unplateau.strategies.base import LossTerm
 from unplateau.tasks.base import Task
-from unplateau.tensors import Batch, Prediction, overwrite
+from unplateau.tensors import Batch, Prediction
 from unplateau.terminal import one_line
 from unplateau.train.given import Given, Kept
 from unplateau.train.step import Losses, in_precision
@@ -98,8 +98,7 @@ class Recording:
 
     def step(self, drawn: Drawn) -> list[Losses]:
         """The losses of the next step of each run, on these batches."""
-        for (_, own), (_, batch) in zip(self.drawn, drawn, strict=True):
-            overwrite(own, batch)
+        torch._foreach_copy_(_tensors(self.drawn), _tensors(drawn))
         for run, given in zip(self.runs, self.given, strict=True):
             given.go_to(run.step)
             run.updates.set_rate(run.step)
@@ -111,12 +110,11 @@ class Recording:
     def _compute(self, *, apply: bool) -> list[Losses]:
         numbers = [given.number(lambda step: step + 1) for given in self.given]
         losses = self.steps.compute(self.drawn, self.given)
-        if not apply:
-            return losses
-        for run, number, its in zip(self.runs, numbers, losses, strict=True):
-            run.updates.apply()
-            run.tally.add_up(number, its)
-        return [replace(its, applied=True) for its in losses]
+        if apply:
+            for run, number, its in zip(self.runs, numbers, losses, strict=True):
+                run.updates.apply()
+                run.tally.add_up(number, its)
+        return [its.kept(applied=apply) for its in losses]
 
     def _recorded(self) -> Callable[[], list[Losses]]:
         """What computes the losses from now on. Raises SpecError for steps that a GPU cannot record."""
@@ -134,13 +132,13 @@ class Recording:
                 f"train.execution={self.steps.execution}: a step of this run cannot be recorded "
                 f"({one_line(str(error.__context__ or error))[:200]}); leave it eager"
             ) from error
-        weights = [weight for run in self.runs for weight in run.updates.weights]
+        weights = [] if self.steps.applies else [weight for run in self.runs for weight in run.updates.weights]
         gradients = [weight.grad for weight in weights]
 
         def replay() -> list[Losses]:
             graph.replay()
             for weight, gradient in zip(weights, gradients, strict=True):
-                weight.grad = gradient  # another recording has its own
+                weight.grad = gradient  # for who applies it; another recording has its own
             return losses
 
         return replay
@@ -149,7 +147,11 @@ class Recording:
 Kind = tuple[Sequence[LossTerm], Task | None, Sequence[object]]
 
 
+def _tensors(drawn: Drawn) -> list[Tensor]:
+    return [tensor for _, batch in drawn for tensor in batch.tensors()]
+
+
 def _kind(run: Training, task: Task, batch: Batch) -> Kind:
     """What all steps of a recording have in common: terms, what these know of the task, shapes."""
     terms = [term for term in run.spec.strategy.loss_terms if term.weight_at(run.step)]
-    return terms, task if terms else None, batch.forms()
+    return terms, task if terms else None, [(tensor.shape, tensor.dtype) for tensor in batch.tensors()]

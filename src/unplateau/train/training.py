@@ -140,8 +140,8 @@ class Training:
         """The batch of this step, and the task that it was sampled for."""
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
         if self.spec.train.steps_per_draw == 1:
-            batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed)
-            return task, batch.to(self.device)
+            size, seed = self.spec.train.batch_size, self.spec.seed
+            return task, task.sample_on(self.device, self.step, batch_size=size, seed=seed)
         number, place = divmod(self.step, self.spec.train.steps_per_draw)
         found = next((draw for draw in self.draws if draw[:2] == (number, task)), None)
         if found is None:
@@ -155,8 +155,9 @@ class Training:
         Each has every so-manieth row, so that each has its share of every task of a mixture.
         """
         n_steps = self.spec.train.steps_per_draw
-        rows = task.sample(number, batch_size=n_steps * self.spec.train.batch_size, seed=self.spec.seed)
-        return rows.map(lambda one: one.unflatten(0, (-1, n_steps)).transpose(0, 1).contiguous()).to(self.device)
+        size, seed = n_steps * self.spec.train.batch_size, self.spec.seed
+        rows = task.sample_on(self.device, number, batch_size=size, seed=seed)
+        return rows.map(lambda one: one.unflatten(0, (-1, n_steps)).transpose(0, 1).contiguous())
 
     def take_step(self, losses: Losses) -> None:
         """Changes the weights by the gradients that these losses have left there, unless they have done so."""

@@ -4,9 +4,10 @@
     python benchmarks/gpu.py --device cpu --trial --minutes 1      # does it run at all? small, and slow
 
 ``speeds``: the table of benchmarks/speed.py at both sizes, for each way of making a step. ``stack``: seconds of seeds
-of the demo that are trained in one stack, and of one of them alone, looks apart (bar: 16 in twice the time). ``pair``:
-the paper's sizes, plain training and the three losses, in bfloat16, for as many steps as the minutes that are left
-allow: progress over training. Each part is written as soon as it is there.
+of the demo that are trained in one stack, and of one of them alone, looks apart (bar: 16 in twice the time).
+``same_bits``: whether recorded steps leave the weights of unrecorded ones. ``pair``: the paper's sizes, plain training
+and the three losses, in bfloat16, for as many steps as the minutes that are left allow: progress over training. Each
+part is written as soon as it is there.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SEEDS, TRIAL_SEEDS = 16, 3
 STACK_STEPS, TRIAL_STEPS = 400, 40
 STACKED = {"as they are": {}, "graphed": {"train.execution": "graphed", "train.steps_per_draw": 32}}
 """Settings under which seeds are trained alone and together."""
+STRATEGIES = ("plain", "mixed", "unplateau+keep-loss", "weights-loss+context-loss", "component-loss")
 LOOKS = 40
 """Rows of a run of the pair, at least."""
 PAIR = ("plain", "unplateau")
@@ -64,6 +66,20 @@ def of_stack(device: str, settings: Mapping[str, object], *, n: int, steps: int)
         together = train_many(specs, out=f"{folder}/together", device=device, stacked=True, progress=False)
     taken = {"alone": seconds(alone), "together": sum(map(seconds, together))}
     return {"seeds": n, "steps": steps, "seconds": taken, "ratio": taken["together"] / taken["alone"]}
+
+
+def of_bits(device: str) -> dict[str, bool]:
+    """Whether recorded steps of the demo leave the weights of steps that are made kernel by kernel, by strategy."""
+    same: dict[str, bool] = {}
+    for strategy in STRATEGIES:
+        spec, weights = demo().with_settings({"train.steps": 25, "train.probe_every": 0}).with_strategy(strategy), []
+        for execution in ("eager", "graphed"):
+            with TemporaryDirectory() as folder:
+                one = spec.with_settings({"train.execution": execution})
+                weights.append(train(one, out=folder, device=device, progress=False).model().state_dict())
+        one, other = weights
+        same[strategy] = all(torch.equal(one[name], other[name]) for name in one)
+    return same
 
 
 def of_pair(device: str, size: str, way: str, *, steps: int) -> dict[str, Any]:
@@ -112,6 +128,7 @@ def main() -> None:
     stacks: dict[str, Any] = {}
     for name, settings in STACKED.items():
         keep("stack", stacks := stacks | {name: of_stack(given.device, settings, n=n, steps=steps)})
+    keep("same_bits", of_bits(given.device))
     left = 60 * given.minutes - (time.monotonic() - begun)
     steps = int(left * speeds[-1].ours / len(PAIR) / LOOKING)
     keep("pair", of_pair(given.device, speeds[-1].size, WAYS[speeds[-1].size][-1], steps=max(LOOKS, steps)))

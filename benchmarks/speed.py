@@ -53,6 +53,8 @@ from unplateau.train.training import Training
 
 HERE = Path(__file__).parent
 KEPT, ESCAPES = HERE / "results" / "speed.json", HERE / "results" / "precision.jsonl"
+GPU = HERE / "results" / "gpu.json"
+"""What benchmarks/gpu.py has written."""
 PAGE = HERE.parent / "docs" / "concepts" / "speed.md"
 WAYS = ("float32", "bfloat16", "float32,eager,20")
 """Those of a CPU that the documentation has: precision, execution, steps per draw."""
@@ -324,17 +326,31 @@ def table_of_steps(speeds: Sequence[Speed]) -> str:
             one.precision,
             one.execution,
             f"{one.steps_per_draw}",
-            f"{one.ours:.3g}",
-            f"{one.usual:.3g}",
+            short(one.ours),
+            short(one.usual),
             f"{one.ratio:.2f}",
-            f"{one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s",
+            f"{100 * one.share_of_ceiling:.2g} % of {short(one.ceiling)} GFLOP/s",
             *(f"{100 * one.shares[part]:.1f} %" if part in one.shares else "" for part in parts),
-            f"{one.our_memory / 1e3:.1f}",
-            f"{one.usual_memory / 1e3:.1f}",
+            short(one.our_memory / 1e3),
+            short(one.usual_memory / 1e3),
         ]
         for one in speeds
     ]
     return markdown([head, *lines])
+
+
+def short(number: float) -> str:
+    """Two or three figures of a small number, all of a large one."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 1 else f"{number:.2g}"
+
+
+def table_of_stacks(stacks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Seconds of seeds alone and together, as they are and recorded."""
+    lines = [
+        [name, f"{one['seeds']}", f"{one['steps']}", *(f"{one['seconds'][part]:.2f}" for part in ("alone", "together"))]
+        for name, one in stacks.items()
+    ]
+    return markdown([["steps are made", "seeds", "steps of each", "one alone, s", "all together, s"], *lines])
 
 
 def table_of_escapes(rows: Sequence[Row]) -> str:
@@ -350,10 +366,16 @@ def table_of_escapes(rows: Sequence[Row]) -> str:
 
 def page(text: str) -> str:
     """The page with its tables made anew."""
-    speeds = [Speed(**one) for one in read_json(KEPT)["speeds"]]
+    on_gpu = read_json(GPU)
+    speeds, theirs = ([Speed(**one) for one in found["speeds"]] for found in (read_json(KEPT), on_gpu))
     escapes = [json.loads(line) for line in ESCAPES.read_text("utf-8").splitlines()]
-    made = {KEPT.name: lambda: table_of_steps(speeds), ESCAPES.name: lambda: table_of_escapes(escapes)}
-    return made_anew(text, lambda file, _: made[file]())
+    made: dict[tuple[str, str], Callable[[], str]] = {
+        (KEPT.name, ""): lambda: table_of_steps(speeds),
+        (GPU.name, "steps"): lambda: table_of_steps(theirs),
+        (GPU.name, "stack"): lambda: table_of_stacks(on_gpu["stack"]),
+        (ESCAPES.name, ""): lambda: table_of_escapes(escapes),
+    }
+    return made_anew(text, lambda file, part: made[file, part]())
 
 
 def keep_escapes(folder: Path) -> None:

@@ -18,7 +18,7 @@ from unplateau.strategies.functional import earlier
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch, Prediction, Prompts
-from unplateau.train.given import Given
+from unplateau.train.given import Given, Kept
 
 
 class FactorHead(nn.Module):
@@ -108,7 +108,9 @@ class BatchView:
 
     @property
     def step(self) -> int:
-        """Updates made before."""
+        """Updates made before; a step that is recorded is replayed with another number."""
+        if isinstance(self.given, Kept):
+            raise SpecError(f"{type(self.term).__name__}: reads the step, so it cannot be recordable")
         return self.given.step
 
     def final(self, ask: Ask = "hidden") -> Seen:

@@ -16,7 +16,7 @@ from unplateau import recipes
 from unplateau.errors import SpecError
 from unplateau.models.stack import Stack
 from unplateau.models.transformer import Transformer
-from unplateau.strategies.base import Host, LossTerm, View
+from unplateau.strategies.base import Host, LossTerm, Read, View
 from unplateau.tasks.base import Task
 from unplateau.tasks.parity import SparseParity
 from unplateau.tasks.regression import LinearRegression
@@ -149,6 +149,7 @@ def test_a_compiled_model_computes_the_same(tmp_path: Path) -> None:
 class Steep(LossTerm):
     """Of one's own, with a number that Python makes."""
 
+    reads: ClassVar[tuple[Read, ...]] = ("labels",)
     weight: float = 1.0
 
     def build_head(self, host: Host) -> torch.nn.Module:
@@ -158,7 +159,16 @@ class Steep(LossTerm):
         return view.labels(0).states.mean() * view.step
 
 
-def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="Steep does not say that it is recordable"):
-        up.train(TINY.with_strategy(up.Strategy(Steep())).with_settings({"train.execution": "graphed"}), out=tmp_path)
-    assert not any(tmp_path.rglob("*"))
+class Steeper(Steep):
+    recordable = True
+
+
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [(Steep(), "Steep does not say that it is recordable"), (Steeper(), "Steeper: reads the step, so it cannot be")],
+    ids=["unsaid", "untrue"],
+)
+def test_what_cannot_be_recorded_is_refused(term: LossTerm, says: str, tmp_path: Path) -> None:
+    spec = TINY.with_strategy(up.Strategy(term)).with_settings({"train.execution": "graphed"})
+    with pytest.raises(SpecError, match=says):
+        up.train(spec, out=tmp_path)

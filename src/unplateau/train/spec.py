@@ -231,6 +231,7 @@ class RunSpec(Config):
             look=max(config.eval_prompts, config.final_prompts),
             probe=config.probe_prompts if config.probe_every else 0,
             steps=config.steps,
+            drawn=config.batch_size * config.steps_per_draw if config.steps_per_draw > 1 else 0,
             partly=bool(config.frozen),
             per_weight=2 + config.optimiser.kept + (config.gradient_filter is not None),
         )

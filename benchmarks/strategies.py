@@ -28,7 +28,7 @@ from unplateau.analysis.survival import Bounded, median_time, pooled
 from unplateau.history import History
 from unplateau.plateau.progress import WINDOW
 from unplateau.store import RunRecord
-from unplateau.studies.crossing import codes, hues
+from unplateau.studies.tasks import codes, hues
 from unplateau.sweep.process import RunFailure
 
 DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from unplateau.studies.accounts import CELLS, cell_name
 from unplateau.studies.base import Row, Score
-from unplateau.studies.crossing import CELLS, cell_name
 
 MET, UNMET = Score(0.9, 0.2), Score(0.22, 0.2)
 

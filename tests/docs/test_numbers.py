@@ -5,6 +5,7 @@ last}``: the latest escape of plain training in the demo. What may be asked for 
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,11 @@ import scaling
 import speed
 import strategies
 
+from unplateau.analysis.survival import Bounded
 from unplateau.files import read_json
+from unplateau.studies import STUDIES
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
-from unplateau.studies.crossing import first_missing
+from unplateau.studies.bottlenecks import first_missing, named
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -32,7 +35,7 @@ class Found:
     runs: int
     steps: int
     escapes: tuple[int, ...]
-    middle: str
+    median: Bounded
     at_the_end: tuple[float, ...]
     flops: float
 
@@ -44,7 +47,7 @@ class Found:
     @property
     def escape(self) -> str:
         """The median step."""
-        return self.middle
+        return self.median.shown()
 
     @property
     def first(self) -> str:
@@ -73,14 +76,14 @@ def found(task: str, way: str) -> Found:
     if task == "demo":
         runs = cards.kept(task)[way]
         steps = [run["escape_step"] for run in runs]
-        middle, progress = cards.reached(runs, "escape").shown(), [run["final_progress"] for run in runs]
+        middle, progress = cards.reached(runs, "escape"), [run["final_progress"] for run in runs]
         trained, flops = runs[0]["steps"], runs[0]["train_flops"]
     else:
         raw = [row for row in strategies.read_raw() if (row["task"], row["way"]) == (task, way)]
         rate = strategies.best_rate(strategies.read_raw(), task) if way == "plain" else 1.0
         rows = [row for row in raw if float(row["rate"]) == rate and int(row["seed"]) in strategies.REPORTED]
         steps = [int(row["escape"]) if row["escape"] else None for row in rows]
-        middle, progress = strategies.reached(rows, "escape").shown(), [float(row["progress"]) for row in rows]
+        middle, progress = strategies.reached(rows, "escape"), [float(row["progress"]) for row in rows]
         trained, flops = int(rows[0]["steps"]), float(rows[0]["flops"])
     reached = sorted(step for step in steps if step is not None)
     return Found(len(steps), trained, tuple(reached), middle, tuple(progress), flops / trained)
@@ -97,6 +100,11 @@ README, THREE = "README.md", "docs/concepts/three_things.md"
 def card(name: str) -> str:
     """Its page."""
     return f"docs/cards/{name}.md"
+
+
+def prose(page: str) -> str:
+    """A page on one line."""
+    return " ".join((ROOT / page).read_text("utf-8").split())
 
 
 SENTENCES = [
@@ -157,8 +165,7 @@ SENTENCES = [
 
 @pytest.mark.parametrize(("page", "sentence"), SENTENCES, ids=[sentence for _, sentence in SENTENCES])
 def test_numbers_in_prose_are_those_of_the_results(page: str, sentence: str) -> None:
-    prose = " ".join((ROOT / page).read_text("utf-8").split())
-    assert filled(sentence) in prose
+    assert filled(sentence) in prose(page)
 
 
 def test_tables_of_cards_are_made_from_the_results() -> None:
@@ -179,12 +186,12 @@ def test_what_the_three_losses_cost_a_step() -> None:
 def test_what_a_study_costs_is_what_was_measured() -> None:
     found, page = read_json(scaling.RESULTS), scaling.PAGE.read_text("utf-8")
     assert scaling.page(page, found) == page, "run `make figures` and commit what it writes"
-    prose = " ".join(page.split())
+    said = " ".join(page.split())
     seconds, joules = ([abs(scaling.error(row, what)) for row in found["check"]] for what in ("seconds", "joules"))
     came_true = f"Seconds came true within {100 * max(seconds):.0f} % on all {len(seconds)} runs"
-    assert f"{came_true} and joules within {100 * max(joules):.0f} %" in prose
+    assert f"{came_true} and joules within {100 * max(joules):.0f} %" in said
     busy = [abs(scaling.error(row, "seconds")) <= 0.2 for row in found["first_check"]]
-    assert f"{sum(busy)} of the {len(busy)} came true within 20 %" in prose
+    assert f"{sum(busy)} of the {len(busy)} came true within 20 %" in said
 
 
 def test_what_the_crossing_says_of_tasks() -> None:
@@ -214,6 +221,67 @@ def test_what_the_crossing_says_of_tasks() -> None:
     assert {cell for cell in early["random-codes"] if len(cell) == 2} == {frozenset(("items", "labels"))}
 
 
+def test_what_the_crossing_says_under_small_embeddings() -> None:
+    """Of images and recall under GPT-2's initialisation: how many cells end the plateau early, drowned or not."""
+    rows = read_study(cards.RESULTS / "crossing.jsonl")
+    n_shallow = sum(row.setting.endswith("shallow, scaled") for row in rows)
+    card_says, page = prose(card("crossing")), prose(THREE)
+    assert (
+        f"All {n_shallow} runs of the shallow models under the first initialisation, and {len(rows) - n_shallow}"
+        in card_says
+    )
+    cells = by_cell(rows)
+    recall, hues, shapes = (early_cells(cells[f"{task}, shallow, gpt2"]) for task in ("recall", "two-hues", "shapes"))
+    assert recall == {cell for cell in cells["recall, shallow, gpt2"] if "labels" in cell}
+    assert hues == {"labels+queries", "items+labels+queries"}
+    assert not shapes
+    flat = [row for found in cells["shapes, shallow, gpt2"].values() for row in found]
+    assert not any(row.escape for row in flat)
+    assert f"all three together included: none of {len(flat)} runs" in card_says
+    together = cells["two-hues, shallow, gpt2"]["items+labels+queries"]
+    scores = [row.keep for row in together if row.keep is not None]
+    values, chances = ([getattr(score, name) for score in scores] for name in ("value", "chance"))
+    drowned = f"(keep score {min(values):.2f} to {max(values):.2f}, chance {min(chances):.2f} to {max(chances):.2f})"
+    escapes = sorted(row.escape for row in together if row.escape is not None)
+    assert f"{drowned}, and with all three things asked for" in page
+    assert f"ends on {COUNTS[len(escapes)]} seeds of five, at {escapes[0]} to {escapes[-1]}." in page
+
+
+def test_where_one_of_the_three_is_earlier_than_all() -> None:
+    """Medians of the best of them alone and of all three, where it is earlier: with the recipes, and under scaled."""
+    alone = {
+        entry.name: min((found(entry.name, way).median for way in ("match", "bind", "look")), key=lambda time: time.low)
+        for entry in strategies.TASKS
+    }
+    together = {entry.name: found(entry.name, "unplateau").median for entry in strategies.TASKS}
+    assert all(len(found(task, "unplateau").escapes) == 5 for task in together)
+    assert {task for task in alone if alone[task].low < together[task].high} == {"parity"}
+    page = prose(THREE)
+    assert f"but for parity ({together['parity'].shown()}, bound labels alone {alone['parity'].shown()})" in page
+    cells = by_cell(read_study(cards.RESULTS / "crossing.jsonl"))
+    for task, before in {"clusters": "also on clusters", "recall": ", recall", "regression": " and regression"}.items():
+        ones = cells[f"{task}, shallow, scaled"]
+        best = min((escape_of(ones[thing]) for thing in ("items", "labels", "queries")), key=lambda time: time.low)
+        assert f"{before} ({best.shown()} and {escape_of(ones['items+labels+queries']).shown()})" in page
+
+
+def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
+    cells = by_cell(read_study(cards.RESULTS / "crossing.jsonl"))
+    told = {line[0]: line[2].split(" (")[0] for line in named(cells).lines}
+    said = f"Items were named on {told['items']} runs, labels on {told['labels']}, queries on {told['queries']}."
+    assert said in prose(card("crossing"))
+    drowned = by_cell(read_study(cards.RESULTS / "drowned.jsonl"), beside="three")
+    flat = [row for task in ("shapes", "words") for row in drowned[f"{task}, gpt2"]["three"] if row.escape is None]
+    told["kept labels"] = f"{[first_missing(row) for row in flat].count('kept labels')} of {len(flat)}"
+    right, of = (sum(int(one.split(" of ")[end]) for one in told.values()) for end in (0, 1))
+    page = prose(THREE)
+    assert f"for items on {told['items']}, for bound labels on {told['labels']}, for kept labels on" in page
+    assert f"for kept labels on {told['kept labels']}, and for queries on {told['queries']}: together" in page
+    assert f"together {right} of {of}, where nine of ten were aimed at" in page
+    on_hues = [first_missing(row) for row in cells["two-hues, shallow, gpt2"]["items+labels"]]
+    assert Counter(on_hues) == {"kept labels": 4, "queries": 1}
+
+
 def test_the_page_on_speed_shows_what_was_measured() -> None:
     text = speed.PAGE.read_text("utf-8")
     assert speed.page(text) == text, "run `make figures` and commit what it writes"
@@ -241,9 +309,10 @@ def test_what_the_page_on_speed_says_of_a_gpu() -> None:
 def test_when_plain_training_leaves_the_plateau_of_shapes_at_last() -> None:
     rows = [row for row in read_study(cards.RESULTS / "prediction.jsonl") if row.setting.endswith("20,000 steps")]
     (escape,), (progress,) = {row.escape for row in rows}, {row.progress for row in rows}
-    readme, prose = (" ".join((ROOT / page).read_text("utf-8").split()) for page in (README, card("prediction")))
-    assert f"and at {escape:,} in one run of 20,000" in readme
-    assert f"it escaped at {escape:,} (12,788 by the formula) and ended at a progress of {progress:.2f}" in prose
+    assert f"and at {escape:,} in one run of 20,000" in prose(README)
+    assert f"it escaped at {escape:,} (12,788 by the formula) and ended at a progress of {progress:.2f}" in prose(
+        card("prediction")
+    )
 
 
 def test_what_the_card_of_drowned_labels_says() -> None:
@@ -257,13 +326,13 @@ def test_what_the_card_of_drowned_labels_says() -> None:
         for cell in cells["shapes, gpt2"]
     }
     counts = {cell: tuple(map(sum, zip(*((n, of) for n, of, _ in both), strict=True))) for cell, both in shown.items()}
-    prose = " ".join((ROOT / card("drowned")).read_text("utf-8").split())
+    says = prose(card("drowned"))
     (there, of), (kept, _) = counts["three"], counts["three + keep"]
     medians = {cell: " and ".join(median for *_, median in both) for cell, both in shown.items()}
-    assert f"`three` escapes on {there} run of {of}, `three + keep` on {kept} of {of}" in prose
-    assert f"(medians {medians['three + keep']}), and so do" in prose
-    assert f"five times as large at first ({medians['three, labels x 5']})" in prose
-    assert f"control escapes on {counts['three + keep, control'][0]} of {of} as well" in prose
+    assert f"`three` escapes on {there} run of {of}, `three + keep` on {kept} of {of}" in says
+    assert f"(medians {medians['three + keep']}), and so do" in says
+    assert f"five times as large at first ({medians['three, labels x 5']})" in says
+    assert f"control escapes on {counts['three + keep, control'][0]} of {of} as well" in says
     assert counts["three, labels x 5"] == (of, of)
     assert counts["keep alone"] == (0, of)
     named = {
@@ -276,12 +345,27 @@ def test_what_the_card_of_drowned_labels_says() -> None:
         for cell in ("three", "three + keep, control", "keep alone")
     }
     n_named = named["three"].count("kept labels")
-    assert f"first on {n_named} of the {len(named['three'])} runs of `three`" in prose
-    assert f"and on all {len(named['three + keep, control'])} of the control" in prose
+    assert f"first on {n_named} of the {len(named['three'])} runs of `three`" in says
+    assert f"and on all {len(named['three + keep, control'])} of the control" in says
     assert {*named["three + keep, control"]} == {"kept labels"}
     assert {*named["keep alone"]} == {"items"}
     for name, words in {"weights": "weights", "few_shot": "few-shot", "binding": "binding", "look": "look"}.items():
         images = cells["shapes, gpt2"]
         flat, not_flat = (median(getattr(row, name).value for row in images[one]) for one in ("three", "three + keep"))
-        assert f"a {words} score of {flat:.2f} and {not_flat:.2f}" in prose
-    assert f"({shown['three, labels x 25'][1][0]} of {shown['three, labels x 25'][1][1]})" in prose
+        assert f"a {words} score of {flat:.2f} and {not_flat:.2f}" in says
+    assert f"({shown['three, labels x 25'][1][0]} of {shown['three, labels x 25'][1][1]})" in says
+
+
+def test_what_the_card_says_of_labels_that_are_not_drowned() -> None:
+    """Of recall under gpt2: keeping labels changes nothing, larger ones do harm."""
+    (study,) = (one for one in STUDIES.values() if one.name == "drowned")
+    table, lacks = study.judge(read_study(cards.RESULTS / "drowned.jsonl"))
+    lines = {line[1]: line for line in table.lines if line[0] == "recall, gpt2"}
+    kept, medians = lines["three"][2].split(" (")[0], {cell: line[3].split(" (")[0] for cell, line in lines.items()}
+    says = prose(card("drowned"))
+    assert f"(keep score {kept}), `three` escapes at {medians['three']} and `three + keep` at" in says
+    assert f"`three + keep` at {medians['three + keep']}: keeping changes nothing" in says
+    assert f"five times as large they make it {medians['three, labels x 5']}, 25 times as large no run of five" in says
+    assert lines["three, labels x 25"][3].endswith("(0/5)")
+    assert [line[2] for line in lacks.lines if line[:2] == ["recall, gpt2", "three, labels x 25"]] == ["labels: 5 of 5"]
+    assert [line[-1] for line in lines.values()].count("held") == 5

@@ -9,13 +9,27 @@ from scipy import stats
 
 from unplateau import recipes
 from unplateau.items.amplified import Amplified
-from unplateau.studies.base import LONGER, PLAIN, Planned, Row, Scale, Study, Table, by_cell, escapes
-from unplateau.studies.crossing import codes, hues
+from unplateau.studies.base import (
+    HELD,
+    LONGER,
+    PLAIN,
+    REFUTED,
+    Planned,
+    Row,
+    Scale,
+    Study,
+    Table,
+    by_cell,
+    escapes,
+)
+from unplateau.studies.tasks import codes, hues
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.spec import RunSpec
 
 GAINS = (2.0, 4.0, 8.0, 16.0)
 STEPS = 1000
+EARLIER, NOT_EARLIER = -0.5, -0.2
+"""The larger the dose, the earlier: borne out by a rank correlation up to the first, refuted above the second."""
 TASKS: Mapping[str, Callable[[], RunSpec]] = {"shapes": recipes.shapes, "two-hues": hues, "random-codes": codes}
 CONDITIONS: Mapping[str, str] = {"alone": "plain", "with labels bound and queries that look": "bind-loss+look-loss"}
 """Where the other two things are missing, and where they are asked for."""
@@ -48,18 +62,12 @@ class Amplify(Study):
                 scores = [row.few_shot.value for row in found if row.few_shot]
                 told = f"{sum(scores) / len(scores):.2f}" if scores else "-"
                 lines.append([setting, cell, told, escapes(found)])
-            for name, wanted in (("doses", False), ("controls", True)):
-                doses = [
-                    (gain, row.time.low)
-                    for cell, gain, control in _cells()
-                    if control is wanted or cell == PLAIN
-                    for row in cells.get(cell, ())
-                ]
-                verdicts.append([setting, name, _trend(doses)])
+            verdicts += [[setting, *_trend(cells, wanted)] for wanted in (False, True)]
         note = "Runs that never escaped count as their last step. Below 0: the larger the dose, the earlier the escape."
+        columns = ["setting", "", "predicted", "found", "verdict"]
         return [
             Table("Escapes by dose", ["setting", "dose", "few-shot score on the plateau", "median step"], lines),
-            Table("Rank correlation of dose and escape", ["setting", "", "found"], verdicts, note),
+            Table("Rank correlation of dose and escape", columns, verdicts, note),
         ]
 
 
@@ -83,8 +91,15 @@ def _spec(task: str, steps: int, strategy: str, gain: float, control: bool) -> R
     return plain.model_copy(update=changes).with_strategy(strategy)
 
 
-def _trend(pairs: Sequence[tuple[float, float]]) -> str:
-    if len({dose for dose, _ in pairs}) < 2 or len({time for _, time in pairs}) < 2:
-        return "-"
-    found = stats.spearmanr([dose for dose, _ in pairs], [time for _, time in pairs])
-    return f"{found.statistic:.2f} (p {found.pvalue:.2g}, {len(pairs)} runs)"
+def _trend(cells: Mapping[str, Sequence[Row]], control: bool) -> list[str]:
+    """Doses or controls: what was predicted, the rank correlation, and what became of the prediction."""
+    said = ["controls", "not earlier"] if control else ["doses", "the larger, the earlier"]
+    chosen = [(cell, gain) for cell, gain, other in _cells() if other is control or cell == PLAIN]
+    pairs = [(gain, row.time.low) for cell, gain in chosen for row in cells.get(cell, ())]
+    if any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
+        return [*said, "-", ""]
+    found = stats.spearmanr([gain for gain, _ in pairs], [time for _, time in pairs])
+    earlier, not_earlier = found.statistic <= EARLIER, found.statistic > NOT_EARLIER
+    held = HELD if (not_earlier if control else earlier) else REFUTED
+    verdict = held if earlier or not_earlier else "undecided"
+    return [*said, f"{found.statistic:.2f} (p {found.pvalue:.2g}, {len(pairs)} runs)", verdict]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from unplateau.strategies.base import Part
 from unplateau.strategies.prompt_losses import KeepLoss
 from unplateau.strategies.strategy import Strategy
+from unplateau.studies.accounts import THINGS
 from unplateau.studies.base import (
     HELD,
     LONGER,
@@ -23,7 +24,8 @@ from unplateau.studies.base import (
     early_cells,
     escapes,
 )
-from unplateau.studies.crossing import TASKS, THINGS, first_missing
+from unplateau.studies.bottlenecks import first_missing
+from unplateau.studies.tasks import TASKS
 from unplateau.train.spec import RunSpec
 
 THREE, EARLIER = "three", 0.75

@@ -13,7 +13,8 @@ from scipy import stats
 
 from unplateau.store import RunRecord
 from unplateau.studies.base import PLAIN, Planned, Row, Scale, Score, Study, Table, escape_of
-from unplateau.studies.crossing import TASKS, Crossing
+from unplateau.studies.crossing import Crossing
+from unplateau.studies.tasks import TASKS
 
 Predictor = Callable[[Row], float | None]
 """Larger is said to mean an earlier escape; None where a run has no such score."""

@@ -7,8 +7,23 @@ escape again. docs/cards/transplant.md says beforehand what each account predict
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from unplateau.studies.base import LONGER, Planned, Row, Scale, Study, Table, by_cell
-from unplateau.studies.crossing import CELLS, TASKS, cell_name, escapes_of, verdicts_of
+from unplateau.studies.accounts import ACCOUNTS, CELLS, Cells, Setting, cell_name, escapes_of, share, verdicts_of
+from unplateau.studies.base import (
+    HELD,
+    LONGER,
+    PLAIN,
+    REFUTED,
+    Planned,
+    Row,
+    Scale,
+    Study,
+    Table,
+    by_cell,
+    early_cells,
+    escape_of,
+    escapes,
+)
+from unplateau.studies.tasks import TASKS
 from unplateau.train.spec import Graft, RunSpec
 
 MODULES: Mapping[str, tuple[str, ...]] = {
@@ -21,6 +36,7 @@ ON_PLATEAU, ESCAPED, AFTER, BACK = 300, 600, 600, 400
 """Steps of plain training to the plateau, of the strategy to beyond its escape, and after a transplant."""
 INTO, OUT = "into a plateau", "back"
 DONORS = "donors"
+CONTROLS = tuple(f"{thing}, control" for thing in MODULES)
 OTHER = 1000
 """Added to the seed of the run on its plateau whose modules are the control."""
 
@@ -43,12 +59,48 @@ class Transplant(Study):
         settings = by_cell(rows)
         into = {name: cells for name, cells in settings.items() if name.endswith(INTO)}
         back = {name: cells for name, cells in settings.items() if name.endswith(OUT)}
-        controls = [f"{thing}, control" for thing in MODULES]
         return [
-            escapes_of(into, also=controls),
+            escapes_of(into, also=CONTROLS),
             verdicts_of(into),
+            _controls_of(into),
             escapes_of(back, heading="Median step by which a run that had escaped has escaped again"),
+            _ways_back(into, back),
         ]
+
+
+def _controls_of(into: Cells) -> Table:
+    """Modules of another run on its plateau should not end a plateau early."""
+    lines = [
+        [setting, name, "not early", escapes(cells[name]), REFUTED if name in early_cells(cells) else HELD]
+        for setting, cells in into.items()
+        for name in CONTROLS
+        if name in cells
+    ]
+    columns = ["setting", "modules", "predicted", "median step of the escape", "verdict"]
+    return Table("Modules of another run on its plateau", columns, lines)
+
+
+def _ways_back(into: Cells, back: Cells) -> Table:
+    """Of each account, in how many cells the things that it calls needed cost steps, and others none."""
+    lines = []
+    for account in ACCOUNTS:
+        right = []
+        for setting, cells in back.items():
+            there = setting.replace(OUT, INTO)
+            if there in into:
+                needs = account.needs(Setting.of(there, into[there]).has)
+                known = [cell for cell in CELLS[1:] if cell_name(cell) in cells]
+                agrees = [bool(needs & {*cell}) is _costs_steps(cells, cell_name(cell)) for cell in known]
+                right.append((sum(agrees), len(known)))
+        lines.append([account.name, share(right)])
+    note = (
+        "Right: cells with a thing that it calls needed escape again later than without any change, and others do not."
+    )
+    return Table("What each account said of the way back", ["account", "cells right"], lines, note)
+
+
+def _costs_steps(cells: Mapping[str, Sequence[Row]], cell: str) -> bool:
+    return escape_of(cells[cell]).low > escape_of(cells[PLAIN]).low
 
 
 def _plain(task: str, seed: int, steps: int) -> RunSpec:
@@ -73,7 +125,7 @@ def _cells(task: str, seed: int, longer: int) -> Iterator[Planned]:
 
     for cell in CELLS:
         yield Planned(f"{task}, {INTO}", cell_name(cell), grown(flat, longer * AFTER, escaped, cell))
-    for thing in MODULES:
-        yield Planned(f"{task}, {INTO}", f"{thing}, control", grown(flat, longer * AFTER, other, [thing]))
+    for thing, name in zip(MODULES, CONTROLS, strict=True):
+        yield Planned(f"{task}, {INTO}", name, grown(flat, longer * AFTER, other, [thing]))
     for cell in CELLS:
         yield Planned(f"{task}, {OUT}", cell_name(cell), grown(escaped, longer * BACK, flat, cell))

@@ -21,15 +21,24 @@ def rows(escape: Callable[[float], int | None]) -> list[Row]:
     ]
 
 
-def trend(made: list[Row]) -> str:
-    return STUDY.judge(made)[1].lines[0][2].split(" ")[0]
+def trends(made: list[Row]) -> list[tuple[str, str]]:
+    """Of doses and of controls: the correlation, and what became of the prediction."""
+    return [(line[3].split(" ")[0], line[4]) for line in STUDY.judge(made)[1].lines]
 
 
 def test_the_response_to_a_dose_is_a_rank_correlation() -> None:
-    assert trend(rows(lambda gain: int(1000 / gain))) == "-1.00"
-    assert trend(rows(lambda gain: int(50 * gain))) == "1.00"
-    assert trend(rows(lambda gain: None)) == "-"  # all alike: nothing to correlate
+    assert trends(rows(lambda gain: int(1000 / gain)))[0] == ("-1.00", "held")
+    assert trends(rows(lambda gain: int(50 * gain)))[0] == ("1.00", "REFUTED")
+    assert trends(rows(lambda gain: 300 if gain == 4 else 600))[0] == ("0.00", "REFUTED")
+    assert trends(rows(lambda gain: 300 if gain in (4, 8) else 600))[0] == ("-0.29", "undecided")
+    assert trends(rows(lambda gain: None))[0] == ("-", "")  # all alike: nothing to correlate
     assert STUDY.judge(rows(lambda gain: 100))[0].lines[0] == ["shapes, alone", "plain", "0.50", "100 (3/3)"]
+
+
+def test_a_control_that_comes_earlier_the_larger_it_is_refutes() -> None:
+    for late, verdict in ((900, "held"), (100, "REFUTED")):
+        control = [row("shapes, alone", "x 16, control", seed, escape=late) for seed in range(3)]
+        assert trends([*rows(lambda gain: 500), *control])[1][1] == verdict
 
 
 def test_doses_are_planned_with_their_controls() -> None:

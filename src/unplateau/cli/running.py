@@ -83,7 +83,8 @@ def train(
             clusters, parity, regression), a .yaml or .json file with the keys of a run, or a run directory
         set_: change one key of the spec, e.g. train.steps=300, strategy=unplateau, task.n_mappings=null,
             train.optimiser=muon (adam, adamw, muon, soap, schedule-free), train.gradient_filter=grokfast,
-            train.schedule=cosine (constant, cosine, warm-up-stable-decay)
+            train.schedule=cosine (constant, cosine, warm-up-stable-decay), and on a GPU train.execution=graphed (eager,
+            graphed, compiled)
         seed: decides initial weights and batches; default: that of the spec
         out: folder that run directories are made in
         resume: go on where an earlier process stopped; with --no-resume an existing run is refused

@@ -221,6 +221,28 @@ def run_all(
     return without_failures(run_many(specs, **where, progress=True, engine=engine or local, ended=ended))
 
 
+def run_stacked(
+    specs: Sequence[RunSpec],
+    *,
+    out: Path,
+    most: int | None,
+    threads: int = 1,
+    device: str = "auto",
+    ended: Callable[[RunState], object] = lambda _: None,
+) -> tuple[list[RunRecord], int]:
+    """The same in this process, where runs of one shape compute as one, ``most`` at a time."""
+    import torch  # noqa: PLC0415
+
+    from unplateau.limits import refuse_none, refuse_threads  # noqa: PLC0415
+    from unplateau.sweep.stacked import MOST, train_many  # noqa: PLC0415
+
+    most = MOST if most is None else most
+    refuse_none(most, threads)
+    refuse_threads(threads)
+    torch.set_num_threads(threads)
+    return without_failures(train_many(specs, out=out, device=device, most=most, progress=True, ended=ended))
+
+
 def without_failures(results: Sequence[RunRecord | RunFailure]) -> tuple[list[RunRecord], int]:
     """The finished runs, and 1 if any failed: each is named on standard error."""
     from unplateau.store import RunRecord  # noqa: PLC0415

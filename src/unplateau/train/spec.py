@@ -159,6 +159,14 @@ class RunSpec(Config):
             raise ValueError(problem)
         return recipe
 
+    def digest(self) -> str:
+        """As of any value; but recorded steps have the bits of others, so that it does not tell them apart."""
+        return super().digest() if self.train.execution != "graphed" else self.unrecorded().digest()
+
+    def unrecorded(self) -> RunSpec:
+        """The run that has the same bits, kernel by kernel."""
+        return self.with_settings({"train.execution": "eager"}) if self.train.execution == "graphed" else self
+
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
         return self.model_copy(update={"strategy": strategy})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +16,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import unplateau as up
 from tiny_run import TINY
 from unplateau import recipes
-from unplateau.errors import SpecError
+from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.models.stack import Stack
 from unplateau.models.transformer import Transformer
+from unplateau.store import METRICS
 from unplateau.strategies.base import Host, LossTerm, Read, View
 from unplateau.tasks.base import Task
 from unplateau.tasks.parity import SparseParity
 from unplateau.tasks.regression import LinearRegression
 from unplateau.testing.training import check_resume
+from unplateau.train.observers import Event, default_observers
 from unplateau.train.spec import RunSpec
 from unplateau.train.steps import WARM_UP, Steps
 from unplateau.train.training import Training
@@ -144,6 +149,31 @@ def test_a_compiled_model_computes_the_same(tmp_path: Path) -> None:
     torch.testing.assert_close(other.total, one.total)
     for weight, its in zip(run.updates.weights, compiled.updates.weights, strict=True):
         torch.testing.assert_close(its.grad, weight.grad)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Asks the run to stop when it looks."""
+
+    every: int = 10
+
+    def __call__(self, event: Event) -> dict[str, Any]:
+        if event.step == self.every:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+
+def test_a_run_goes_on_recorded_or_not(tmp_path: Path) -> None:
+    """Its numbers are the same, and so is its digest; a compiled one is another run."""
+    spec, recorded = (TINY.with_settings({"train.execution": execution}) for execution in ("eager", "graphed"))
+    assert spec.digest() == recorded.digest() != TINY.with_settings({"train.execution": "compiled"}).digest()
+    rows = [(up.train(spec, out=tmp_path / "whole").path / METRICS).read_bytes()]
+    for first, last in ((spec, recorded), (recorded, spec)):
+        folder = tmp_path / first.train.execution
+        with pytest.raises(InterruptedRunError):
+            up.train(first, out=folder, observers=(*default_observers(first), Stop()))
+        rows.append((up.train(last, out=folder).path / METRICS).read_bytes())
+    assert rows[0] == rows[1] == rows[2]
 
 
 class Steep(LossTerm):

@@ -16,7 +16,7 @@ COMPONENTS = 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of data, of the model with its optimiser, of the largest batch; hours at a rate that no model reaches."""
+    """Bytes of data, of the model with its optimiser, of the largest batch; hours at a rate that few models reach."""
 
     data: int
     model: int

@@ -229,7 +229,7 @@ class RunSpec(Config):
                 )
 
     def estimate(self) -> Estimate:
-        """What the run will take at least: memory, and hours at a rate that no model reaches.
+        """What the run will take at least: memory, and hours at a rate that few models reach.
 
         Of a task of words or texts this reads them. Raises SpecError or DataError if they cannot be had.
         """

@@ -28,9 +28,8 @@ def compiled_prediction(model: Transformer, inputs: Inputs) -> Prediction:
             inputs.cues,
         )
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise SpecError(
-            f"train.execution=compiled cannot be used here ({one_line(str(error))[:200]}); try graphed or eager"
-        ) from error
+        why = one_line(str(error)).partition(" Set TORCHDYNAMO_VERBOSE")[0]
+        raise SpecError(f"train.execution=compiled cannot be used here ({why[:200]}); try graphed or eager") from error
     return Prediction(logits, at_queries, states, lambda: model.blocks[-1](states[-1], "causal"))
 
 

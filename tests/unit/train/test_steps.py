@@ -143,15 +143,6 @@ def test_a_run_with_draws_at_once_resumes_exactly() -> None:
     check_resume(TINY.with_settings({"train.steps_per_draw": 7, "train.execution": "graphed"}), stop_at=10)
 
 
-def test_a_compiled_model_computes_the_same(tmp_path: Path) -> None:
-    spec = TINY.with_strategy("match-loss").with_settings({"model.n_layers": 1})
-    run, compiled = begun(spec, tmp_path), begun(spec.with_settings({"train.execution": "compiled"}), tmp_path)
-    (one,), (other,) = Steps([run]).losses(), Steps([compiled]).losses()
-    torch.testing.assert_close(other.total, one.total)
-    for weight, its in zip(run.updates.weights, compiled.updates.weights, strict=True):
-        torch.testing.assert_close(its.grad, weight.grad)
-
-
 @dataclass(frozen=True)
 class Stop:
     """Asks the run to stop when it looks."""

@@ -18,13 +18,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import optimisers
 import torch
 from overheads import seconds, stepper
 from pages import markdown
 
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
-from unplateau.analysis.survival import Bounded, median_time, pooled
+from unplateau.analysis.survival import Bounded, median_time
 from unplateau.history import History
 from unplateau.plateau.progress import WINDOW
 from unplateau.store import RunRecord
@@ -219,7 +220,8 @@ def page(rows: Sequence[dict[str, str]]) -> str:
     """docs/results.md."""
     reported = [row for row in rows if int(row["seed"]) in REPORTED]
     tasks = [entry.name for entry in TASKS if any(row["task"] == entry.name for row in reported)]
-    return "\n".join([INTRODUCTION, *(table(reported, task, best_rate(rows, task)) for task in tasks)])
+    tables = (table(reported, task, best_rate(rows, task)) for task in tasks)
+    return "\n".join([INTRODUCTION, *tables, *optimisers.sections(optimisers.kept())])
 
 
 INTRODUCTION = """# Results
@@ -261,10 +263,7 @@ def _saving(rows: Sequence[dict[str, str]], plain: Sequence[dict[str, str]], uni
         return ""
     theirs = {row["seed"]: when(row, "escape", unit) for row in plain}
     ratios = [theirs[row["seed"]].over(when(row, "escape", unit)) for row in rows if row["seed"] in theirs]
-    middle, spread = pooled(ratios, median, median), pooled(ratios, min, max)
-    if middle is None:
-        return "?"
-    return middle.shown(digits=1) + (f" ({spread.shown(digits=1)})" if spread else "")
+    return optimisers.pooled_ratio(ratios)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ last}``: the latest escape of plain training in the demo. What may be asked for 
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from unplateau.files import read_json
 from unplateau.studies import STUDIES
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
 from unplateau.studies.bottlenecks import first_missing, named
+from unplateau.studies.drowned import are_drowned
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("none", "one", "two", "three", "four", "five")
@@ -231,10 +233,16 @@ def test_what_the_crossing_says_under_small_embeddings() -> None:
         in card_says
     )
     cells = by_cell(rows)
-    recall, hues, shapes = (early_cells(cells[f"{task}, shallow, gpt2"]) for task in ("recall", "two-hues", "shapes"))
-    assert recall == {cell for cell in cells["recall, shallow, gpt2"] if "labels" in cell}
-    assert hues == {"labels+queries", "items+labels+queries"}
-    assert not shapes
+    early = {
+        task: early_cells(cells[f"{task}, shallow, gpt2"]) for task in ("recall", "clusters", "two-hues", "shapes")
+    }
+    for task, thing in {"recall": "labels", "clusters": "queries"}.items():
+        assert early[task] == {cell for cell in cells[f"{task}, shallow, gpt2"] if thing in cell}
+    assert early["two-hues"] == {"labels+queries", "items+labels+queries"}
+    assert not early["shapes"]
+    assert all(
+        are_drowned(cells[f"{task}, shallow, gpt2"]["items+labels+queries"]) for task in ("two-hues", "clusters")
+    )
     flat = [row for found in cells["shapes, shallow, gpt2"].values() for row in found]
     assert not any(row.escape for row in flat)
     assert f"all three together included: none of {len(flat)} runs" in card_says
@@ -278,8 +286,10 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
     assert f"for items on {told['items']}, for bound labels on {told['labels']}, for kept labels on" in page
     assert f"for kept labels on {told['kept labels']}, and for queries on {told['queries']}: together" in page
     assert f"together {right} of {of}, where nine of ten were aimed at" in page
-    on_hues = [first_missing(row) for row in cells["two-hues, shallow, gpt2"]["items+labels"]]
-    assert Counter(on_hues) == {"kept labels": 4, "queries": 1}
+    made = {setting: Counter(map(first_missing, cells[setting]["items+labels"])) for setting in cells}
+    assert made["two-hues, shallow, gpt2"] == {"kept labels": 4, "queries": 1}
+    assert made["clusters, shallow, gpt2"] == {"kept labels": 5}
+    assert made["word-selection, shallow, scaled"] == {None: 5}
 
 
 def test_the_page_on_speed_shows_what_was_measured() -> None:
@@ -313,6 +323,51 @@ def test_when_plain_training_leaves_the_plateau_of_shapes_at_last() -> None:
     assert f"it escaped at {escape:,} (12,788 by the formula) and ended at a progress of {progress:.2f}" in prose(
         card("prediction")
     )
+
+
+def test_what_the_card_of_prediction_says() -> None:
+    every, plain, published = STUDIES["prediction"].judge(read_study(cards.RESULTS / "prediction.jsonl"))
+    page = prose(card("prediction"))
+
+    def interval(line: Sequence[str]) -> tuple[float, float]:
+        low, high = line[1].split(" (")[1].rstrip(")").split(" to ")
+        return float(low), float(high)
+
+    scores = {line[0]: line for line in every.lines}
+    best = interval(scores["sum of the three"])[0]
+    below = {name for name, line in scores.items() if interval(line)[1] < best}
+    assert below == {"the curve alone (progress so far)", "few-shot score", "keep score"}
+    assert f"wrong way round ({scores['keep score'][1].replace(' (', ', ').rstrip(')')})" in page
+    assert all(low < 0.5 < high for low, high in (interval(line) for line in plain.lines if "(" in line[1]))
+    ratios = [
+        float(told.replace(",", "")) / float(step.replace(",", ""))
+        for setting, told, step in published.lines
+        if not step.startswith(">") and "20,000" not in setting
+    ]
+    assert f"by a factor of {min(ratios):.0f} to {max(ratios):.0f} where" in page
+
+
+def test_what_the_card_of_transplants_says() -> None:
+    rows = read_study(cards.RESULTS / "transplant.jsonl")
+    into = by_cell(rows)["recall, into a plateau"]
+    medians = {cell: escape_of(found).shown() for cell, found in into.items()}
+    there = {cell: COUNTS[sum(row.escape is not None for row in found)] for cell, found in into.items()}
+    page, early = prose(card("transplant")), early_cells(into)
+    assert f"all {sum(map(len, into.values()))} transplants into the plateau" in page
+    assert f"{there['labels']} of five escape, at {medians['labels']} in the median" in page
+    assert f"ends the plateau of another by itself, at step {medians['labels']}" in prose(THREE)
+    assert f"going on unchanged {there['plain']} of five do within 600 steps" in page
+    assert f"does nothing ({there['queries']} of five)" in page
+    assert f"comes late ({there['items']} of five, {medians['items']})" in page
+    assert f"earlier: {medians['items+labels']} with items, {medians['labels+queries']} with queries" in page
+    assert f"early as well, at {medians['items+queries']}, and" in page
+    assert early == {"labels", "items+labels", "items+queries", "labels+queries", "items+labels+queries"}
+    controls = [row for cell, found in into.items() if cell.endswith("control") for row in found]
+    n_there = sum(row.escape is not None for row in controls)
+    assert f"{COUNTS[n_there]} of {len(controls)} runs escapes" in page
+    accounts = STUDIES["transplant"].judge(rows)[1].lines
+    assert {line[2] for line in accounts[:-1]} == {"4 of 7"}
+    assert accounts[-1][2] == "5 of 7"
 
 
 def test_what_the_card_of_drowned_labels_says() -> None:

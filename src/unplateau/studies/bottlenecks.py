@@ -1,4 +1,4 @@
-"""Whether the scores of a run that stays on its plateau say what it lacks, as ``unplateau diagnose`` reads them."""
+"""Whether the scores of a run that stays on its plateau say what it lacks, by the lines of ``unplateau diagnose``."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from unplateau.probe.diagnose import LINES, ORDER
 from unplateau.studies.accounts import SCORES, THINGS, Cells, Setting, cell_name, settings_of, share
 from unplateau.studies.base import Row, Table, escape_of
+
+READ = "By the scores halfway to the end and the lines of diagnose, without its controls and errors"
+"""Rows have neither."""
 
 
 def named(settings: Cells) -> Table:
@@ -25,8 +28,8 @@ def named(settings: Cells) -> Table:
         wrong = sum(name not in (thing, None) for names in told for name in names)
         lines.append([thing, "+".join(others), share(right), f"{wrong}"])
     note = (
-        "By the scores halfway to the end, as diagnose reads them. Made on purpose: most runs of the two things that "
-        "are asked for stay flat, and all three end the plateau early."
+        f"{READ}. Made on purpose: most runs of the two things that are asked for stay flat, and all three end the "
+        "plateau early."
     )
     columns = ["what is missing", "asked for", "runs of which it is named", "another is named"]
     return Table("Bottlenecks made on purpose", columns, lines, note)

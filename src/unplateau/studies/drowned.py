@@ -24,7 +24,7 @@ from unplateau.studies.base import (
     early_cells,
     escapes,
 )
-from unplateau.studies.bottlenecks import first_missing
+from unplateau.studies.bottlenecks import READ, first_missing
 from unplateau.studies.tasks import TASKS
 from unplateau.train.spec import RunSpec
 
@@ -112,7 +112,7 @@ def _named(settings: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:
             told = Counter(first_missing(row) or "don't know" for row in cells[name] if row.escape is None)
             if told:
                 lines.append([setting, name, ", ".join(f"{thing}: {n} of {told.total()}" for thing, n in told.items())])
-    note = "By the scores halfway to the end, as diagnose reads them: what it would name first."
+    note = f"{READ}: what it would name first."
     return Table("Runs that did not escape: what they lack", ["setting", "cell", "named first"], lines, note)
 
 

@@ -1,14 +1,18 @@
 """A training step here beside one as the field writes it, and beside what the machine can do.
 
-    python benchmarks/speed.py [--size demo] [--size paper] [--device cpu] [--precision float32] [--json FILE]
-    python benchmarks/speed.py --keep             # both sizes in both precisions, into benchmarks/results/speed.json
+    python benchmarks/speed.py [--size demo] [--size paper] [--device cpu] [--way float32] [--json FILE]
+    python benchmarks/speed.py --keep             # both sizes in all ways, into benchmarks/results/speed.json
     python benchmarks/speed.py --table            # measures nothing: the tables of docs/concepts/speed.md anew
 
 The other step: transformers' GPT2Model, labels as one-hot vectors through the linear layer that reads items, prompts
 made one by one in a DataLoader with two workers, Adam, the loss asked for at every step. Both steps alternate in one
 process and train on the same task at the same sizes; figures are medians. The ceiling is a large matrix product in the
 same precision; the share of it is that of the matrix products that our step needs. Peak memory is that of a process
-which does nothing else (on a GPU: of its allocations). Parts of our step are timed in steps of their own.
+which does nothing else (on a GPU: of its allocations). Parts of our step are timed in steps of their own, which a
+recorded step has not.
+
+What is measured of our step is a way of making it: a precision, and ``train.execution`` with ``train.steps_per_draw``
+where it is not made kernel by kernel from a batch of its own: ``--way bfloat16 --way bfloat16,compiled,8``.
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -40,16 +44,20 @@ from unplateau.models.transformer import ModelConfig
 from unplateau.recipes import demo
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.describe import surroundings
+from unplateau.train.given import Given
 from unplateau.train.observers import Event, default_observers
 from unplateau.train.spec import RunSpec, TrainConfig
-from unplateau.train.step import build_heads, build_model, compute_losses, step_flops
-from unplateau.train.tally import Tally
-from unplateau.train.updates import Updates
+from unplateau.train.step import step_flops
+from unplateau.train.steps import Steps
+from unplateau.train.training import Training
 
 HERE = Path(__file__).parent
 KEPT, ESCAPES = HERE / "results" / "speed.json", HERE / "results" / "precision.jsonl"
+GPU = HERE / "results" / "gpu.json"
+"""What benchmarks/gpu.py has written."""
 PAGE = HERE.parent / "docs" / "concepts" / "speed.md"
-PRECISIONS = ("float32", "bfloat16")
+WAYS = ("float32", "bfloat16", "float32,eager,20")
+"""Those of a CPU that the documentation has: precision, execution, steps per draw."""
 Step = Callable[[], None]
 Row = Mapping[str, Any]
 PARTS = ("data", "forward", "backward", "optimiser")
@@ -140,23 +148,24 @@ class OurStep:
     """What the loop does between two rows."""
 
     def __init__(self, spec: RunSpec, device: torch.device) -> None:
-        self.spec, self.device, self.number = spec, device, 0
-        self.model, self.heads = build_model(spec, device), build_heads(spec, device)
-        self.updates, self.tally = Updates(spec.train, self.model, self.heads), Tally((), device, {})
+        self.run = Training(spec, Path(mkdtemp(prefix="speed-")), device, (), (), lambda *_: None)
+        self.steps = Steps([self.run])
 
-    def __call__(self, now: Callable[[], float] = lambda: 0.0) -> list[float]:
-        """One step; when it and each of its parts began and ended."""
-        spec, times = self.spec, [now()]
-        batch = spec.task.sample(self.number, batch_size=spec.train.batch_size, seed=spec.seed).to(self.device)
+    def __call__(self) -> None:
+        """One step."""
+        self.steps.update()
+
+    def parts(self, now: Callable[[], float]) -> list[float]:
+        """One step kernel by kernel; when it and each of its parts began and ended."""
+        run, times = self.run, [now()]
+        task, batch = run.draw()
         times.append(now())
-        losses = compute_losses(spec, self.model, self.heads, spec.task, batch, self.number)
+        losses = run.losses(task, batch, run.step, None, Given(run.step, run.device))
         times.append(now())
-        self.updates.zero_grad()
+        run.updates.zero_grad()
         losses.total.backward()
         times.append(now())
-        self.updates.step(self.number)
-        self.number += 1
-        self.tally.add(self.number, losses)
+        run.take_step(losses)
         return [*times, now()]
 
 
@@ -176,6 +185,8 @@ class Speed:
     usual_memory: float
     our_memory: float
     shares: dict[str, float]
+    execution: str = "eager"
+    steps_per_draw: int = 1
 
 
 def clock(device: torch.device) -> Callable[[], float]:
@@ -215,49 +226,67 @@ def observers_share(spec: RunSpec, model: Any, device: torch.device, step: float
     return spent / step
 
 
-def measured(size: str, device: torch.device, precision: str, repeats: int) -> Speed:
+def made(size: str, way: str) -> RunSpec:
+    """This size, its steps made in this way."""
+    keys = ("train.precision", "train.execution", "train.steps_per_draw")
+    return SIZES[size]().with_settings(dict(zip(keys, way.split(","), strict=False)))
+
+
+def measured(size: str, device: torch.device, way: str, repeats: int) -> Speed:
     """Both steps, one after the other, again and again."""
-    spec, now = SIZES[size]().with_settings({"train.precision": precision}), clock(device)
+    spec, now = made(size, way), clock(device)
     ours, usual = OurStep(spec, device), usual_step(spec, device)
+    seconds(ours, now, ours.steps.n_setting_up)
     each = max(1, min(20, round(1 / seconds(ours, now, 2))))
     seconds(usual, now, 2)
     pairs = [(seconds(usual, now, each), seconds(ours, now, each, after=FILLED)) for _ in range(repeats)]
     theirs, mine = (median(side) for side in zip(*pairs, strict=True))
-    times = [ours(now) for _ in range(3 * repeats)]
-    parts = {part: median(one[at + 1] - one[at] for one in times) for at, part in enumerate(PARTS)}
-    flops, limit = sum(step_flops(spec, ours.model, ours.heads, device).values()), ceiling(device, precision, now)
-    shares = {part: value / sum(parts.values()) for part, value in parts.items()}
-    shares["observers"] = observers_share(spec, ours.model, device, mine, now)
+    flops = sum(step_flops(spec, ours.run.model, ours.run.heads, device).values())
+    limit, shares = ceiling(device, spec.train.precision, now), {}
+    if spec.train.execution == "eager":
+        times = [ours.parts(now) for _ in range(3 * repeats)]
+        parts = {part: mean(one[at + 1] - one[at] for one in times) for at, part in enumerate(PARTS)}
+        shares = {part: value / sum(parts.values()) for part, value in parts.items()}
+    shares["observers"] = observers_share(spec, ours.run.model, device, mine, now)
     return Speed(
         size=size,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        precision=precision,
+        precision=spec.train.precision,
+        execution=spec.train.execution,
+        steps_per_draw=spec.train.steps_per_draw,
         usual=1 / theirs,
         ours=1 / mine,
         ratio=median(one / other for one, other in pairs),
         gflop=flops / 1e9,
         ceiling=limit / 1e9,
         share_of_ceiling=flops / mine / limit,
-        usual_memory=peak("usual", size, device, precision),
-        our_memory=peak("ours", size, device, precision),
+        usual_memory=peak("usual", size, device, way),
+        our_memory=peak("ours", size, device, way),
         shares=shares,
     )
 
 
-def peak(side: str, size: str, device: torch.device, precision: str) -> float:
-    """Megabytes at most, of a process of its own that does a few of these steps."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, side, size, device, precision, torch.get_num_threads()).result()
-
-
-def _peak(side: str, size: str, device: torch.device, precision: str, threads: int) -> float:
-    torch.set_num_threads(threads)
-    spec = SIZES[size]().with_settings({"train.precision": precision})
-    step: Callable[[], object] = OurStep(spec, device) if side == "ours" else usual_step(spec, device)
-    for _ in range(3):
-        step()
+def peak(side: str, size: str, device: torch.device, way: str) -> float:
+    """Megabytes at most that a few of these steps take: of a GPU, or of a process that does nothing else."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        _few_steps(side, made(size, way), device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak, side, size, device, way, torch.get_num_threads()).result()
+
+
+def _few_steps(side: str, spec: RunSpec, device: torch.device) -> None:
+    ours = side == "ours"
+    step: Callable[[], object] = OurStep(spec, device) if ours else usual_step(spec, device)
+    for _ in range(2 + (step.steps.n_setting_up if isinstance(step, OurStep) else 1)):
+        step()
+
+
+def _peak(side: str, size: str, device: torch.device, way: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    _few_steps(side, made(size, way), device)
     if sys.platform == "linux":  # where ru_maxrss begins with what the parent had
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
         return int(status["VmHWM"].split()[0]) / 2**10
@@ -267,32 +296,61 @@ def _peak(side: str, size: str, device: torch.device, precision: str, threads: i
 def told(one: Speed) -> str:
     """Two lines."""
     shares = ", ".join(f"{part} {share:.1%}" for part, share in one.shares.items())
+    way = f"{one.device}, {one.precision}, {one.execution}, {one.steps_per_draw} steps a draw"
     return (
-        f"{one.size} ({one.device}, {one.precision}): {one.ours:.2f} steps/s, {one.usual:.2f} as usual, ratio "
-        f"{one.ratio:.2f}; {one.gflop:.2f} GFLOP a step, {one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s; peak "
-        f"{one.our_memory:.0f} MB, {one.usual_memory:.0f} MB as usual\n  {shares}"
+        f"{one.size} ({way}): {one.ours:.2f} steps/s, {one.usual:.2f} as usual, ratio {one.ratio:.2f}; "
+        f"{one.gflop:.2f} GFLOP a step, {one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s; "
+        f"peak {one.our_memory:.0f} MB, {one.usual_memory:.0f} MB as usual\n  {shares}"
     )
 
 
 def table_of_steps(speeds: Sequence[Speed]) -> str:
     """A line for each."""
     parts = [*PARTS, "observers"]
-    head = ["size", "precision", "steps/s", "as usual", "ratio", "of the ceiling", *parts, "peak, GB", "as usual"]
+    head = [
+        "size",
+        "precision",
+        "execution",
+        "steps a draw",
+        "steps/s",
+        "as usual",
+        "ratio",
+        "of the ceiling",
+        *parts,
+        "peak, GB",
+        "as usual",
+    ]
     lines = [
         [
             one.size,
             one.precision,
-            f"{one.ours:.3g}",
-            f"{one.usual:.3g}",
+            one.execution,
+            f"{one.steps_per_draw}",
+            short(one.ours),
+            short(one.usual),
             f"{one.ratio:.2f}",
-            f"{one.share_of_ceiling:.0%} of {one.ceiling:.0f} GFLOP/s",
-            *(f"{100 * one.shares[part]:.1f} %" for part in parts),
-            f"{one.our_memory / 1e3:.1f}",
-            f"{one.usual_memory / 1e3:.1f}",
+            f"{100 * one.share_of_ceiling:.2g} % of {short(one.ceiling)} GFLOP/s",
+            *(f"{100 * one.shares[part]:.1f} %" if part in one.shares else "" for part in parts),
+            short(one.our_memory / 1e3),
+            short(one.usual_memory / 1e3),
         ]
         for one in speeds
     ]
     return markdown([head, *lines])
+
+
+def short(number: float) -> str:
+    """Two or three figures of a small number, all of a large one."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 1 else f"{number:.2g}"
+
+
+def table_of_stacks(stacks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Seconds of seeds alone and together, as they are and recorded."""
+    lines = [
+        [name, f"{one['seeds']}", f"{one['steps']}", *(f"{one['seconds'][part]:.2f}" for part in ("alone", "together"))]
+        for name, one in stacks.items()
+    ]
+    return markdown([["steps are made", "seeds", "steps of each", "one alone, s", "all together, s"], *lines])
 
 
 def table_of_escapes(rows: Sequence[Row]) -> str:
@@ -308,10 +366,16 @@ def table_of_escapes(rows: Sequence[Row]) -> str:
 
 def page(text: str) -> str:
     """The page with its tables made anew."""
-    speeds = [Speed(**one) for one in read_json(KEPT)["speeds"]]
+    on_gpu = read_json(GPU)
+    speeds, theirs = ([Speed(**one) for one in found["speeds"]] for found in (read_json(KEPT), on_gpu))
     escapes = [json.loads(line) for line in ESCAPES.read_text("utf-8").splitlines()]
-    made = {KEPT.name: lambda: table_of_steps(speeds), ESCAPES.name: lambda: table_of_escapes(escapes)}
-    return made_anew(text, lambda file, _: made[file]())
+    made: dict[tuple[str, str], Callable[[], str]] = {
+        (KEPT.name, ""): lambda: table_of_steps(speeds),
+        (GPU.name, "steps"): lambda: table_of_steps(theirs),
+        (GPU.name, "stack"): lambda: table_of_stacks(on_gpu["stack"]),
+        (ESCAPES.name, ""): lambda: table_of_escapes(escapes),
+    }
+    return made_anew(text, lambda file, part: made[file, part]())
 
 
 def keep_escapes(folder: Path) -> None:
@@ -330,7 +394,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", action="append", choices=SIZES)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", action="append", choices=PRECISIONS)
+    parser.add_argument("--way", action="append", metavar="PRECISION[,EXECUTION[,STEPS PER DRAW]]")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
@@ -347,12 +411,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(given: argparse.Namespace, kept: Path | None) -> None:
-    """All sizes and precisions that are asked for."""
+    """All sizes and ways that are asked for."""
     torch.set_num_threads(given.threads)
     found = []
-    for size, precision in product(given.size or SIZES, given.precision or PRECISIONS[: 2 if given.keep else 1]):
-        found.append(measured(size, torch.device(given.device), precision, given.repeats))
-        print(told(found[-1]), flush=True)
+    for size in given.size or SIZES:
+        for way in given.way or WAYS[: None if given.keep else 1]:
+            found.append(measured(size, torch.device(given.device), way, given.repeats))
+            print(told(found[-1]), flush=True)
     if kept:
         write_json(kept, {**surroundings(torch.device(given.device)), "speeds": [asdict(one) for one in found]})
 

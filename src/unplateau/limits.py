@@ -12,7 +12,7 @@ from pathlib import Path
 from unplateau.errors import SpecError
 
 MOST_HOURS = 10 * 365 * 24.0
-"""Of a run or of many, at a rate that is never reached; what takes longer is refused."""
+"""Of a run or of many, at a rate that only small models reach, recorded on a GPU; what takes longer is refused."""
 UPDATES_A_SECOND = 1000.0
 RUN_BYTES = 5_000
 """Of a run that waits for its turn, before it is trained."""

@@ -28,10 +28,22 @@ class Rows:
         """The same change to each tensor."""
         return _combined([self], lambda tensors: change(tensors[0]))
 
+    def tensors(self) -> list[Tensor]:
+        """All of them, in order."""
+        parts = [value.tensors() if isinstance(value, Rows) else [value] for value in vars(self).values()]
+        return [one for part in parts for one in part if isinstance(one, Tensor)]
+
 
 def concatenate(parts: Sequence[R]) -> R:
     """Rows of several batches (prompts, items) of the same task shape, one after the other."""
     return _combined(parts, torch.cat)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same tensor on another device. A GPU gets it when it comes to that, and the processor goes on meanwhile."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _combined(parts: Sequence[R], combine: Callable[[list[Tensor]], Tensor]) -> R:
@@ -60,7 +72,10 @@ class Prompts(Rows):
 
     def at_known(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
-        return self.at_queries(states) if self.layout.factors_at == "item" else states[..., self.layout.known, :]
+        if self.layout.factors_at == "item":
+            return self.at_queries(states)
+        pairs = states[..., self.layout.first :, :].unflatten(-2, (self.layout.n_pairs, -1))
+        return pairs[..., :-1, :].flatten(-3, -2)
 
     def at_queries(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, K, D): the states from which labels are predicted."""
@@ -142,8 +157,8 @@ class Batch(Rows):
         return [(name, f"{tuple(one.shape)}") for name, one in tensors.items() if isinstance(one, Tensor)]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return self.map(lambda tensor: tensor.to(device))
+        """The same batch on another device; nobody waits for it (see :func:`sent`)."""
+        return self.map(lambda tensor: sent(tensor, device))
 
 
 @dataclass(frozen=True)

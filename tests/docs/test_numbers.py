@@ -298,6 +298,25 @@ def test_the_page_on_speed_shows_what_was_measured() -> None:
     assert speed.page(text) == text, "run `make figures` and commit what it writes"
 
 
+def test_what_the_page_on_speed_says_of_a_gpu() -> None:
+    found = read_json(speed.GPU)
+    prose = " ".join(speed.PAGE.read_text("utf-8").split())
+    ratios = {(one["size"], one["execution"], one["precision"]): one["ratio"] for one in found["speeds"]}
+    eager = sorted(ratio for (_, execution, _), ratio in ratios.items() if execution == "eager")
+    compiled, recorded = ratios["paper", "compiled", "bfloat16"], ratios["paper", "graphed", "bfloat16"]
+    assert f"a compiled step is {compiled:.1f} times as fast as usual**" in prose
+    assert f"a recorded one alone {recorded:.1f} times" in prose
+    assert f"a GPU brings little: {eager[0]:.1f} to {eager[-1]:.1f} times" in prose
+    assert f"of the paper's size is {compiled:.1f} times as fast" in " ".join(
+        (ROOT / "CHANGELOG.md").read_text().split()
+    )
+    stacks = {name: one["seconds"] for name, one in found["stack"].items()}
+    recorded, plain = stacks["graphed"], stacks["as they are"]
+    assert f"they take {recorded['together'] / plain['alone']:.1f} times what one takes kernel by kernel" in prose
+    assert f"but {recorded['together'] / recorded['alone']:.1f} times what a single" in prose
+    assert f"miss the aim too, by {plain['together'] / plain['alone']:.1f} times" in prose
+
+
 def test_when_plain_training_leaves_the_plateau_of_shapes_at_last() -> None:
     rows = [row for row in read_study(cards.RESULTS / "prediction.jsonl") if row.setting.endswith("20,000 steps")]
     (escape,), (progress,) = {row.escape for row in rows}, {row.progress for row in rows}

@@ -40,3 +40,14 @@ def test_a_study_is_trained_judged_and_judged_again_from_its_rows(cli: Any, tmp_
     assert "no part 'recal'; did you mean 'recall'" in cli.refused("reproduce", "crossing", "--only", "recal")
     (tmp_path / "rows.jsonl").write_text("{}\n")
     assert "not the rows of a study" in cli.refused("reproduce", "crossing", "--results", str(tmp_path / "rows.jsonl"))
+
+
+def test_recorded_steps_and_stacks_are_the_same_study(cli: Any, tmp_path: Path) -> None:
+    """What has a row is not trained again, whatever trained it."""
+    settings = [part for setting in SHORT for part in ("--set", setting)]
+    chosen = ["reproduce", "figure-1b", "--seeds", "2", "--out", str(tmp_path), *settings]
+    assert " runs\n" in cli(*chosen, "--set", "train.execution=graphed", "--engine", "stack").stdout
+    before = (tmp_path / "figure-1b.jsonl").read_bytes()
+    assert " runs\n" not in cli(*chosen).stdout
+    assert (tmp_path / "figure-1b.jsonl").read_bytes() == before
+    assert "--engine stack is for studies" in cli.refused("reproduce", "language", "--engine", "stack")

@@ -27,6 +27,38 @@ def test_done_means_skip(cli: Any, whole: Path) -> None:
     assert (cli.run_below(whole).stat().st_mtime_ns, cli.trajectory(whole)) == before
 
 
+COMPILED = """
+import torch._inductor.config
+import unplateau as up
+from unplateau.errors import SpecError
+
+small = up.recipes.recall().with_settings(
+    {"model.n_layers": 1, "model.width": 8, "task.n_pairs": 4, "train.steps": 3, "train.batch_size": 4}
+    | {"train.probe_every": 0, "train.eval_prompts": 4, "train.final_prompts": 4}
+)
+with torch._inductor.config.patch({"cpp.cxx": ("no-compiler",), "force_disable_caches": True}):
+    try:
+        up.train(small.with_settings({"model.width": 4, "model.n_heads": 1, "train.execution": "compiled"}), out="none")
+    except SpecError as error:
+        print(error)
+eager, compiled = (
+    up.train(small.with_settings({"train.execution": execution}), out="runs").model().state_dict()
+    for execution in ("eager", "compiled")
+)
+print(max(float((eager[name] - compiled[name]).abs().max()) for name in eager))
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+def test_a_compiled_run_computes_the_same(cli: Any) -> None:
+    """To rounding; where there is nothing to compile with, one line says so."""
+    said, apart, graphs = cli.python("-c", COMPILED, cwd=cli.folder).stdout.splitlines()
+    assert said.startswith("train.execution=compiled cannot be used here")
+    assert "no-compiler" in said
+    assert float(apart) < 1e-5
+    assert int(graphs) == 1
+
+
 def test_a_spec_may_be_checked_without_training(cli: Any) -> None:
     assert cli("train", "tiny.json", "--check").stdout.startswith(
         "ok: tiny, plain, seed 0: 240 steps, to be trained in"

@@ -12,7 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from unplateau.cli.arguments import Folder, Settings, refuse_unwritable
 from unplateau.cli.console import print_table
-from unplateau.cli.running import run_all, run_experiments, seeds_from, with_given
+from unplateau.cli.running import run_all, run_experiments, run_stacked, seeds_from, with_given
 from unplateau.damage import readable
 from unplateau.errors import DataError, SpecError
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from unplateau.store import RunRecord
     from unplateau.studies import base as studies
 
+WORKERS = 2
+"""Runs at a time, unless told otherwise."""
 Study = Literal["crossing", "controls", "transplant", "amplify", "drowned", "prediction"]
 Figure = Literal["figure-1b", "figure-3", "figure-4", "figure-5a", "figure-5b", "figure-5c"]
 Card = Literal["language", Study, Figure]
 
 
-def reproduce(
+def reproduce(  # noqa: PLR0913 (an option each)
     card: Annotated[Card, Positional, arg(metavar="CARD")],
     /,
     *,
@@ -35,7 +37,8 @@ def reproduce(
     out: Folder | None = None,
     seeds: int | None = None,
     first_seed: int = 100,
-    workers: int = 2,
+    workers: int | None = None,
+    engine: Literal["local", "stack"] = "local",
     set_: Settings = (),
     force: bool = False,
 ) -> int:
@@ -76,8 +79,10 @@ def reproduce(
         out: folder for run directories and results; default: runs/CARD, runs/crossing for prediction, runs/figures
         seeds: number of seeds for each strategy or cell; default: as the scale says
         first_seed: the lowest seed; the others follow it
-        workers: runs at a time, one thread each
-        set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look
+        workers: runs at a time, one thread each; default: 2, or 32 of a stack
+        engine: of studies. local, or stack: this process alone, in which runs of one shape compute as one, for a GPU
+        set_: change one key of the spec in all runs, e.g. train.steps=500 for a quicker look, or on a GPU
+            train.execution=graphed, which leaves the results of a study what they are
         force: also replace a report.html, summary.json or file of results that is there and not of an earlier call
     """
     if seeds is not None:
@@ -92,7 +97,10 @@ def reproduce(
     if study:
         wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
         planned = study.plan(wanted, scale=scale, only=only)
-        return run_study(study, planned, set_, results, out=out, workers=workers, force=force)
+        return run_study(study, planned, set_, results, out=out, workers=workers, engine=engine, force=force)
+    if engine != "local":
+        raise SpecError(f"{card}: --engine {engine} is for studies")
+    workers = WORKERS if workers is None else workers
     if results is not None or len(only) > 1:
         raise SpecError(f"{card}: --results is for studies, and --only names one recipe")
     wanted = seeds_from(first_seed, seeds if seeds is not None else (3 if scale == "cpu" else 10))
@@ -107,7 +115,8 @@ def run_study(
     results: Path | None,
     *,
     out: Path,
-    workers: int,
+    workers: int | None,
+    engine: Literal["local", "stack"],
     force: bool,
 ) -> int:
     """Trains one setting after the other, keeps a row of each run, prints what they say, and returns the exit code.
@@ -138,7 +147,10 @@ def run_study(
             continue
         print(f"{setting}: {len(members)} runs", flush=True)
         specs = [one.spec for one in members.values()]
-        records, code = run_all(specs, out=out, workers=workers, threads=1, device="auto")
+        if engine == "stack":
+            records, code = run_stacked(specs, out=out, most=workers)
+        else:
+            records, code = run_all(specs, out=out, workers=WORKERS if workers is None else workers)
         codes.append(code)
         rows += _rows_of(study, members, records)
         write_study(kept, rows, force=force)  # after each setting: a study takes hours

@@ -83,7 +83,8 @@ def train(
             clusters, parity, regression), a .yaml or .json file with the keys of a run, or a run directory
         set_: change one key of the spec, e.g. train.steps=300, strategy=unplateau, task.n_mappings=null,
             train.optimiser=muon (adam, adamw, muon, soap, schedule-free), train.gradient_filter=grokfast,
-            train.schedule=cosine (constant, cosine, warm-up-stable-decay)
+            train.schedule=cosine (constant, cosine, warm-up-stable-decay), and on a GPU train.execution=graphed (eager,
+            graphed, compiled)
         seed: decides initial weights and batches; default: that of the spec
         out: folder that run directories are made in
         resume: go on where an earlier process stopped; with --no-resume an existing run is refused
@@ -218,6 +219,28 @@ def run_all(
 
     where: dict[str, Any] = {"out": out, "workers": workers, "threads": threads, "device": device}
     return without_failures(run_many(specs, **where, progress=True, engine=engine or local, ended=ended))
+
+
+def run_stacked(
+    specs: Sequence[RunSpec],
+    *,
+    out: Path,
+    most: int | None,
+    threads: int = 1,
+    device: str = "auto",
+    ended: Callable[[RunState], object] = lambda _: None,
+) -> tuple[list[RunRecord], int]:
+    """The same in this process, where runs of one shape compute as one, ``most`` at a time."""
+    import torch  # noqa: PLC0415
+
+    from unplateau.limits import refuse_none, refuse_threads  # noqa: PLC0415
+    from unplateau.sweep.stacked import MOST, train_many  # noqa: PLC0415
+
+    most = MOST if most is None else most
+    refuse_none(most, threads)
+    refuse_threads(threads)
+    torch.set_num_threads(threads)
+    return without_failures(train_many(specs, out=out, device=device, most=most, progress=True, ended=ended))
 
 
 def without_failures(results: Sequence[RunRecord | RunFailure]) -> tuple[list[RunRecord], int]:

@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwritable
 from unplateau.cli.console import note, print_facts, print_table
 from unplateau.cli.results import Results
-from unplateau.cli.running import given_spec, run_all, seeds_from, without_failures
+from unplateau.cli.running import given_spec, run_all, run_stacked, seeds_from
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
@@ -124,16 +124,8 @@ def _trained(
     if engine is not None:
         workers, threads, device = where.processes, where.threads, where.device
         return run_all(specs, out=out, workers=workers, threads=threads, device=device, engine=engine, ended=ended)
-    import torch  # noqa: PLC0415
-
-    from unplateau.limits import refuse_none, refuse_threads  # noqa: PLC0415
-    from unplateau.sweep.stacked import MOST, train_many  # noqa: PLC0415
-
-    most = MOST if where.workers is None else where.workers
-    refuse_none(most, where.threads)
-    refuse_threads(where.threads)
-    torch.set_num_threads(where.threads)
-    return without_failures(train_many(specs, out=out, device=where.device, most=most, progress=True, ended=ended))
+    threads, device = where.threads, where.device
+    return run_stacked(specs, out=out, most=where.workers, threads=threads, device=device, ended=ended)
 
 
 def _engine(where: EngineOptions, out: Path) -> Engine | None:

@@ -16,6 +16,10 @@ from torch import Tensor
 from unplateau.config import Kind
 from unplateau.layout import Split, Tokens, Vectors
 from unplateau.rng import fold
+from unplateau.tensors import sent
+
+MOST_KEPT = 2**31
+"""Bytes of a source's items that a GPU keeps."""
 
 
 class ItemSource(Kind):
@@ -67,6 +71,18 @@ class ItemSource(Kind):
         """What a model reads of these items: their vectors or tokens."""
         return self.vectors(index) if isinstance(self.form, Vectors) else self.tokens(index)
 
+    def inputs_on(self, device: torch.device, index: Tensor) -> Tensor:
+        """The same on this device. A GPU keeps what all items show, unless that is much, and looks them up itself."""
+        if device.type == "cpu" or self._n_bytes() > MOST_KEPT:
+            return sent(self.inputs(index), device)
+        return all_inputs(self, device)[sent(index, device)]
+
+    def _n_bytes(self) -> int:
+        """Of what all items show."""
+        form = self.form
+        size = 4 * form.width if isinstance(form, Vectors) else 8 * self.item_length * form.at_once
+        return size * len(self.factors())
+
     def images(self, index: Tensor) -> npt.NDArray[np.uint8] | None:
         """(..., height, width, 3): pictures of these items for people to look at, where there are any."""
         del index
@@ -85,6 +101,12 @@ class ItemSource(Kind):
         if name == "test":
             return test
         return train if self.holds_out_items else torch.arange(len(self.factors()))
+
+
+@lru_cache(maxsize=4)
+def all_inputs(source: ItemSource, device: torch.device) -> Tensor:
+    """(N, ...): what a model reads of all items of this source, on this device."""
+    return sent(source.inputs(torch.arange(len(source.factors()))), device)
 
 
 @lru_cache(maxsize=32)

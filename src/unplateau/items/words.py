@@ -73,8 +73,7 @@ class Words(ItemSource):
     @property
     def form(self) -> Tokens:
         """Words, or characters or pieces times the places where they can stand; one, or the most of a word, at once."""
-        tokens = _tokens(self)
-        return Tokens(int(tokens.max()), tokens.shape[1])
+        return _form(self)
 
     @property
     def holds_out_items(self) -> bool:
@@ -109,6 +108,12 @@ def _lexicon(source: str | Path, topics: tuple[str, ...], per_topic: int | None,
 @lru_cache(maxsize=16)
 def _factors(source: Words) -> Tensor:
     return torch.tensor([source.entries().attribute(name).of for name in source.attributes]).T.contiguous()
+
+
+@lru_cache(maxsize=16)
+def _form(source: Words) -> Tokens:
+    tokens = _tokens(source)
+    return Tokens(int(tokens.max()), tokens.shape[1])
 
 
 @lru_cache(maxsize=16)

@@ -62,7 +62,10 @@ class Layers(nn.Module):
 
     def stacked(self, name: str) -> Tensor:
         """(S, ...): these weights of all layers."""
-        return torch.stack([getattr(layer, name) for layer in self.layers])
+        weights = torch.stack([getattr(layer, name) for layer in self.layers])
+        if weights.requires_grad:  # gradients are laid out as the weights are, at once and not one by one
+            weights.register_hook(Tensor.contiguous)
+        return weights
 
     def apart(self, x: Tensor) -> Tensor:
         """(S B, ..., D) -> (S, B ..., D)."""

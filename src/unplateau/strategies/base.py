@@ -8,7 +8,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -180,6 +180,10 @@ class Host(Protocol):
 
 class LossTerm(Part):
     """Adds ``weight`` times its value to the loss. With weight 0 it is absent: no head, no computation."""
+
+    recordable: ClassVar[bool] = False
+    """Whether ``value`` computes the same from the tensors of every view, in as many calls of PyTorch, and takes no
+    numbers from Python that differ from step to step. A GPU may then replay it (``train.execution``)."""
 
     weight: float = Field(ge=0, description="factor of this term in the loss (lambda)")
 

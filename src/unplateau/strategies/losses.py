@@ -13,6 +13,8 @@ from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 class _FactorLoss(LossTerm):
     """What the weights losses share: what they ask for, and the head that they read it with."""
 
+    recordable: ClassVar[bool] = True
+
     factors: Literal["hidden", "all", "identity"] = Field(
         "hidden",
         description="what is read: the factors that a prompt may hide, all of the item's, or, without any annotation, "
@@ -83,6 +85,7 @@ class ComponentLoss(_FactorLoss):
 class ContextLoss(LossTerm):
     """Control for the weights losses: predict what the prompt hides, from the final hidden state."""
 
+    recordable: ClassVar[bool] = True
     reads: ClassVar[tuple[Read, ...]] = ("final",)
     asks: ClassVar[tuple[Ask, ...]] = ("choice",)
 

@@ -36,6 +36,8 @@ def _rounded_up(number: float) -> int:
 class _PromptLoss(LossTerm):
     """What they share: each reads at a share of the model's depth, in a share of a batch's prompts."""
 
+    recordable: ClassVar[bool] = True
+
     weight: float = Field(1.0, ge=0, description="factor of this term in the loss (lambda)")
     depth: float = Field(1 / 3, gt=0, le=1, description="which block it reads, as a share of the model's, rounded up")
     share: float = Field(1 / 4, gt=0, le=1, description="share of the batch's prompts to use, rounded up")

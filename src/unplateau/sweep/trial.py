@@ -17,6 +17,7 @@ from unplateau.train.clock import Spent, Stopwatch
 from unplateau.train.guest import undisturbed
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import flops_spent
+from unplateau.train.steps import Steps
 from unplateau.train.training import Training
 
 RATE = 1e-6
@@ -106,10 +107,11 @@ def trial(spec: RunSpec, device: torch.device, *, threads: int = 1) -> Trial:
         training = Training(spec, Path(folder), device, None, (), lambda *_: None)
         start = watch.lap()
         training.log()  # the first of each may make things that stay
-        training.update()
+        steps = Steps([training])
+        steps.update()
         training.step = 0
         probing = _typical(watch, lambda _: training.log())
-        updates = tuple((*ends, _of_updates(watch, training, *ends)) for ends in _stretches(spec))
+        updates = tuple((*ends, _of_updates(watch, steps, *ends)) for ends in _stretches(spec))
         training.step = spec.train.eval_every
         row = _typical(watch, lambda _: training.log())
         checkpoint = _typical(watch, lambda _: training.save(None))
@@ -130,14 +132,16 @@ def _stretches(spec: RunSpec) -> Iterator[tuple[int, int]]:
         first = end
 
 
-def _of_updates(watch: Stopwatch, training: Training, first: int, last: int) -> Spent:
+def _of_updates(watch: Stopwatch, steps: Steps, first: int, last: int) -> Spent:
     """What one update takes, by blocks of several that are spread over these steps."""
+    (training,) = steps.runs
 
     def make(n: int, at: int) -> None:
         training.step = at
         for _ in range(n):
-            training.update()
+            steps.update()
 
+    make(steps.n_setting_up - 1, first)
     watch.lap()
     make(1, first)  # it may make things that stay
     least = PERIOD if training.spec.train.optimiser.multiplies else 1

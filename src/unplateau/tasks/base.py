@@ -79,6 +79,12 @@ class Task(Kind):
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The batch of this step."""
 
+    def sample_on(
+        self, device: torch.device, step: int, *, batch_size: int, split: Split = "train", seed: int = 0
+    ) -> Batch:
+        """The same on this device; a task may make there what would be long on its way."""
+        return self.sample(step, batch_size=batch_size, split=split, seed=seed).to(device)
+
     @abstractmethod
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
         """Items of this step drawn alone, without a prompt."""

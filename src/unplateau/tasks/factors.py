@@ -91,6 +91,17 @@ class FactorTask(Task):
 
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The batch of this step; the items of a prompt are distinct."""
+        return self._sampled(torch.device("cpu"), step, batch_size, split, seed)
+
+    def sample_on(
+        self, device: torch.device, step: int, *, batch_size: int, split: Split = "train", seed: int = 0
+    ) -> Batch:
+        """The same on this device, where a GPU looks up the items."""
+        if type(self).sample is not FactorTask.sample:  # that of a class of one's own, which decides
+            return super().sample_on(device, step, batch_size=batch_size, split=split, seed=seed)
+        return self._sampled(device, step, batch_size, split, seed)
+
+    def _sampled(self, device: torch.device, step: int, batch_size: int, split: Split, seed: int) -> Batch:
         generator, shape = fold(seed, f"prompts/{split}", step), self.shape
         pool = self.source.split(split)
         index = pool[distinct(batch_size, self.n_pairs, len(pool), generator)]  # (B, K)
@@ -99,8 +110,8 @@ class FactorTask(Task):
         choice = torch.randint(len(candidates), (batch_size,), generator=generator)
         values = factors.gather(2, candidates[choice].view(-1, 1, 1).expand(-1, self.n_pairs, 1)).squeeze(2)
         labels = self._draw_mappings(choice, generator).gather(1, values)
-        inputs = Prompts(self.source.inputs(index), labels, shape.layout)
-        return Batch(inputs, labels, factors, candidates[choice], index)
+        inputs = Prompts(self.source.inputs_on(device, index), labels, shape.layout)
+        return Batch(inputs, labels, factors, candidates[choice], index).to(device)
 
     def sample_items(self, step: int, *, n_items: int, split: Split = "train", seed: int = 0) -> Items:
         """Items of this step drawn alone (with replacement), with all their factors."""

@@ -127,7 +127,9 @@ def refuse_unfit(path: Path, spec: RunSpec) -> None:
     if (path / store.SPEC).exists():
         with _way_out():
             written = read_json(path / store.SPEC)
-        if written != spec.model_dump(mode="json"):
+        if written.get("train", {}).get("execution") == "graphed":
+            del written["train"]["execution"]
+        if written != spec.unrecorded().model_dump(mode="json"):
             raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
         return
     found = floors(spec.task)

@@ -157,6 +157,12 @@ def refuse_uneven(batch_size: int) -> None:
         )
 
 
+def refuse_recorded(execution: str) -> None:
+    """Raises SpecError for recorded steps where processes must talk in the middle of a step."""
+    if execution != "eager" and place().size > 1:
+        raise SpecError(f"train.execution={execution} is for one process; leave it eager under torchrun")
+
+
 @contextmanager
 def lost_processes() -> Iterator[None]:
     """Turns what PyTorch says of a lost connection into a LostProcessError."""

@@ -16,7 +16,7 @@ COMPONENTS = 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of data, of the model with its optimiser, of the largest batch; hours at a rate that no model reaches."""
+    """Bytes of data, of the model with its optimiser, of the largest batch; hours at a rate that few models reach."""
 
     data: int
     model: int
@@ -37,14 +37,16 @@ class Estimate:
 class Batches:
     """Prompts at a time: of an update, of a look without gradients, of a probing; and the number of updates.
 
-    ``partly``: some weights are frozen, so that nobody knows how many have an optimiser and what a block keeps.
-    ``per_weight``: numbers kept for each weight: itself, its gradient, and by default Adam's two means.
+    ``drawn``: prompts that are kept for later updates, and as many again while they are sorted. ``partly``: some
+    weights are frozen, so that nobody knows how many have an optimiser and what a block keeps. ``per_weight``: numbers
+    kept for each weight: itself, its gradient, and by default Adam's two means.
     """
 
     update: int
     look: int
     probe: int
     steps: int
+    drawn: int = 0
     partly: bool = False
     per_weight: int = 4
 
@@ -66,7 +68,8 @@ def estimate(data: int, shape: TaskShape, model: Architecture, batches: Batches)
     kept = (1 if batches.partly else model.kept_by_block) * model.n_layers * states
     logits = limits.FLOAT * shape.layout.n_pairs * shape.n_labels
     every = (model.n_layers + 1) * states
-    batch = max(
+    drawn = 2 * batches.drawn * shape.prompt_bytes
+    batch = drawn + max(
         batches.update * (shape.prompt_bytes + kept + logits),
         batches.look * (shape.prompt_bytes + every + logits),
         batches.probe * (2 * shape.prompt_bytes + COMPONENTS * every),

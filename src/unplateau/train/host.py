@@ -18,6 +18,7 @@ from unplateau.strategies.functional import earlier
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch, Prediction, Prompts
+from unplateau.train.given import Given, Kept
 
 
 class FactorHead(nn.Module):
@@ -101,9 +102,16 @@ class BatchView:
     task: Task
     batch: Batch
     passed: Prediction
-    step: int
+    given: Given
     seed: int
     head: Any
+
+    @property
+    def step(self) -> int:
+        """Updates made before; a step that is recorded is replayed with another number."""
+        if isinstance(self.given, Kept):
+            raise SpecError(f"{type(self.term).__name__}: reads the step, so it cannot be recordable")
+        return self.given.step
 
     def final(self, ask: Ask = "hidden") -> Seen:
         """At the known positions for what is asked of items, at the queries for what is asked of prompts."""
@@ -126,14 +134,17 @@ class BatchView:
         if items is None:
             inputs = self.batch.inputs.map(lambda tensor: tensor[:rows])
             return self._seen(self.model.component(inputs, cut, layer), self._classes(ask)[:rows])
-        drawn = self.task.sample_items(self.step, n_items=items, seed=self.seed)
-        candidates = torch.tensor(self.task.shape.layout.known)
-        generator = fold(self.seed, "component loss positions", self.step)
-        positions = candidates[torch.randint(len(candidates), (items,), generator=generator)]
-        device = self.batch.targets.device
-        states = self.model.component_alone(drawn.inputs.to(device), positions.to(device), cut, layer)
-        classes = drawn.inputs[:, -1] - 1 if ask == "identity" else drawn.factors[:, _factors(self.task.shape, ask)]
-        return self._seen(states[:, None], classes.to(device)[:, None])
+        task, seed = self.task, self.seed
+
+        def drawn(step: int) -> tuple[Tensor, Tensor, Tensor]:
+            alone = task.sample_items(step, n_items=items, seed=seed)
+            positions = _positions(task.shape, items, fold(seed, "component loss positions", step))
+            factors = alone.factors[:, _factors(task.shape, ask)] if ask != "identity" else alone.inputs[:, -1] - 1
+            return alone.inputs, positions, factors
+
+        alone, positions, classes = self.given.tensors(drawn)
+        states = self.model.component_alone(alone, positions, cut, layer)
+        return self._seen(states[:, None], classes[:, None])
 
     @property
     def n_layers(self) -> int:
@@ -152,10 +163,9 @@ class BatchView:
         cut: Cut = "item" if shape.layout.item_length > 1 else "self"
         if elsewhere:
             items = prompts.items if shape.layout.factors_at == "item" else prompts.items.flatten(1, 2)[:, :, None]
-            positions = torch.tensor(shape.layout.known)
-            generator = fold(self.seed, f"items elsewhere/{self.term.name}", self.step)
-            drawn = positions[torch.randint(len(positions), (items.shape[0] * items.shape[1],), generator=generator)]
-            states = self.model.component_alone(items.flatten(0, 1), drawn.to(items.device), cut, layer)
+            n_items, seed, stream = items.shape[0] * items.shape[1], self.seed, f"items elsewhere/{self.term.name}"
+            (places,) = self.given.tensors(lambda step: [_positions(shape, n_items, fold(seed, stream, step))])
+            states = self.model.component_alone(items.flatten(0, 1), places, cut, layer)
             states = states.unflatten(0, items.shape[:2])
         else:
             states = self.model.component(prompts, cut, layer)
@@ -201,7 +211,7 @@ class BatchView:
     def _classes(self, ask: Ask) -> Tensor:
         """(B, M, A): what is asked of the items of the batch."""
         if ask != "identity":
-            return self.batch.factors[..., _factors(self.task.shape, ask)]
+            return torch.stack([self.batch.factors[..., one] for one in _factors(self.task.shape, ask)], -1)
         assert isinstance(self.batch.inputs, Prompts)
         return self.batch.inputs.items[..., :1].flatten(1, 2) - 1
 
@@ -213,6 +223,12 @@ class BatchView:
 
 def _all_earlier(prompts: Prompts) -> Tensor:
     return earlier(torch.ones_like(prompts.labels, dtype=torch.bool))
+
+
+def _positions(shape: TaskShape, n_items: int, generator: torch.Generator) -> Tensor:
+    """(N,): a random known position for each item."""
+    known = torch.tensor(shape.layout.known)
+    return known[torch.randint(len(known), (n_items,), generator=generator)]
 
 
 def _factors(shape: TaskShape, ask: Ask) -> list[int]:

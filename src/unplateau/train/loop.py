@@ -18,12 +18,22 @@ from unplateau.files import refuse_irregular
 from unplateau.store import RunRecord, Stage
 from unplateau.train.begin import begun
 from unplateau.train.describe import check_description, refuse_unfit
-from unplateau.train.distributed import is_first, joined, lead, led, own_device, refuse_uneven, together
+from unplateau.train.distributed import (
+    is_first,
+    joined,
+    lead,
+    led,
+    own_device,
+    refuse_recorded,
+    refuse_uneven,
+    together,
+)
 from unplateau.train.guest import undisturbed
 from unplateau.train.interrupt import StopRequest, stop_requests
 from unplateau.train.observers import Observer
 from unplateau.train.progress import display, is_watched
 from unplateau.train.spec import RunSpec
+from unplateau.train.steps import Steps
 from unplateau.train.training import Show, Training
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -66,8 +76,10 @@ def train(
         joined(lambda: choose_device(device)),
         closing(begin(spec, out, device, observers, resume=resume, progress=progress)) as run,
     ):
+        steps: Steps | None = None
         for training in run:
-            training.update()
+            steps = steps or Steps([training])
+            steps.update()
         return lead(lambda: store.load_run(spec.directory(out)))
 
 
@@ -91,6 +103,7 @@ def begin(
     donors: list[Path] = []
     if not lead(lambda: store.is_done(path, steps)):
         refuse_uneven(spec.train.batch_size)
+        refuse_recorded(spec.train.execution)
         together(spec.check)
         donors = [_donated(graft.donor, out, device, progress=progress) for graft in spec.grafts]
     lead(lambda: _refuse_taken(path, spec, resume=resume))

@@ -63,7 +63,7 @@ class ProbeObserver:
         task, seed = event.spec.task, fold_seed(event.spec.seed, "probe prompts")
 
         def prompts(split: Split) -> Batch:
-            return task.sample(event.step, batch_size=self.n_prompts, split=split, seed=seed).to(event.device)
+            return task.sample_on(event.device, event.step, batch_size=self.n_prompts, split=split, seed=seed)
 
         scores = measure(event.model, prompts("train"), prompts("test"), task.shape, cut=event.spec.cut, seed=seed)
         held_out = evaluate(event, "test", self.n_prompts)
@@ -107,9 +107,10 @@ def shown_prompts(task: Task) -> Batch:
 def evaluate(event: Event, split: Split, n_prompts: int) -> dict[str, float]:
     """``loss``, ``accuracy`` and ``progress`` on fresh prompts of the target task over this half of the items."""
     seed = fold_seed(event.spec.seed, f"evaluate/{split}/{n_prompts}")
-    batch = event.spec.task.sample(event.step, batch_size=n_prompts, split=split, seed=seed).to(event.device)
+    task = event.spec.task
+    batch = task.sample_on(event.device, event.step, batch_size=n_prompts, split=split, seed=seed)
     loss, accuracy = loss_and_accuracy(predict(event.model, batch.inputs).logits, batch.targets)
-    progress = floors(event.spec.task).progress_of(loss=loss, accuracy=accuracy)
+    progress = floors(task).progress_of(loss=loss, accuracy=accuracy)
     return {"loss": loss, **({} if accuracy is None else {"accuracy": accuracy}), "progress": progress}
 
 

@@ -29,6 +29,8 @@ class Optimiser(Kind):
     """Numbers that are kept for each weight, at least; memory is estimated with it."""
     multiplies: ClassVar[bool] = True
     """Whether its steps multiply matrices, which FLOPs then count."""
+    recordable: ClassVar[bool] = False
+    """Whether all that it builds are PyTorch's own with ``capturable``, so that a GPU can replay their steps."""
     averages: ClassVar[bool] = False
     """Whether what it builds has ``eval()``, which puts averaged weights in the place of those that are trained, and
     ``train()``. Everything that looks at the model, and whoever loads it, then gets the averaged ones."""
@@ -49,6 +51,7 @@ class Adam(Optimiser):
 
     kept = 2
     multiplies = False
+    recordable = True
 
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description=BETAS)
     eps: float = Field(1e-8, gt=0, description=EPS)

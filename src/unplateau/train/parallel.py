@@ -15,16 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 from unplateau.decompose import Trainable, predict
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
-from unplateau.tensors import Batch
+from unplateau.tensors import Batch, Prediction
 from unplateau.torchrun import place
 from unplateau.train.distributed import alike, is_first
+from unplateau.train.given import Given
 from unplateau.train.rows import OwnRows
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import Losses, build_model, compute_losses
 from unplateau.train.updates import Updates
 
-Step = Callable[[Task, Batch, int], Losses]
-"""The losses of one step on a batch that this task was sampled for, the same in all processes."""
+Step = Callable[[Task, Batch, int, Prediction | None, Given], Losses]
+"""The losses of one step on a batch that this task was sampled for, the same in all processes: ``compute_losses``."""
 
 
 def is_sharded(spec: RunSpec) -> bool:
@@ -56,7 +57,8 @@ def share(
     for weight in heads.parameters():  # small, and whole in all processes
         weight.register_post_accumulate_grad_hook(_average)
 
-    def losses(task: Task, batch: Batch, step: int) -> Losses:
+    def losses(task: Task, batch: Batch, step: int, passed: Prediction | None, given: Given) -> Losses:
+        del passed, given  # each process makes its own
         return Losses(*module(heads, task, batch, step))
 
     return losses, updates

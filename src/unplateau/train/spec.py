@@ -69,6 +69,19 @@ class TrainConfig(Config):
         description="of matrix products in training; bfloat16: PyTorch's autocast, weights and looks stay in float32",
         exclude_if=lambda precision: precision == "float32",
     )
+    execution: Literal["eager", "graphed", "compiled"] = Field(
+        "eager",
+        description="of an update on a GPU; graphed: recorded once as a CUDA graph and replayed, so that small models "
+        "do not wait for Python; compiled: also translated by torch.compile, which takes a minute first and changes "
+        "the rounding. Elsewhere graphed is as eager",
+        exclude_if=lambda execution: execution == "eager",
+    )
+    steps_per_draw: int = Field(
+        1,
+        ge=1,
+        description="steps whose batches are drawn at once, which takes less time; other numbers give other batches",
+        exclude_if=lambda steps: steps == 1,
+    )
     frozen: tuple[str, ...] = Field(
         (),
         description="names of modules whose weights stay as they are at first, such as item_embedding",
@@ -146,6 +159,14 @@ class RunSpec(Config):
             raise ValueError(problem)
         return recipe
 
+    def digest(self) -> str:
+        """As of any value; but recorded steps have the bits of others, so that it does not tell them apart."""
+        return super().digest() if self.train.execution != "graphed" else self.unrecorded().digest()
+
+    def unrecorded(self) -> RunSpec:
+        """The run that has the same bits, kernel by kernel."""
+        return self.with_settings({"train.execution": "eager"}) if self.train.execution == "graphed" else self
+
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""
         return self.model_copy(update={"strategy": strategy})
@@ -197,9 +218,18 @@ class RunSpec(Config):
             self.estimate().refuse()
             for term in self.strategy.loss_terms:
                 term.check_host(self.host)
+                if self.train.execution != "eager" and not term.recordable:
+                    raise SpecError(
+                        f"train.execution={self.train.execution}: {type(term).__name__} does not say that it is "
+                        f"recordable; leave it eager"
+                    )
+            if self.train.execution == "compiled" and type(self.model) is not ModelConfig:
+                raise SpecError(
+                    f"train.execution=compiled is for the Transformer of ModelConfig, not {type(self.model).__name__}"
+                )
 
     def estimate(self) -> Estimate:
-        """What the run will take at least: memory, and hours at a rate that no model reaches.
+        """What the run will take at least: memory, and hours at a rate that few models reach.
 
         Of a task of words or texts this reads them. Raises SpecError or DataError if they cannot be had.
         """
@@ -209,6 +239,7 @@ class RunSpec(Config):
             look=max(config.eval_prompts, config.final_prompts),
             probe=config.probe_prompts if config.probe_every else 0,
             steps=config.steps,
+            drawn=config.batch_size * config.steps_per_draw if config.steps_per_draw > 1 else 0,
             partly=bool(config.frozen),
             per_weight=2 + config.optimiser.kept + (config.gradient_filter is not None),
         )

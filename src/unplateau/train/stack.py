@@ -6,16 +6,16 @@ pass of the models and one backward pass through the losses of all.
 
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 
 import torch
 
 from unplateau.models.stack import Stack
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.tensors import Prediction
 from unplateau.terminal import one_line
 from unplateau.train.spec import RunSpec
-from unplateau.train.step import Losses, compute_losses, in_precision
+from unplateau.train.step import Losses
+from unplateau.train.steps import Steps
 from unplateau.train.training import Training
 
 SMALL = 1e8
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def shape_of(spec: RunSpec) -> tuple[object, ...]:
     """What runs must have in common to be computed as one."""
-    return (spec.model, spec.task.shape, spec.train.batch_size, spec.train.precision)
+    return (spec.model, spec.task.shape, spec.train.batch_size, spec.train.precision, spec.train.execution)
 
 
 def can_stack(spec: RunSpec) -> bool:
@@ -44,26 +44,6 @@ def gains(spec: RunSpec, device: torch.device) -> bool:
     return device.type != "cpu" or flops <= SMALL
 
 
-def compute_together(runs: Sequence[Training], stack: Stack | None) -> list[Losses]:
-    """The losses of the next step of each run, with their gradients at its weights.
-
-    ``stack``: the models of these runs as one; None: each is computed alone.
-    """
-    drawn = [run.draw() for run in runs]
-    passed: Sequence[Prediction | None] = [None] * len(runs)
-    if stack is not None:
-        with in_precision(runs[0].spec, runs[0].device):
-            passed = stack.predict([batch.inputs for _, batch in drawn])
-    losses = [
-        compute_losses(run.spec, run.model, run.heads, task, batch, run.step, its)
-        for run, (task, batch), its in zip(runs, drawn, passed, strict=True)
-    ]
-    for run in runs:
-        run.updates.zero_grad()
-    torch.autograd.backward([one.total for one in losses])
-    return losses
-
-
 class Together:
     """Runs of one shape, by number, on their way to their ends. ``failed`` is told of each that an error ends."""
 
@@ -72,7 +52,7 @@ class Together:
         self.due: dict[int, Training] = {}  # those that wait for an update
         self.left: dict[int, float] = {}  # when each was last at work by itself
         self.most = len(begun)  # runs that are computed at a time
-        self.stacks: dict[tuple[int, ...], Stack] = {}
+        self.steps: dict[tuple[int, ...], Steps] = {}
 
     def run(self) -> None:
         """To the end of the last."""
@@ -94,7 +74,7 @@ class Together:
         """
         start, half = time.perf_counter(), (len(numbers) + 1) // 2
         try:
-            losses = compute_together([self.due[number] for number in numbers], self._stack(numbers))
+            losses = self._steps(numbers).losses()
         except Exception as error:
             if len(numbers) == 1:
                 self._go_on(numbers[0], error)
@@ -110,13 +90,14 @@ class Together:
             self._update(numbers[:half])
             self._update(numbers[half:])
 
-    def _stack(self, numbers: list[int]) -> Stack | None:
-        """The models of these runs as one; None for a single one."""
+    def _steps(self, numbers: list[int]) -> Steps:
+        """Those of these runs; the models of several are computed as one."""
         key = tuple(numbers)
-        if len(key) > 1 and key not in self.stacks:
-            models = [self.due[number].model for number in numbers]
-            self.stacks[key] = Stack([model for model in models if isinstance(model, Transformer)])
-        return self.stacks.get(key)
+        if key not in self.steps:
+            runs = [self.due[number] for number in numbers]
+            models = [run.model for run in runs if isinstance(run.model, Transformer)]
+            self.steps[key] = Steps(runs, Stack(models) if len(runs) > 1 else None)
+        return self.steps[key]
 
     def _step(self, number: int, losses: Losses, share: float) -> None:
         """Changes the weights of one run, of whose time so far ``share`` seconds were its own."""
@@ -144,4 +125,4 @@ class Together:
 
     def _leave(self, number: int) -> None:
         self.due.pop(number, None)
-        self.stacks.clear()
+        self.steps.clear()

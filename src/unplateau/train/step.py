@@ -17,6 +17,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.base import Task
 from unplateau.tasks.loss import prediction_loss
 from unplateau.tensors import Batch, Prediction
+from unplateau.train.given import Given
 from unplateau.train.host import BatchView, build_head, head_key
 from unplateau.train.spec import RunSpec
 from unplateau.train.updates import Updates
@@ -24,11 +25,20 @@ from unplateau.train.updates import Updates
 
 @dataclass(frozen=True)
 class Losses:
-    """``total`` is what is minimised, ``prediction`` the task's own loss, ``terms`` by name."""
+    """``total`` is what is minimised, ``prediction`` the task's own loss, ``terms`` by name.
+
+    ``applied``: whether weights were stepped and the losses added up along with them.
+    """
 
     total: Tensor
     prediction: Tensor
     terms: dict[str, Tensor]
+    applied: bool = False
+
+    def kept(self, *, applied: bool) -> "Losses":
+        """The values alone, without what gradients were computed from."""
+        terms = {name: term.detach() for name, term in self.terms.items()}
+        return Losses(self.total.detach(), self.prediction.detach(), terms, applied)
 
 
 def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = None) -> Trainable:
@@ -67,21 +77,24 @@ def compute_losses(
     batch: Batch,
     step: int,
     passed: Prediction | None = None,
+    given: Given | None = None,
 ) -> Losses:
     """All losses of one step on this batch, which ``task`` was sampled for.
 
-    ``passed``: what the model made of it, where that was computed before.
+    ``passed``: what the model made of it, where that was computed before. ``given``: what the step takes besides, where
+    that is kept.
     """
+    given = given or Given(step, batch.targets.device)
     with in_precision(spec, batch.targets.device):
         if passed is None:
             passed = predict(model, batch.inputs)
         prediction = prediction_loss(passed.logits, batch.targets)
         total, terms = prediction, {}
         for term in spec.strategy.loss_terms:
-            if weight := term.weight_at(step):
-                view = BatchView(term, model, task, batch, passed, step, spec.seed, heads[head_key(term.name)])
+            if term.weight_at(step):
+                view = BatchView(term, model, task, batch, passed, given, spec.seed, heads[head_key(term.name)])
                 terms[term.name] = term.value(view).float()
-                total = total + weight * terms[term.name]
+                total = total + given.number(term.weight_at) * terms[term.name]
     return Losses(total, prediction, terms)
 
 

@@ -6,6 +6,7 @@ A step does not ask for its numbers: a GPU would have to end all its work first.
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from unplateau.train.step import Losses
 
@@ -27,13 +28,28 @@ class Tally:
         self.wrong_since = torch.zeros(len(self.names), dtype=torch.int64, device=device)  # 0: never
 
     def add(self, step: int, losses: Losses) -> None:
-        """Those of this step; a term that it leaves out counts as 0."""
+        """Those of this step."""
+        self.add_up(step, losses)
+        self.count(losses)
+
+    def add_up(self, step: int | Tensor, losses: Losses) -> None:
+        """What there is to be done on the device; a term that the step leaves out counts as 0."""
         values = [losses.prediction, *(losses.terms.get(name, losses.total.new_zeros(())) for name in self.terms)]
         found = torch.stack([*values, losses.total]).detach()
         self.totals += found.to(self.totals.dtype)
-        self.wrong_since.masked_fill_((self.wrong_since == 0) & ~found.isfinite(), step)
+        wrong = (self.wrong_since == 0) & ~found.isfinite()
+        self.wrong_since.copy_(torch.where(wrong, step, self.wrong_since))
+
+    def count(self, losses: Losses) -> None:
+        """The rest: that there was one more step, and which losses it had."""
         self.seen |= {"train_loss", *(f"term/{name}" for name in losses.terms)}
         self.n_steps += 1
+
+    def clear(self) -> None:
+        """Begins anew, in the same memory."""
+        self.seen, self.n_steps = set(), 0
+        self.totals.zero_()
+        self.wrong_since.zero_()
 
     def read(self) -> tuple[dict[str, float], tuple[str, int] | None]:
         """Sums of the prediction loss and of each term that there was, with the number of steps; ``{}`` if none.

@@ -61,6 +61,7 @@ class Training:
         show: Show,
     ) -> None:
         self.spec, self.path, self.device, self.show = spec, path, device, show
+        self.draws: list[tuple[int, Task, Batch]] = []  # the newest of each task
         self.digest = spec.digest()  # once: the source of one's own classes may be edited meanwhile
         self.observers = default_observers(spec) if observers is None else tuple(observers)
         home = torch.device("cpu") if is_sharded(spec) else device
@@ -82,7 +83,7 @@ class Training:
         self.history = History(rows)
         self.step: int = counters["step"]
         self.row_is_missing: bool = counters.get("row_is_missing", self.step == 0)  # of this step, see extend
-        self.tally = self.new_tally(counters["sums"])
+        self.tally = Tally([term.name for term in self.spec.strategy.loss_terms], self.device, counters["sums"])
         if checkpoint:
             self.clock.add(counters["costs"])
             self.model.load_state_dict(checkpoint.under("model/"))
@@ -135,29 +136,36 @@ class Training:
                 )
         self.finish()
 
-    def update(self) -> None:
-        """One step of the optimiser on one batch."""
-        task, batch = self.draw()
-        losses = self.losses(task, batch, self.step)
-        self.updates.zero_grad()
-        losses.total.backward()
-        self.take_step(losses)
-
     def draw(self) -> tuple[Task, Batch]:
         """The batch of this step, and the task that it was sampled for."""
         task = self.spec.strategy.choose(self.step, self.spec.task, self.history, Mixture.of)
-        batch = task.sample(self.step, batch_size=self.spec.train.batch_size, seed=self.spec.seed)
-        return task, batch.to(self.device)
+        if self.spec.train.steps_per_draw == 1:
+            size, seed = self.spec.train.batch_size, self.spec.seed
+            return task, task.sample_on(self.device, self.step, batch_size=size, seed=seed)
+        number, place = divmod(self.step, self.spec.train.steps_per_draw)
+        found = next((draw for draw in self.draws if draw[:2] == (number, task)), None)
+        if found is None:
+            found = number, task, self.draw_many(task, number)
+            self.draws = [*(draw for draw in self.draws if draw[0] == number), found]
+        return task, found[2].map(lambda steps: steps[place])
+
+    def draw_many(self, task: Task, number: int) -> Batch:
+        """The batches of all steps of a draw, with a dimension for these in front of all others.
+
+        Each has every so-manieth row, so that each has its share of every task of a mixture.
+        """
+        n_steps = self.spec.train.steps_per_draw
+        size, seed = n_steps * self.spec.train.batch_size, self.spec.seed
+        rows = task.sample_on(self.device, number, batch_size=size, seed=seed)
+        return rows.map(lambda one: one.unflatten(0, (-1, n_steps)).transpose(0, 1).contiguous())
 
     def take_step(self, losses: Losses) -> None:
-        """Changes the weights by the gradients that these losses have left there."""
-        self.updates.step(self.step)
+        """Changes the weights by the gradients that these losses have left there, unless they have done so."""
+        if not losses.applied:
+            self.updates.step(self.step)
+            self.tally.add_up(self.step + 1, losses)
         self.step += 1
-        self.tally.add(self.step, losses)
-
-    def new_tally(self, sums: Mapping[str, float]) -> Tally:
-        """Of the losses since the last row."""
-        return Tally([term.name for term in self.spec.strategy.loss_terms], self.device, sums)
+        self.tally.count(losses)
 
     def sums(self) -> dict[str, float]:
         """Of the losses since the last row, and the number of steps. Raises DivergedError if one was no number."""
@@ -190,7 +198,7 @@ class Training:
             model = looked_at(self.spec, self.model, self.device) if looking else None
         row = lead(lambda: self.row(looking, model))
         self.history = self.history.extended(row)
-        self.tally = self.new_tally({})
+        self.tally.clear()
 
     def row(self, looking: Sequence[Observer], model: Decomposable | None) -> dict[str, Any]:
         """What is appended, made and written by one process; ``model``: what the observers look at."""

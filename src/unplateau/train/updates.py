@@ -61,20 +61,45 @@ class Updates:
 
         Raises DivergedError where an optimiser takes matrices apart that are not finite.
         """
+        self.set_rate(step)
+        try:
+            self.apply()
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # which it exports, unmarked
+            raise DivergedError(
+                f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
+                f"(now {self.config.lr:g}) usually helps"
+            ) from error
+
+    def set_rate(self, step: int) -> None:
+        """The learning rate of the update after ``step`` others."""
+        rate = learning_rate(self.config, step)
+        for _, group in self._groups():
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def apply(self) -> None:
+        """The update at the learning rate that is set."""
         if self.config.gradient_filter is not None:
             self.config.gradient_filter.apply(self.weights, self.filtered)
         if self.config.clip_norm is not None:
             self.clip(self.config.clip_norm)
         for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(self.config, step)
-            try:
-                optimiser.step()
-            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # which it exports, unmarked
-                raise DivergedError(
-                    f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
-                    f"(now {self.config.lr:g}) usually helps"
-                ) from error
+            optimiser.step()
+
+    def make_recordable(self) -> bool:
+        """Whether :meth:`apply` takes nothing from Python any more that differs from step to step: see ``Optimiser``.
+
+        On a CPU, where nothing is recorded, only what it could do is said.
+        """
+        if not self.config.optimiser.recordable or self.config.gradient_filter is not None:
+            return False
+        for _, group in self._groups():
+            weight = group["params"][0]
+            if weight.is_cuda:
+                group |= {"capturable": True, "lr": torch.tensor(group["lr"], device=weight.device)}
+        return True
 
     def clip(self, most: float) -> None:
         """Scales all gradients down together where their norm is above this."""

@@ -24,6 +24,7 @@ from unplateau.integrations.modules import PromptStrategy
 from unplateau.strategies.base import LossTerm
 from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
+from unplateau.train.given import Given
 from unplateau.train.host import BatchView
 
 ITEMS, LABELS = slice(0, None, 2), slice(1, None, 2)
@@ -255,7 +256,9 @@ def test_values_are_those_of_our_own_loop(term: LossTerm) -> None:
         model(batch.inputs.items, batch.inputs.labels)
         value = helper.values(batch.inputs.items, batch.inputs.labels)[term.name]
         (head,) = helper._head_of.values()
-        view = BatchView(term, model.inside, task, batch, predict(model.inside, batch.inputs), 0, 0, head)
+        view = BatchView(
+            term, model.inside, task, batch, predict(model.inside, batch.inputs), Given(0, torch.device("cpu")), 0, head
+        )
         torch.testing.assert_close(value, term.value(view), rtol=1e-4, atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from unplateau.strategies.base import LossTerm
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
 from unplateau.tasks.factors import FactorTask
 from unplateau.tensors import Batch
+from unplateau.train.given import Given
 from unplateau.train.host import BatchView, TaskHost
 
 TASK = FactorTask(source=RandomCodes(sizes=(4, 3, 2)), hidden=("a", "b"), n_pairs=6)
@@ -21,7 +22,7 @@ HOST = TaskHost(2, 16, TASK.shape, True)
 def value(term: LossTerm, batch: Batch) -> float:
     torch.manual_seed(0)
     head = term.build_head(HOST)
-    view = BatchView(term, MODEL, TASK, batch, predict(MODEL, batch.inputs), 0, 0, head)
+    view = BatchView(term, MODEL, TASK, batch, predict(MODEL, batch.inputs), Given(0, torch.device("cpu")), 0, head)
     return float(term.value(view).detach())
 
 

@@ -13,6 +13,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch
+from unplateau.train.given import Given
 from unplateau.train.host import BatchView, TaskHost
 from unplateau.train.spec import RunSpec, TrainConfig
 from unplateau.train.step import build_heads, build_model, compute_losses, flops_spent, step_flops
@@ -161,5 +162,5 @@ def test_the_ready_combination_has_a_name() -> None:
 def test_rows_are_a_share_of_the_batch(share: float, n_rows: int, used: int) -> None:
     batch = PLAIN.task.sample(0, batch_size=n_rows, seed=0)
     model, term = build_model(PLAIN, CPU), MatchLoss(share=share)
-    view = BatchView(term, model, PLAIN.task, batch, predict(model, batch.inputs), 0, 0, None)
+    view = BatchView(term, model, PLAIN.task, batch, predict(model, batch.inputs), Given(0, CPU), 0, None)
     assert term.rows(view) == used

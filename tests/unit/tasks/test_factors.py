@@ -1,5 +1,7 @@
 """The factor task: sampling, sizes, bad input."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,11 +9,15 @@ from hypothesis import strategies as st
 
 from unplateau.config import parse
 from unplateau.errors import SpecError
+from unplateau.items.base import all_inputs
 from unplateau.items.codes import RandomCodes
+from unplateau.layout import Split
 from unplateau.rng import fold
 from unplateau.tasks.base import Task
 from unplateau.tasks.factors import FactorTask, distinct
+from unplateau.tensors import Batch
 
+CPU = torch.device("cpu")
 SOURCE = RandomCodes(sizes=(3, 4, 2))
 
 
@@ -97,3 +103,18 @@ def test_more_pairs_than_items_are_refused_when_the_items_are_read() -> None:
     task = FactorTask(source=SOURCE, n_pairs=10**6)
     with pytest.raises(ValueError, match="n_pairs 1000000 is more than the"):
         task.check()
+
+
+class Reversed(FactorTask):
+    """A task of one's own, whose prompts are those of another, read backwards."""
+
+    def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
+        return super().sample(step, batch_size=batch_size, split=split, seed=seed).map(lambda rows: rows.flip(0))
+
+
+@pytest.mark.parametrize("kind", [FactorTask, Reversed])
+def test_where_a_batch_is_made_does_not_change_it(kind: type[FactorTask]) -> None:
+    task = kind(source=RandomCodes(sizes=(3, 3), width=8), n_pairs=4)
+    here, there = (sample(5, batch_size=6, seed=2) for sample in (task.sample, partial(task.sample_on, CPU)))
+    assert all(map(torch.equal, here.tensors(), there.tensors()))
+    assert torch.equal(all_inputs(task.source, CPU)[here.item_index], task.source.inputs(here.item_index))

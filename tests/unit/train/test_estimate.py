@@ -35,6 +35,7 @@ def tiny(**changes: Any) -> up.RunSpec:
         {"train__final_prompts": LARGE},
         {"train__probe_prompts": LARGE},
         {"train__steps": LARGE},
+        {"train__steps_per_draw": LARGE},
         {"model__width": 200_000},
         {"model__n_layers": LARGE},
         {"task__source__copies": LARGE},

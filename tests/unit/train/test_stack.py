@@ -14,7 +14,8 @@ from unplateau.models.transformer import Transformer
 from unplateau.tasks.base import Task
 from unplateau.tensors import Batch
 from unplateau.train.spec import RunSpec
-from unplateau.train.stack import SMALL, can_stack, compute_together, gains, shape_of
+from unplateau.train.stack import SMALL, can_stack, gains, shape_of
+from unplateau.train.steps import Steps
 from unplateau.train.training import Training
 
 CPU = torch.device("cpu")
@@ -51,11 +52,9 @@ def test_fifty_steps_in_a_stack_are_fifty_steps_alone(tmp_path: Path) -> None:
     ]
     alone, together = ([Exact(one, tmp_path / side / one.digest()) for one in specs] for side in ("alone", "together"))
     stack = Stack([run.model for run in together if isinstance(run.model, Transformer)])
-    for _ in range(50):
-        for run in alone:
-            run.update()
-        for run, losses in zip(together, compute_together(together, stack), strict=True):
-            run.take_step(losses)
+    for steps in (*(Steps([run]) for run in alone), Steps(together, stack)):
+        for _ in range(50):
+            steps.update()
     for one, other in zip(alone, together, strict=True):
         for weight, its in zip(one.weights(), other.weights(), strict=True):
             assert weight.dtype == torch.float64
@@ -71,10 +70,10 @@ def test_bfloat16_is_what_it_is_alone(tmp_path: Path) -> None:
     spec = TINY.with_settings({"train.precision": "bfloat16"})
     runs = [begun(one, tmp_path) for one in (spec, spec.with_seed(1))]
     stack = Stack([run.model for run in runs if isinstance(run.model, Transformer)])
-    alone = compute_together(runs, None)
-    for run, one, other in zip(runs, compute_together(runs, stack), alone, strict=True):
+    alone = Steps(runs).losses()
+    for run, one, other in zip(runs, Steps(runs, stack).losses(), alone, strict=True):
         full = begun(run.spec.with_settings({"train.precision": "float32"}), tmp_path)
-        exact = full.losses(*full.draw(), full.step).total
+        exact = Steps([full]).losses()[0].total
         assert abs(one.total - other.total) < 2e-2
         assert abs(one.total - exact) > 1e-6  # it is not computed in float32
 

@@ -21,7 +21,7 @@ from typing import Any
 import optimisers
 import torch
 from overheads import seconds, stepper
-from pages import markdown
+from pages import made_anew, markdown
 
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
@@ -42,6 +42,8 @@ RAW, TIMES, PAGE = (
     HERE.parent / "docs" / "results.md",
 )
 FREE = {"match": "match-loss", "bind": "bind-loss", "look": "look-loss", "unplateau": "unplateau"}
+KEPT, KEPT_WAY = HERE / "results" / "kept.csv", "unplateau+keep-loss"
+CARD = HERE.parent / "docs" / "cards" / "keep-loss.md"
 TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
 
 
@@ -93,6 +95,12 @@ TASKS = (
 )
 
 
+def train_kept(entries: Sequence[Entry], out: Path, workers: int) -> None:
+    """``unplateau`` with KeepLoss, for docs/cards/keep-loss.md."""
+    for entry in entries:
+        keep(entry, [(KEPT_WAY, REPORTED, 1.0)], out, workers, KEPT)
+
+
 def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
     """Whatever has not been trained yet; raw results are written after the tuning and at the end of each task."""
     for entry in entries:
@@ -101,21 +109,23 @@ def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
         keep(entry, [("plain", REPORTED, best), *((way, REPORTED, 1.0) for way in entry.ways)], out, workers)
 
 
-def keep(entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: Path, workers: int) -> None:
+def keep(
+    entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: Path, workers: int, file: Path = RAW
+) -> None:
     """Trains strategies with seeds and learning rates, and writes what they have shown over what stood there."""
     planned = [
         (way, rate, spec) for way, seeds, rate in wanted for spec in entry.specs(entry.ways.get(way, way), seeds, rate)
     ]
     runs = up.run_many([spec for *_, spec in planned], out=out, workers=workers)
-    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
+    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw(file)}
     for (way, rate, _), run in zip(planned, runs, strict=True):
         if isinstance(run, RunFailure):
             raise SystemExit(f"{entry.name}, {way}: {run}")
         row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(current(run, entry)))}
         rows[row["task"], row["way"], row["seed"], row["rate"]] = row
-    RAW.parent.mkdir(exist_ok=True)
-    with RAW.open("w", newline="") as file:
-        writer = csv.DictWriter(file, (*FIELDS, *TRACED), lineterminator="\n")
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, (*FIELDS, *TRACED), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
     print(f"{entry.name}: {len(runs)} runs", flush=True)
@@ -159,12 +169,12 @@ def measured(run: RunSummary) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
-def read_raw() -> list[dict[str, str]]:
+def read_raw(file: Path = RAW) -> list[dict[str, str]]:
     """The raw results, none if there are none yet."""
-    if not RAW.exists():
+    if not file.exists():
         return []
-    with RAW.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
 
 
 def time_steps(entries: Sequence[Entry]) -> None:
@@ -253,6 +263,18 @@ def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
     return f"## {task[0].upper()}{task[1:]}\n\n{told}\n\n{markdown(lines)}"
 
 
+def card(text: str) -> str:
+    """docs/cards/keep-loss.md with its table made anew: the three losses without KeepLoss and with it."""
+    without, kept = ([row for row in read_raw(file) if row["way"] in ("unplateau", KEPT_WAY)] for file in (RAW, KEPT))
+    lines = [["task", "escape", "with KeepLoss", "progress at the end", "with KeepLoss"]]
+    for entry in TASKS:
+        both = [[row for row in rows if row["task"] == entry.name] for rows in (without, kept)]
+        if both[1]:
+            ends = [_range([float(row["progress"]) for row in rows]) for rows in both]
+            lines.append([entry.name, *(_times(rows, "escape") for rows in both), *ends])
+    return made_anew(text, lambda file, _: markdown(lines) if file == KEPT.name else None)
+
+
 def _times(rows: Sequence[dict[str, str]], milestone: str) -> str:
     there = sum(bool(row[milestone]) for row in rows)
     return f"{reached(rows, milestone).shown()} ({there} of {len(rows)})"
@@ -277,14 +299,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[entry.name for entry in TASKS], help="these tasks")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, with one thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only write docs/results.md anew")
+    parser.add_argument("--kept", action="store_true", help=f"train {KEPT_WAY} alone, for results/{KEPT.name}")
     parser.add_argument("--times", action="store_true", help="train nothing, only measure what a step takes")
     given = parser.parse_args()
     entries = [entry for entry in TASKS if not given.only or entry.name in given.only]
     if given.times:
         time_steps(entries)
+    elif given.kept:
+        train_kept(entries, given.out, given.workers)
     elif not given.table:
         train(entries, given.out, given.workers)
     PAGE.write_text(page(read_raw()), encoding="utf-8")
+    CARD.write_text(card(CARD.read_text("utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -293,6 +293,11 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
     assert made["word-selection, shallow, scaled"] == {None: 5}
 
 
+def test_the_card_of_keep_loss_shows_what_was_measured() -> None:
+    text = strategies.CARD.read_text("utf-8")
+    assert strategies.card(text) == text, "run `make figures` and commit what it writes"
+
+
 def test_the_page_on_speed_shows_what_was_measured() -> None:
     text = speed.PAGE.read_text("utf-8")
     assert speed.page(text) == text, "run `make figures` and commit what it writes"

@@ -401,6 +401,14 @@ def test_what_the_card_of_transplants_says() -> None:
     accounts = STUDIES["transplant"].judge(rows)[1].lines
     assert {line[2] for line in accounts[:-1]} == {"4 of 7"}
     assert accounts[-1][2] == "5 of 7"
+    back = by_cell(rows)["recall, back"]
+    again = {cell: escape_of(found).shown() for cell, found in back.items()}
+    n_again = {cell: sum(row.escape is not None for row in found) for cell, found in back.items()}
+    assert f"and all {sum(map(len, back.values()))} back" in page
+    assert f"needs {again['labels']} steps to be back, and on {COUNTS[5 - n_again['labels']]} of five seeds" in page
+    assert {n_again[cell] for cell in back if "labels" in cell and "+" in cell} == {0}
+    assert f"alone it takes {again['queries']}, without items alone {again['items']}:" in page
+    assert [line[1] for line in STUDIES["transplant"].judge(rows)[4].lines] == ["4 of 7"] * 2 + ["6 of 7"] * 2
 
 
 def test_what_the_card_of_drowned_labels_says() -> None:

@@ -354,19 +354,24 @@ def test_what_the_card_of_prediction_says() -> None:
 
 
 def test_what_the_card_of_doses_says() -> None:
-    doses, _ = STUDIES["amplify"].judge(read_study(cards.RESULTS / "amplify.jsonl"))
+    rows = read_study(cards.RESULTS / "amplify.jsonl")
+    doses, trends = STUDIES["amplify"].judge(rows)
     alone, bound = (
-        [line[3].split(" (")[0] for line in doses.lines if line[0] == f"two-hues, {condition}"]
+        [line[3] for line in doses.lines if line[0] == f"two-hues, {condition}"]
         for condition in ("alone", "with labels bound and queries that look")
     )
-    page = prose(card("amplify"))
-    assert f"not within 1,000 steps as items are, then at {', '.join(alone[1:4])} and {alone[4]}." in page
+    page, steps = prose(card("amplify")), [found.split(" (")[0] for found in (*alone, *bound)]
+    assert f"{len(rows)} of its 70 runs" in page
+    assert [found.split("(")[1] for found in alone] == ["0/5)", *["5/5)"] * 4, *["0/5)"] * 2]
+    assert f"then at {', '.join(steps[1:4])} and {steps[4]}, on all five seeds each" in page
+    assert f"(rank correlation {trends.lines[0][3].split()[0]})" in page
     assert f"from {doses.lines[0][2]} to {doses.lines[4][2]}" in page
+    hastened = steps[7:12]
     assert (
-        f"ends at {bound[0]} as items are, at {bound[1]} with the first dose and at {bound[2]} with all larger" in page
+        f"ends at {hastened[0]} as items are, at {hastened[1]} with doses of 2 and 4 and at {hastened[3]} with" in page
     )
-    assert bound[2] == bound[3] == bound[4]
-    assert {*alone[5:], *bound[5:], alone[0]} == {"> 1,000"}
+    assert (hastened[1], hastened[3]) == (hastened[2], hastened[4])
+    assert {*steps[5:7], *steps[12:], steps[0]} == {"> 1,000"}
     match = by_cell(read_study(cards.RESULTS / "crossing.jsonl"))["two-hues, shallow, scaled"]["items"]
     assert f"by 500 on {COUNTS[sum(row.escape is None for row in match)]} seeds of five" in page
 

@@ -28,7 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -148,7 +148,8 @@ class OurStep:
     """What the loop does between two rows."""
 
     def __init__(self, spec: RunSpec, device: torch.device) -> None:
-        self.run = Training(spec, Path(mkdtemp(prefix="speed-")), device, (), (), lambda *_: None)
+        self.folder = TemporaryDirectory()  # removed with this object
+        self.run = Training(spec, Path(self.folder.name), device, (), (), lambda *_: None)
         self.steps = Steps([self.run])
 
     def __call__(self) -> None:

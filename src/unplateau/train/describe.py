@@ -127,9 +127,7 @@ def refuse_unfit(path: Path, spec: RunSpec) -> None:
     if (path / store.SPEC).exists():
         with _way_out():
             written = read_json(path / store.SPEC)
-        if written.get("train", {}).get("execution") == "graphed":
-            del written["train"]["execution"]
-        if written != spec.unrecorded().model_dump(mode="json"):
+        if written not in [one.model_dump(mode="json") for one in spec.alike()]:
             raise RunDirectoryError(f"{path}: was written by another spec; choose another --out or remove it")
         return
     found = floors(spec.task)

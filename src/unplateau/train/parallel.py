@@ -87,7 +87,7 @@ def _average(weight: Tensor) -> None:
 
 def _leaves_out(spec: RunSpec, model: Trainable, device: torch.device) -> bool:
     """Whether a prediction leaves weights of the model out, for which DDP would wait in vain."""
-    batch = spec.task.sample(0, batch_size=1, seed=spec.seed).to(device)
+    batch = spec.task.sample_on(device, 0, batch_size=1, seed=spec.seed)
     weights = [one for one in model.parameters() if one.requires_grad]
     if not weights:
         return False

@@ -161,11 +161,13 @@ class RunSpec(Config):
 
     def digest(self) -> str:
         """As of any value; but recorded steps have the bits of others, so that it does not tell them apart."""
-        return super().digest() if self.train.execution != "graphed" else self.unrecorded().digest()
+        return super().digest() if self.train.execution != "graphed" else self.alike()[0].digest()
 
-    def unrecorded(self) -> RunSpec:
-        """The run that has the same bits, kernel by kernel."""
-        return self.with_settings({"train.execution": "eager"}) if self.train.execution == "graphed" else self
+    def alike(self) -> tuple[RunSpec, ...]:
+        """The runs that have the same bits: with steps made kernel by kernel, and recorded."""
+        if self.train.execution == "compiled":
+            return (self,)
+        return tuple(self.with_settings({"train.execution": execution}) for execution in ("eager", "graphed"))
 
     def with_strategy(self, strategy: Strategy | str) -> RunSpec:
         """The same run with another strategy (or the name of one, such as ``mixed+component-loss``)."""

@@ -105,7 +105,7 @@ def step_flops(spec: RunSpec, model: Trainable, heads: nn.ModuleDict, device: to
     an optimiser that multiplies matrices in the second, since it may do other things first.
     """
     model, heads = copy.deepcopy(model), copy.deepcopy(heads)
-    batch = spec.task.sample(0, batch_size=spec.train.batch_size, seed=spec.seed).to(device)
+    batch = spec.task.sample_on(device, 0, batch_size=spec.train.batch_size, seed=spec.seed)
 
     def flops(*parts: LossTerm) -> int:
         counted = spec.model_copy(update={"strategy": Strategy(*parts)})

@@ -161,11 +161,12 @@ class Training:
 
     def take_step(self, losses: Losses) -> None:
         """Changes the weights by the gradients that these losses have left there, unless they have done so."""
-        if not losses.applied:
+        if losses.applied:
+            self.tally.count(losses)
+        else:
             self.updates.step(self.step)
-            self.tally.add_up(self.step + 1, losses)
+            self.tally.add(self.step + 1, losses)
         self.step += 1
-        self.tally.count(losses)
 
     def sums(self) -> dict[str, float]:
         """Of the losses since the last row, and the number of steps. Raises DivergedError if one was no number."""

@@ -1,5 +1,6 @@
 """Tests keep their caches apart from the user's, and share what takes long to start."""
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNPLATEAU_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_warnings() -> Iterator[None]:
+    """A command that is called in the tests' own process leaves a handler, which would say later lines too."""
+    logger = logging.getLogger("unplateau")
+    before = list(logger.handlers)
+    yield
+    logger.handlers[:] = before
 
 
 @pytest.fixture(scope="session")

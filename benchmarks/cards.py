@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import bottlenecks
 import numpy as np
 from pages import made_anew, markdown
 
@@ -133,7 +134,9 @@ def _line(run: Mapping[str, Any]) -> Line:
 def page(text: str) -> str:
     """A card with its tables made anew."""
 
-    def table(file: str, _: str) -> str | None:
+    def table(file: str, part: str) -> str | None:
+        if file == bottlenecks.RAW.name:
+            return bottlenecks.TABLES[part](bottlenecks.kept())
         name, ending, _ = file.partition(".jsonl")
         if not ending:  # benchmarks/strategies.py makes this one
             return None

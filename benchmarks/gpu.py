@@ -41,7 +41,7 @@ SEEDS, TRIAL_SEEDS = 16, 3
 STACK_STEPS, TRIAL_STEPS = 400, 40
 STACKED = {"as they are": {}, "graphed": {"train.execution": "graphed", "train.steps_per_draw": 32}}
 """Settings under which seeds are trained alone and together."""
-STRATEGIES = ("plain", "mixed", "unplateau+keep-loss", "weights-loss+context-loss", "component-loss")
+STRATEGIES = ("plain", "mixed", "unplateau", "weights-loss+context-loss", "component-loss")
 LOOKS = 40
 """Rows of a run of the pair, at least."""
 PAIR = ("plain", "unplateau")

@@ -48,6 +48,11 @@ def stepper(spec: RunSpec) -> Callable[[int], None]:
     return step
 
 
+def flops(spec: RunSpec) -> int:
+    """Of one training step of this spec."""
+    return sum(step_flops(spec, build_model(spec, CPU), build_heads(spec, CPU), CPU).values())
+
+
 def seconds(run: Callable[[], object]) -> float:
     """Wall time of one call."""
     start = time.perf_counter()
@@ -70,9 +75,8 @@ def main() -> None:
             times[index].append(seconds(lambda step=step, number=number: step(number)))
     bare = median(times[0][5:])
     print(f"step of plain training: 1.00 (here {1000 * bare:.0f} ms)\n\n{'strategy':28} time/step  FLOPs/step")
-    flops = [sum(step_flops(spec, build_model(spec, CPU), build_heads(spec, CPU), CPU).values()) for spec in specs]
-    for spec, values, count in zip(specs, times, flops, strict=True):
-        print(f"{spec.strategy.name:28} {median(values[5:]) / bare:9.2f}  {count / flops[0]:10.3f}")
+    for spec, values in zip(specs, times, strict=True):
+        print(f"{spec.strategy.name:28} {median(values[5:]) / bare:9.2f}  {flops(spec) / flops(plain):10.3f}")
 
     event = Event(0, plain, build_model(plain, CPU), CPU)
     print(f"\n{'observer':28} share of training time at its default cadence")

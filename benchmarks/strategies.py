@@ -1,12 +1,12 @@
 """Which strategy ends which plateau: nine tasks, with and without annotation, on seeds that nothing was tuned on.
 
-    python benchmarks/strategies.py [--out runs/strategies] [--only recall words] [--workers 2] [--times] [--table]
+    python benchmarks/strategies.py [--out runs/strategies] [--only recall words] [--workers 2] [--costs] [--table]
 
 Plain training first gets the learning rate that suits it best, out of as many as there are strategies, on development
 seeds; every strategy has the recipe's own. Runs are kept in ``--out`` and taken up where they stopped; what they have
 shown is written to benchmarks/results/strategies.csv, which is committed, and docs/results.md is made from that file
-alone (``--table``: nothing else is done). Seconds are steps times what a step takes, which ``--times`` measures with
-the strategies in turn, so that other work on the machine does not count (results/step_times.csv).
+alone (``--table``: nothing else is done). FLOPs and seconds are steps times what a step takes, which ``--costs``
+measures with the strategies in turn, so that other work on the machine does not count (results/step_costs.csv).
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import optimisers
 import torch
-from overheads import seconds, stepper
+from overheads import flops, seconds, stepper
 from pages import made_anew, markdown
 
 import unplateau as up
@@ -36,13 +36,21 @@ DEVELOPMENT, REPORTED = (0, 1), (100, 101, 102, 103, 104)
 RATES = (0.5, 1.0, 2.0)
 """Learning rates tried for plain training, as multiples of the recipe's."""
 HERE = Path(__file__).parent
-RAW, TIMES, PAGE = (
+RAW, COSTS, PAGE = (
     HERE / "results" / "strategies.csv",
-    HERE / "results" / "step_times.csv",
+    HERE / "results" / "step_costs.csv",
     HERE.parent / "docs" / "results.md",
 )
-FREE = {"match": "match-loss", "bind": "bind-loss", "look": "look-loss", "unplateau": "unplateau"}
-KEPT, KEPT_WAY = HERE / "results" / "kept.csv", "unplateau+keep-loss"
+NOT_KEPT = "match + bind + look"
+FREE = {
+    "match": "match-loss",
+    "bind": "bind-loss",
+    "look": "look-loss",
+    NOT_KEPT: "match-loss+bind-loss+look-loss",
+    "unplateau": "unplateau",
+}
+UNITS = ("seconds", "flops")
+"""Of what a step costs."""
 CARD = HERE.parent / "docs" / "cards" / "keep-loss.md"
 TOLD = {"weights loss": "weights-loss", "component loss": "component-loss"}
 
@@ -95,12 +103,6 @@ TASKS = (
 )
 
 
-def train_kept(entries: Sequence[Entry], out: Path, workers: int) -> None:
-    """``unplateau`` with KeepLoss, for docs/cards/keep-loss.md."""
-    for entry in entries:
-        keep(entry, [(KEPT_WAY, REPORTED, 1.0)], out, workers, KEPT)
-
-
 def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
     """Whatever has not been trained yet; raw results are written after the tuning and at the end of each task."""
     for entry in entries:
@@ -109,22 +111,20 @@ def train(entries: Sequence[Entry], out: Path, workers: int) -> None:
         keep(entry, [("plain", REPORTED, best), *((way, REPORTED, 1.0) for way in entry.ways)], out, workers)
 
 
-def keep(
-    entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: Path, workers: int, file: Path = RAW
-) -> None:
+def keep(entry: Entry, wanted: Sequence[tuple[str, Sequence[int], float]], out: Path, workers: int) -> None:
     """Trains strategies with seeds and learning rates, and writes what they have shown over what stood there."""
     planned = [
         (way, rate, spec) for way, seeds, rate in wanted for spec in entry.specs(entry.ways.get(way, way), seeds, rate)
     ]
     runs = up.run_many([spec for *_, spec in planned], out=out, workers=workers)
-    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw(file)}
+    rows = {(row["task"], row["way"], row["seed"], row["rate"]): row for row in read_raw()}
     for (way, rate, _), run in zip(planned, runs, strict=True):
         if isinstance(run, RunFailure):
             raise SystemExit(f"{entry.name}, {way}: {run}")
         row = {"task": entry.name, "way": way, "rate": f"{rate:g}", **measured(summarise_run(current(run, entry)))}
         rows[row["task"], row["way"], row["seed"], row["rate"]] = row
-    file.parent.mkdir(exist_ok=True)
-    with file.open("w", newline="") as opened:
+    RAW.parent.mkdir(exist_ok=True)
+    with RAW.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, (*FIELDS, *TRACED), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[key] for key in sorted(rows))
@@ -143,13 +143,13 @@ def current(record: RunRecord, entry: Entry) -> RunRecord:
     return replace(record, history=history, done=record.done and between(record.done, "test_"))
 
 
-FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "flops", "progress", "held_out")
+FIELDS = ("task", "way", "rate", "seed", "steps", "escape", "completion", "progress", "held_out")
 TRACED = ("spec", "commit", "machine")
 """From which run a row is."""
 
 
 def measured(run: RunSummary) -> dict[str, str]:
-    """What the tables are made from; ``flops`` are those of the whole run.
+    """What the tables are made from.
 
     ``progress``: mean of 100 steps, at the end of those that all strategies have.
     """
@@ -161,7 +161,6 @@ def measured(run: RunSummary) -> dict[str, str]:
         "steps": run.steps,
         "escape": run.escape_step,
         "completion": run.completion_step,
-        "flops": f"{run.costs.train_flops:.4g}",
         "progress": f"{fmean(late):.3f}",
         "held_out": f"{run.final_progress:.3f}",
         **{name: run.as_dict()[name] for name in TRACED},
@@ -169,36 +168,38 @@ def measured(run: RunSummary) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
-def read_raw(file: Path = RAW) -> list[dict[str, str]]:
+def read_raw() -> list[dict[str, str]]:
     """The raw results, none if there are none yet."""
+    return _read(RAW)
+
+
+def _read(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
 
 
-def time_steps(entries: Sequence[Entry]) -> None:
-    """Seconds of a step on one thread: the median over rounds in which each strategy makes one."""
+def measure_steps(entries: Sequence[Entry]) -> None:
+    """FLOPs of a step, and its seconds on one thread: the median over rounds in which each strategy makes one."""
     torch.set_num_threads(1)
-    found = step_times()
+    found = dict(step_costs())
     for entry in entries:
-        ways = ["plain", *entry.ways]
-        steppers = [stepper(entry.specs(entry.ways.get(way, way), (0,))[0]) for way in ways]
+        specs = {way: entry.specs(entry.ways.get(way, way), (0,))[0] for way in ("plain", *entry.ways)}
+        steppers = [stepper(spec) for spec in specs.values()]
         rounds = [[seconds(partial(step, number)) for step in steppers] for number in range(45)]
-        for way, times in zip(ways, zip(*rounds[5:], strict=True), strict=True):
-            found[entry.name, way] = median(times)
-        print(f"{entry.name}: {', '.join(f'{way} {1000 * found[entry.name, way]:.1f} ms' for way in ways)}", flush=True)
-    lines = [f"{task},{way},{value:.5f}" for (task, way), value in sorted(found.items())]
-    TIMES.write_text("\n".join(["task,way,seconds", *lines, ""]))
+        for (way, spec), times in zip(specs.items(), zip(*rounds[5:], strict=True), strict=True):
+            found[entry.name, way] = {"seconds": median(times), "flops": flops(spec)}
+            print(f"{entry.name}, {way}: {1000 * median(times):.1f} ms", flush=True)
+    lines = [f"{task},{way},{one['seconds']:.5f},{one['flops']:.0f}" for (task, way), one in sorted(found.items())]
+    COSTS.write_text("\n".join([",".join(("task", "way", *UNITS)), *lines, ""]))
+    step_costs.cache_clear()
 
 
 @cache
-def step_times() -> dict[tuple[str, str], float]:
-    """Seconds of a step by task and strategy, as measured before."""
-    if not TIMES.exists():
-        return {}
-    with TIMES.open(newline="") as file:
-        return {(row["task"], row["way"]): float(row["seconds"]) for row in csv.DictReader(file)}
+def step_costs() -> dict[tuple[str, str], dict[str, float]]:
+    """What a step takes by task and strategy, as measured before."""
+    return {(row["task"], row["way"]): {unit: float(row[unit]) for unit in UNITS} for row in _read(COSTS)}
 
 
 def best_rate(rows: Sequence[dict[str, str]], task: str) -> float:
@@ -222,7 +223,7 @@ def reached(rows: Sequence[dict[str, str]], milestone: str) -> Bounded:
 
 def when(row: dict[str, str], milestone: str, unit: str = "steps") -> Bounded:
     """The step of a milestone, or what the run had cost by then (costs are even over a run)."""
-    each = step_times()[row["task"], row["way"]] if unit == "seconds" else float(row[unit]) / float(row["steps"])
+    each = 1.0 if unit == "steps" else step_costs()[row["task"], row["way"]][unit]
     return Bounded.exactly(int(row[milestone]) * each) if row[milestone] else Bounded.above(int(row["steps"]) * each)
 
 
@@ -239,10 +240,12 @@ INTRODUCTION = """# Results
 Made by `python benchmarks/strategies.py` from benchmarks/results/strategies.csv: five seeds (100 to 104) that
 nothing was tuned on. Escape and completion are median steps (Kaplan and Meier) with the number of runs that got
 there; `>`: too few did. FLOPs and seconds are those of plain training to its escape divided by those of the
-strategy: median over seeds, and range. Progress is 0 for the best prediction without context and 1 for the Bayes-
-optimal one: after the steps that all strategies have, and at the end on test items, which training never saw but in
-recall, words and word selection. Plain training has the best of three learning rates on two development seeds, every
-strategy the recipe's; those without annotation have one setting for all tasks.
+strategy: median over seeds, and range; a step costs what it does today (benchmarks/results/step_costs.csv, one thread),
+whenever the runs were trained. `match + bind + look` was called `unplateau` before KeepLoss was part of it. Progress
+is 0 for the best prediction without context and 1 for the Bayes-optimal one: after the steps that all strategies have,
+and at the end on test items, which training never saw but in recall, words and word selection. Plain training has the
+best of three learning rates on two development seeds, every strategy the recipe's; those without annotation have one
+setting for all tasks.
 """
 
 
@@ -264,15 +267,15 @@ def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
 
 
 def card(text: str) -> str:
-    """docs/cards/keep-loss.md with its table made anew: the three losses without KeepLoss and with it."""
-    without, kept = ([row for row in read_raw(file) if row["way"] in ("unplateau", KEPT_WAY)] for file in (RAW, KEPT))
+    """docs/cards/keep-loss.md with its table made anew: the other three losses without KeepLoss and with it."""
     lines = [["task", "escape", "with KeepLoss", "progress at the end", "with KeepLoss"]]
     for entry in TASKS:
-        both = [[row for row in rows if row["task"] == entry.name] for rows in (without, kept)]
-        if both[1]:
+        of_task = [row for row in read_raw() if row["task"] == entry.name]
+        both = [[row for row in of_task if row["way"] == way] for way in (NOT_KEPT, "unplateau")]
+        if all(both):
             ends = [_range([float(row["progress"]) for row in rows]) for rows in both]
             lines.append([entry.name, *(_times(rows, "escape") for rows in both), *ends])
-    return made_anew(text, lambda file, _: markdown(lines) if file == KEPT.name else None)
+    return made_anew(text, lambda file, _: markdown(lines) if file == RAW.name else None)
 
 
 def _times(rows: Sequence[dict[str, str]], milestone: str) -> str:
@@ -299,14 +302,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[entry.name for entry in TASKS], help="these tasks")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, with one thread each")
     parser.add_argument("--table", action="store_true", help="train nothing, only write docs/results.md anew")
-    parser.add_argument("--kept", action="store_true", help=f"train {KEPT_WAY} alone, for results/{KEPT.name}")
-    parser.add_argument("--times", action="store_true", help="train nothing, only measure what a step takes")
+    parser.add_argument("--costs", action="store_true", help="train nothing, only measure what a step takes")
     given = parser.parse_args()
     entries = [entry for entry in TASKS if not given.only or entry.name in given.only]
-    if given.times:
-        time_steps(entries)
-    elif given.kept:
-        train_kept(entries, given.out, given.workers)
+    if given.costs:
+        measure_steps(entries)
     elif not given.table:
         train(entries, given.out, given.workers)
     PAGE.write_text(page(read_raw()), encoding="utf-8")

@@ -22,7 +22,7 @@ from unplateau.tasks.base import Sampler, Task
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch
 
-Thing = Literal["items", "labels", "kept labels", "queries", "inference"]
+Thing = Literal["items", "labels", "queries", "kept labels", "inference"]
 ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "on its way", "arrived", "unknown"]
@@ -108,6 +108,8 @@ _TRY: Mapping[Thing, str] = {
     "queries": "LookLoss",
     "inference": "Mixed or a warm-up on a fixed mapping, from which it is easier to infer; or more pairs in a prompt",
 }
+_AND_KEPT = ", and KeepLoss, since what a query would read is drowned"
+"""Either may be enough, and queries that look at what is drowned may read nothing."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Diagnosis:
     """``progress`` on held-out prompts, and ``by_choice``: where a prompt hides one of several; None if not known.
 
     ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
-    labels, kept labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
+    labels, queries, kept labels, inference being the one to begin with; empty where nothing is, or nobody can tell.
     """
 
     progress: float | None
@@ -167,8 +169,9 @@ class Diagnosis:
         first, *others = self.waits_for
         opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
-        together = ' Strategy("unplateau") asks for all three.' if first != "inference" else ""
-        return [f"{opening}: {first}.{also}", f"To try: {tries[first]}.{together}"]
+        asked = tries[first] + _AND_KEPT if (first, *others)[:2] == ("queries", "kept labels") else tries[first]
+        together = ' Strategy("unplateau") asks for all of them.' if first != "inference" else ""
+        return [f"{opening}: {first}.{also}", f"To try: {asked}.{together}"]
 
 
 def _listed(values: Mapping[str, float]) -> str:
@@ -192,7 +195,7 @@ def diagnose(
         read = probe_components(model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts)
         findings.append(_finding("inference", read))
     stage = _stage(progress)
-    waits = () if stage == "arrived" else tuple(_missing(findings))
+    waits = () if stage == "arrived" else tuple(_missing(findings, in_lists=task.shape.layout.factors_at == "position"))
     return Diagnosis(progress, by_choice, stage, tuple(findings), waits)
 
 
@@ -208,7 +211,7 @@ def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Findi
             found = _finding("items", of_one, factor)
             in_lists = shape.layout.factors_at == "position"  # runs leave their plateau there before items stand out
             yield replace(found, verdict="unclear") if in_lists and found.verdict == "missing" else found
-    kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("kept labels", "keep"), ("queries", "look"))
+    kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("queries", "look"), ("kept labels", "keep"))
     for thing, kind in kinds:
         if of_kind := [score for score in scores if score.kind == kind]:
             yield _finding(thing, of_kind)
@@ -224,10 +227,10 @@ def _finding(thing: Thing, scores: Sequence[ProbeScore], factor: str | None = No
     return Finding(thing, verdict, factor, best.layer, best.accuracy, best.chance, best.control_accuracy, best.error)
 
 
-def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
-    """In order. As long as items may not stand out, queries have nothing to look for, and nothing can be inferred."""
+def _missing(findings: Sequence[Finding], *, in_lists: bool = False) -> Iterable[Thing]:
+    """In order. As long as items may not stand out, queries have nothing to look for (but the answers of lists)."""
     missing = {finding.thing for finding in findings if finding.verdict == "missing"}
-    if any(finding.thing == "items" and finding.verdict != "there" for finding in findings):
+    if not in_lists and any(finding.thing == "items" and finding.verdict != "there" for finding in findings):
         missing -= {"queries"}
     if missing - {"inference"}:
         missing -= {"inference"}

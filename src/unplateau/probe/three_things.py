@@ -125,8 +125,11 @@ def _of_factors(found: FewShot, names: Sequence[str], cut: Cut) -> list[ProbeSco
 
 
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
-    """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers."""
-    if shape.labels_are_numbers or shape.layout.factors_at == "position":
+    """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers.
+
+    Answers chosen from lists all share what the prompt hides: there every earlier one is right.
+    """
+    if shape.labels_are_numbers:
         return []
     train, test = (_gaze(model, components.hidden, batch, shape) for components, batch in halves)
     if train is None or test is None or not bool(test.right.any()):
@@ -138,7 +141,7 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
 
 def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze | None:
     """None where it is not known where blocks look."""
-    parts = []
+    in_lists, parts, before = shape.layout.factors_at == "position", [], []
     for start in range(0, len(batch), AT_ONCE):  # what every head attends to is large
         rows = torch.arange(start, min(start + AT_ONCE, len(batch)), device=batch.targets.device)
         part = batch.map(partial(torch.index_select, dim=0, index=rows)).inputs
@@ -147,10 +150,14 @@ def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Ga
         if shares is None:
             return None
         parts.append(_to_labels(shares, part))
+        if in_lists and isinstance(part, Prompts):
+            before.append(part.at_queries(part.at_queries(shares).mT).mT)
     attention = torch.cat(parts, 1).cpu()  # (L, B, H, K, K), or one label less where the last one is not there
     n_pairs, n_labels = attention.shape[3:]
-    earlier = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1)
-    return Gaze(attention, _alike(batch, shape).cpu()[..., :n_labels] & earlier, _visible(batch.inputs).cpu())
+    right = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1).expand(len(batch), -1, -1)
+    if not in_lists:
+        right = right & _alike(batch, shape).cpu()[..., :n_labels]
+    return Gaze(attention, right, _visible(batch.inputs).cpu(), torch.cat(before, 1).cpu() if before else None)
 
 
 def _attention(model: Readable, inputs: Inputs, hidden: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The three losses that need no annotation, as pure functions of tensors.
+"""The losses that need no annotation, as pure functions of tensors.
 
 A prompt is its own annotation: pairs with the same label share what the prompt hides, so each can be told from what
 stands before it. Legend: B prompts, M items, K labels, Q queries, H heads, D width. In a prompt x_1 y_1 ... x_K y_K

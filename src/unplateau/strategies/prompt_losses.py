@@ -115,8 +115,9 @@ class KeepLoss(_PromptLoss):
     """Labels are kept: a label's state must tell which label it is by the states of earlier labels that it looks like.
 
     It reads the block where labels are bound, whose item may drown them, with neither a map nor a learned scale, which
-    would make much of the little that is left. See :func:`~unplateau.strategies.functional.match_loss`. Its ``control``
-    takes the labels of another prompt.
+    would make much of the little that is left. See :func:`~unplateau.strategies.functional.match_loss`. Labels that are
+    numbers are left alone (0): a direction tells classes, and to ask it for a number does harm. Its ``control`` takes
+    the labels of another prompt.
     """
 
     reads: ClassVar[tuple[Read, ...]] = ("labels",)
@@ -129,6 +130,8 @@ class KeepLoss(_PromptLoss):
     def value(self, view: View) -> Tensor:
         """The vote of the labels, by their states after the block."""
         found = view.labels(self.layer(view.n_layers), rows=self.rows(view))
+        if found.labels.is_floating_point():
+            return found.states.new_zeros(())
         labels = _of_another(found.labels) if self.control else found.labels
         return match_loss(found.states, labels, found.seen, scale=SCALE)
 

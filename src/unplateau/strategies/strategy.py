@@ -12,10 +12,10 @@ from unplateau.config import Config, placed
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.strategies.base import Curriculum, LossTerm, Mix, Part, V
-from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
+from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.tasks.mixture import are_shares
 
-COMBINATIONS: dict[str, tuple[Part, ...]] = {"unplateau": (MatchLoss(), BindLoss(), LookLoss())}
+COMBINATIONS: dict[str, tuple[Part, ...]] = {"unplateau": (MatchLoss(), BindLoss(), LookLoss(), KeepLoss())}
 """Ready combinations by name, one setting for all tasks."""
 
 

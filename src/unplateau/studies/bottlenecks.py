@@ -42,11 +42,10 @@ def _is_flat(setting: Setting, cell: Sequence[str]) -> bool:
 
 
 def first_missing(row: Row) -> str | None:
-    """In the order items, labels, kept labels, queries; None where nothing that can be told is missing."""
-    if row.binding is None and row.look is None:  # lists of words
-        return None
+    """In the order items, labels, queries, kept labels; None where nothing that can be told is missing."""
     columns = {**SCORES, "kept labels": "keep"}
-    for thing in ORDER[:-1]:
+    in_lists = row.binding is None  # there models leave the plateau before items stand out
+    for thing in ORDER[in_lists:-1]:
         score = getattr(row, columns[thing])
         if score is not None and not score.reaches(LINES[thing]):
             return thing

@@ -68,14 +68,14 @@ CASES: Mapping[str, Case] = {
         f"{name}, control": Case((term.model_copy(update={"control": True}),), name, lacks=LACKS[name])
         for name, term in TERMS.items()
     },
-    "unplateau": Case(tuple(TERMS.values())),
-    "unplateau, control": Case(
+    "three": Case(tuple(TERMS.values())),
+    "three, control": Case(
         tuple(term.model_copy(update={"control": True}) for term in TERMS.values()),
-        "unplateau",
+        "three",
         lacks="all of the above",
     ),
-    "unplateau, frozen encoder": Case(
-        tuple(TERMS.values()), "unplateau", early=True, lacks="a trained item encoder", frozen=("item_embedding",)
+    "three, frozen encoder": Case(
+        tuple(TERMS.values()), "three", early=True, lacks="a trained item encoder", frozen=("item_embedding",)
     ),
 }
 WITHOUT_FACTORS = ("weights loss", "context loss", "component loss", "warm-up")

@@ -7,7 +7,18 @@ escape again. docs/cards/transplant.md says beforehand what each account predict
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from unplateau.studies.accounts import ACCOUNTS, CELLS, Cells, Setting, cell_name, escapes_of, share, verdicts_of
+from unplateau.strategies.strategy import Strategy
+from unplateau.studies.accounts import (
+    ACCOUNTS,
+    CELLS,
+    THINGS,
+    Cells,
+    Setting,
+    cell_name,
+    escapes_of,
+    share,
+    verdicts_of,
+)
 from unplateau.studies.base import (
     HELD,
     LONGER,
@@ -111,7 +122,7 @@ def _plain(task: str, seed: int, steps: int) -> RunSpec:
 
 def _donors(task: str, seed: int) -> tuple[RunSpec, RunSpec, RunSpec]:
     """A run on its plateau, one that has escaped, and another on its plateau."""
-    escaped = _plain(task, seed, ESCAPED).with_strategy("unplateau")
+    escaped = _plain(task, seed, ESCAPED).with_strategy(Strategy(*THINGS.values()))
     return _plain(task, seed, ON_PLATEAU), escaped, _plain(task, seed + OTHER, ON_PLATEAU)
 
 

@@ -22,7 +22,7 @@ BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=
     ("task", "carried", "label_gain", "missing"),
     [
         (CLEAR, True, 3.0, ("queries",)),
-        (CLEAR, True, 0.05, ("kept labels", "queries")),
+        (CLEAR, True, 0.05, ("queries", "kept labels")),
         (CLEAR, False, 3.0, ("labels", "queries")),
         (BURIED, True, 3.0, ("items",)),
         (BURIED, False, 3.0, ("items", "labels")),
@@ -46,14 +46,15 @@ def test_what_has_no_score_is_said_and_nothing_is_guessed() -> None:
     found = diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=True), task.shape), task)
     assert [finding.thing for finding in found.findings] == ["labels"]
     assert found.waits_for == ()
-    assert "Not measured, for this task or model has no such score: items, kept labels, queries." in found.sentences
+    assert "Not measured, for this task or model has no such score: items, queries, kept labels." in found.sentences
     assert found.sentences[-1] == "What it waits for: don't know; nothing that could be measured is missing."
 
 
 def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_can_be() -> None:
     task = WordSelection(n_pairs=4)
     model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
-    assert diagnose(model, task, n_prompts=64).stage == "plateau"
+    found = diagnose(model, task, n_prompts=64)
+    assert (found.stage, found.waits_for) == ("plateau", ("queries",))  # whatever may be said of items
 
     class Silent(Transformer):
         def forward(self, *given: object, **named: object) -> object:  # type: ignore[override]

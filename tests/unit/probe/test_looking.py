@@ -54,6 +54,18 @@ def test_the_order_of_labels_does_not_matter():
     torch.testing.assert_close(look_scores(*mixed).score, look_scores(train, test).score)
 
 
+def test_where_all_labels_are_right_the_control_is_what_stands_beside_them():
+    """A head that looks at everything alike, and one that looks at labels."""
+    everywhere, labels = gaze(0, None).attention, gaze(0, 0).attention[:, :, :1]
+    all_right = torch.ones(K, K).tril(-1).bool().expand(B, -1, -1)
+    for attention, beside in ((everywhere, everywhere), (labels, torch.zeros_like(labels))):
+        one = Gaze(attention, all_right, VISIBLE, beside)
+        found = look_scores(one, one)
+        control = found.score if beside is everywhere else torch.zeros_like(found.score)
+        torch.testing.assert_close(found.control, control)
+        assert float(found.score) > 0.3
+
+
 def test_prompts_without_a_right_label_do_not_count():
     train, test = gaze(0, 1), gaze(1, 1)
     test.right[:5] = False

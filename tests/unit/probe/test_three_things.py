@@ -134,7 +134,7 @@ TASKS: dict[str, tuple[Task, set[str]]] = {
     "clusters": (Clusters(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
     "parity": (SparseParity(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
     "regression": (LinearRegression(n_pairs=8), {"binding"}),
-    "selection": (WordSelection(n_pairs=4), {"few-shot", "share"}),
+    "selection": (WordSelection(n_pairs=4), {"few-shot", "share", "look"}),
 }
 
 

@@ -1,4 +1,4 @@
-"""The three losses are what their formulas say, and keep what a reader would expect of them."""
+"""The losses are what their formulas say, and keep what a reader would expect of them."""
 
 import math
 from collections.abc import Callable

@@ -11,6 +11,7 @@ from unplateau.strategies.functional import bind_loss
 from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
+from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
 from unplateau.tensors import Batch
 from unplateau.train.given import Given
@@ -24,8 +25,7 @@ PLAIN = RunSpec(
     model=ModelConfig(n_layers=3, width=16),
     train=TrainConfig(batch_size=20),
 )
-THREE = (MatchLoss(), BindLoss(), LookLoss())
-TERMS = (*THREE, KeepLoss())
+TERMS = (MatchLoss(), BindLoss(), LookLoss(), KeepLoss())
 each_term = pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 
 
@@ -110,7 +110,7 @@ def test_the_control_of_bind_loss_is_met_by_places_alone() -> None:
     assert bind_loss(places, own.roll(1, 0), owner) < 0.1 < bind_loss(places, elsewhere, owner)
 
 
-@pytest.mark.parametrize("term", THREE, ids=lambda term: term.name)
+@pytest.mark.parametrize("term", TERMS[:3], ids=lambda term: term.name)
 def test_in_lists_of_words_the_answer_tells_which_word_was_meant(term: LossTerm) -> None:
     spec = PLAIN.model_copy(update={"task": WordSelection(n_pairs=4)})
     assert 0 < value(term, batch_of(spec), spec) < 10
@@ -122,6 +122,18 @@ def test_labels_that_a_prompt_has_once_are_kept_as_they_are() -> None:
     batch = batch_of(spec)
     assert not (batch.inputs.labels[:, 0] == batch.inputs.labels[:, 1]).any()
     assert value(KeepLoss(share=1), batch, spec) == 0
+
+
+def test_labels_that_are_numbers_are_left_alone() -> None:
+    spec = PLAIN.model_copy(update={"task": LinearRegression(n_pairs=4)})
+    three, four = (spec.with_strategy(Strategy(*terms)) for terms in (TERMS[:3], TERMS))
+    weights = []
+    for one in (three, four):
+        model, heads = build_model(one, CPU), build_heads(one, CPU)
+        compute_losses(one, model, heads, one.task, batch_of(one), 0).total.backward()
+        weights.append([parameter.grad for parameter in model.parameters()])
+    assert value(KeepLoss(), batch_of(spec), spec) == 0
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
 def test_keep_loss_asks_whether_labels_are_drowned() -> None:
@@ -147,7 +159,7 @@ def test_a_model_that_does_not_show_its_attention_is_refused_by_name() -> None:
 
 
 def test_the_ready_combination_has_a_name() -> None:
-    assert Strategy("unplateau").parts == THREE
+    assert Strategy("unplateau").parts == TERMS
     assert Strategy("unplateau").name == "unplateau"
     assert Strategy("mixed+unplateau").name == "mixed+unplateau"
     assert Strategy(MatchLoss(), BindLoss()).name == "match-loss+bind-loss"

@@ -34,7 +34,7 @@ def test_a_control_that_works_refutes_and_one_of_nothing_says_nothing() -> None:
     found = verdicts(["match", "match, control", "warm-up, shuffled"])
     assert found["match, control"] == "REFUTED"
     assert found["warm-up, shuffled"] == "nothing to control: warm-up is not early"
-    assert verdicts(["unplateau"])["unplateau, frozen encoder"] == "REFUTED"
+    assert verdicts(["three"])["three, frozen encoder"] == "REFUTED"
 
 
 def test_the_plan_has_each_cell_where_it_means_something() -> None:
@@ -45,7 +45,7 @@ def test_the_plan_has_each_cell_where_it_means_something() -> None:
     }
     assert cells["shapes, gpt2"] == set(CASES)
     assert cells["recall, scaled"] == {name for name in CASES if not name.startswith(("w", "context", "component"))}
-    frozen = [one.spec.train.frozen for one in planned if one.cell == "unplateau, frozen encoder"]
+    frozen = [one.spec.train.frozen for one in planned if one.cell == "three, frozen encoder"]
     assert set(frozen) == {("item_embedding",)}
     for one in planned[:40]:
         one.spec.check()

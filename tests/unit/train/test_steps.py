@@ -50,7 +50,7 @@ STRATEGIES = [
     "plain",
     "mixed",
     "warm-up",
-    "unplateau+keep-loss",
+    "unplateau",
     "weights-loss+context-loss",
     up.Strategy(up.ComponentLoss(items=8), up.MatchLoss(until=4)),
 ]

@@ -156,6 +156,10 @@ class OurStep:
         """One step."""
         self.steps.update()
 
+    def flops(self) -> int:
+        """Of one step."""
+        return sum(step_flops(self.run.spec, self.run.model, self.run.heads, self.run.device).values())
+
     def parts(self, now: Callable[[], float]) -> list[float]:
         """One step kernel by kernel; when it and each of its parts began and ended."""
         run, times = self.run, [now()]
@@ -242,7 +246,7 @@ def measured(size: str, device: torch.device, way: str, repeats: int) -> Speed:
     seconds(usual, now, 2)
     pairs = [(seconds(usual, now, each), seconds(ours, now, each, after=FILLED)) for _ in range(repeats)]
     theirs, mine = (median(side) for side in zip(*pairs, strict=True))
-    flops = sum(step_flops(spec, ours.run.model, ours.run.heads, device).values())
+    flops = ours.flops()
     limit, shares = ceiling(device, spec.train.precision, now), {}
     if spec.train.execution == "eager":
         times = [ours.parts(now) for _ in range(3 * repeats)]

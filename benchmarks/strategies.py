@@ -13,15 +13,15 @@ import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import optimisers
 import torch
-from overheads import flops, seconds, stepper
 from pages import made_anew, markdown
+from speed import OurStep, clock, seconds
 
 import unplateau as up
 from unplateau.analysis.runs import RunSummary, summarise_run
@@ -183,13 +183,14 @@ def _read(file: Path) -> list[dict[str, str]]:
 def measure_steps(entries: Sequence[Entry]) -> None:
     """FLOPs of a step, and its seconds on one thread: the median over rounds in which each strategy makes one."""
     torch.set_num_threads(1)
-    found = dict(step_costs())
+    cpu = torch.device("cpu")
+    found, now = dict(step_costs()), clock(cpu)
     for entry in entries:
-        specs = {way: entry.specs(entry.ways.get(way, way), (0,))[0] for way in ("plain", *entry.ways)}
-        steppers = [stepper(spec) for spec in specs.values()]
-        rounds = [[seconds(partial(step, number)) for step in steppers] for number in range(45)]
-        for (way, spec), times in zip(specs.items(), zip(*rounds[5:], strict=True), strict=True):
-            found[entry.name, way] = {"seconds": median(times), "flops": flops(spec)}
+        ways = ("plain", *entry.ways)
+        steps = [OurStep(entry.specs(entry.ways.get(way, way), (0,))[0], cpu) for way in ways]
+        rounds = [[seconds(step, now, 1) for step in steps] for _ in range(45)]
+        for way, step, times in zip(ways, steps, zip(*rounds[5:], strict=True), strict=True):
+            found[entry.name, way] = {"seconds": median(times), "flops": step.flops()}
             print(f"{entry.name}, {way}: {1000 * median(times):.1f} ms", flush=True)
     lines = [f"{task},{way},{one['seconds']:.5f},{one['flops']:.0f}" for (task, way), one in sorted(found.items())]
     COSTS.write_text("\n".join([",".join(("task", "way", *UNITS)), *lines, ""]))

@@ -29,7 +29,8 @@ from unplateau.train.loop import train
 from unplateau.train.observers import Event, Observer, default_observers
 from unplateau.train.spec import RunSpec
 from unplateau.train.step import build_heads, build_model, compute_losses
-from unplateau.train.updates import Updates
+from unplateau.train.steps import Steps
+from unplateau.train.training import Training
 
 CPU = torch.device("cpu")
 
@@ -111,14 +112,12 @@ def check_loss_term(term: LossTerm, spec: RunSpec) -> None:
 
 
 def _weights_after_three_steps(spec: RunSpec) -> list[Tensor]:
-    model, heads = build_model(spec, CPU), build_heads(spec, CPU)
-    updates = Updates(spec.train, model, heads)
-    for step in range(3):
-        batch = spec.task.sample(step, batch_size=spec.train.batch_size, seed=spec.seed)
-        updates.zero_grad()
-        compute_losses(spec, model, heads, spec.task, batch, step).total.backward()
-        updates.step(step)
-    return [parameter.detach() for parameter in model.parameters()]
+    with TemporaryDirectory() as folder:
+        run = Training(spec, Path(folder), CPU, (), (), lambda *_: None)
+        steps = Steps([run])
+        for _ in range(3):
+            steps.update()
+    return [parameter.detach() for parameter in run.model.parameters()]
 
 
 def _has_gradient(parameters: Sequence[Tensor]) -> bool:

@@ -122,6 +122,8 @@ class KeepLoss(_PromptLoss):
 
     reads: ClassVar[tuple[Read, ...]] = ("labels",)
 
+    weight: float = Field(0.3, ge=0, description="factor of this term in the loss (lambda)")
+
     def build_head(self, host: Host) -> nn.Module:
         """Nothing: states are compared as they are."""
         del host

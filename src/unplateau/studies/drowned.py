@@ -45,14 +45,14 @@ class Case:
     inits: tuple[str, ...] = ("gpt2",)
 
 
-_THREE = tuple(THINGS.values())
+_THREE, _KEEP = tuple(THINGS.values()), KeepLoss(weight=1)
 CASES: Mapping[str, Case] = {
     THREE: Case(_THREE, inits=("gpt2", "scaled")),
-    "three + keep": Case((*_THREE, KeepLoss()), helps=True, inits=("gpt2", "scaled")),
-    "three + keep, control": Case((*_THREE, KeepLoss(control=True))),
+    "three + keep": Case((*_THREE, _KEEP), helps=True, inits=("gpt2", "scaled")),
+    "three + keep, control": Case((*_THREE, _KEEP.model_copy(update={"control": True}))),
     "three, labels x 5": Case(_THREE, gain=5.0),
     "three, labels x 25": Case(_THREE, gain=25.0, helps=True),
-    "keep alone": Case((KeepLoss(),)),
+    "keep alone": Case((_KEEP,)),
 }
 """Labels x 25 are as large as under the initialisation ``scaled``."""
 STEPS = 600

@@ -125,12 +125,10 @@ def _of_factors(found: FewShot, names: Sequence[str], cut: Cut) -> list[ProbeSco
 
 
 def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[ProbeScore]:
-    """Look score (``look``) of every block; none where a model does not show its attention, or labels are numbers.
+    """Look score (``look``) of every block; none where a model does not show its attention.
 
     Answers chosen from lists all share what the prompt hides: there every earlier one is right.
     """
-    if shape.labels_are_numbers:
-        return []
     train, test = (_gaze(model, components.hidden, batch, shape) for components, batch in halves)
     if train is None or test is None or not bool(test.right.any()):
         return []
@@ -155,9 +153,15 @@ def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Ga
     attention = torch.cat(parts, 1).cpu()  # (L, B, H, K, K), or one label less where the last one is not there
     n_pairs, n_labels = attention.shape[3:]
     right = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1).expand(len(batch), -1, -1)
-    if not in_lists:
+    if not in_lists and not shape.labels_are_numbers:
         right = right & _alike(batch, shape).cpu()[..., :n_labels]
-    return Gaze(attention, right, _visible(batch.inputs).cpu(), torch.cat(before, 1).cpu() if before else None)
+    return Gaze(
+        attention,
+        right,
+        _visible(batch.inputs).cpu(),
+        beside=torch.cat(before, 1).cpu() if before else None,
+        numbers=batch.targets.cpu() if shape.labels_are_numbers else None,
+    )
 
 
 def _attention(model: Readable, inputs: Inputs, hidden: Tensor) -> Tensor | None:

@@ -44,10 +44,11 @@ def test_a_bottleneck_made_on_purpose_is_named(
 def test_what_has_no_score_is_said_and_nothing_is_guessed() -> None:
     task = LinearRegression(n_pairs=8)
     found = diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=True), task.shape), task)
-    assert [finding.thing for finding in found.findings] == ["labels"]
-    assert found.waits_for == ()
-    assert "Not measured, for this task or model has no such score: items, queries, kept labels." in found.sentences
-    assert found.sentences[-1] == "What it waits for: don't know; nothing that could be measured is missing."
+    assert [finding.thing for finding in found.findings] == ["labels", "queries"]
+    assert found.waits_for == ("queries",)
+    assert "Not measured, for this task or model has no such score: items, kept labels." in found.sentences
+    nothing = replace(found, waits_for=())
+    assert nothing.sentences[-1] == "What it waits for: don't know; nothing that could be measured is missing."
 
 
 def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_can_be() -> None:

@@ -66,6 +66,36 @@ def test_where_all_labels_are_right_the_control_is_what_stands_beside_them():
         assert float(found.score) > 0.3
 
 
+def of_numbers(seed: int, *, looking: int | None = None, scale: float = 1.0) -> Gaze:
+    """Numbers of which each odd one is that of the pair before it; ``looking``: a head that looks one pair back."""
+    numbers = torch.randn(B, K // 2, generator=torch.Generator().manual_seed(seed)).repeat_interleave(2, 1)
+    attention = torch.rand(1, B, H, K, K, generator=torch.Generator().manual_seed(seed + 1)).tril(-1)
+    if looking is not None:
+        attention[0, :, looking] = torch.eye(K).roll(-1, 1).tril(-1)
+        attention[0, :, looking, ::2] = 0
+    return Gaze(attention, right(seed), VISIBLE, numbers=scale * numbers + scale)
+
+
+def test_of_numbers_it_is_the_share_that_a_vote_explains():
+    """Half of them can be known, and are by a head that looks right."""
+    for head in range(H):
+        found = look_scores(of_numbers(0, looking=head), of_numbers(2, looking=head))
+        assert found.score == pytest.approx(K / 2 / (K - 1), abs=0.05)
+        assert found.error < 0.05
+        assert found.control < 0.05
+    nothing = look_scores(of_numbers(0), of_numbers(2))
+    assert nothing.score < 0.1
+    assert nothing.n_test == B * (K - 1)
+
+
+def test_of_numbers_neither_unit_nor_zero_matters():
+    one, other = (
+        look_scores(of_numbers(0, looking=1), of_numbers(2, looking=1, scale=scale)) for scale in (1.0, -30.0)
+    )
+    torch.testing.assert_close(one.score, other.score)
+    torch.testing.assert_close(one.error, other.error)
+
+
 def test_prompts_without_a_right_label_do_not_count():
     train, test = gaze(0, 1), gaze(1, 1)
     test.right[:5] = False

@@ -133,7 +133,7 @@ TASKS: dict[str, tuple[Task, set[str]]] = {
     "recall": (AssociativeRecall(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
     "clusters": (Clusters(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
     "parity": (SparseParity(n_pairs=8), {"few-shot", "share", "binding", "keep", "look"}),
-    "regression": (LinearRegression(n_pairs=8), {"binding"}),
+    "regression": (LinearRegression(n_pairs=8), {"binding", "look"}),
     "selection": (WordSelection(n_pairs=4), {"few-shot", "share", "look"}),
 }
 

@@ -206,6 +206,7 @@ def test_a_page_on_numbers_has_no_empty_panels(tmp_path, capsys):
         "progress-by-compute",
         "loss",
         "labels-are-bound",
+        "queries-look",
     }
     show(runs[0].path)
     shown = capsys.readouterr().out

@@ -6,8 +6,8 @@
 ``speeds``: the table of benchmarks/speed.py at both sizes, for each way of making a step. ``stack``: seconds of seeds
 of the demo that are trained in one stack, and of one of them alone, looks apart (bar: 16 in twice the time).
 ``same_bits``: whether recorded steps leave the weights of unrecorded ones. ``pair``: the paper's sizes, plain training
-and the three losses, in bfloat16, for as many steps as the minutes that are left allow: progress over training. Each
-part is written as soon as it is there.
+and the losses without annotation, in bfloat16, for as many steps as the minutes that are left allow: progress over
+training. Each part is written as soon as it is there.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def of_bits(device: str) -> dict[str, bool]:
 
 
 def of_pair(device: str, size: str, way: str, *, steps: int) -> dict[str, Any]:
-    """Progress of plain training and of the three losses, after the same number of steps."""
+    """Progress of plain training and of the losses without annotation, after the same number of steps."""
     every = max(1, steps // LOOKS)
     settings = {
         "train.steps": steps,

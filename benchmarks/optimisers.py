@@ -1,4 +1,4 @@
-"""Optimisers beside the three losses: when plain training and ``unplateau`` leave a plateau under Adam, Muon and SOAP.
+"""Optimisers beside the losses: when plain training and ``unplateau`` leave a plateau under Adam, Muon and SOAP.
 
     python benchmarks/optimisers.py [--out runs/optimisers] [--only demo recall] [--workers 2]
 
@@ -75,10 +75,10 @@ training with Adam to its escape divided by those of the line; factorisations (S
 on test items at the end.
 """
 
-SAID = """Three seeds of the demo so far. Without a strategy Muon and SOAP leave the plateau earlier than Adam (500, 380
-and 740 in the median), and the three losses with Adam earlier than both (220). On recall Muon and SOAP leave it three
-to five times earlier than Adam, as development seeds say (docs/decisions.md); on seeds that count, that task and the
-others are still to be run.
+SAID = """The demo alone so far. Without a strategy Muon and SOAP leave the plateau earlier than Adam (480, 360 and 700
+in the median), and `unplateau` with Adam earlier than both (240). On recall Muon and SOAP leave it three to five times
+earlier than Adam, as development seeds say (docs/decisions.md); on seeds that count, that task and the others are still
+to be run.
 """
 
 

@@ -82,12 +82,12 @@ def _of_numbers(attention: Tensor, numbers: Tensor, test_attention: Tensor, test
     others = _products(test_attention, test_numbers, test_numbers.roll(1, 0))[rows, :, best]
     everywhere = torch.ones_like(test_attention[:1, :, :1])
     n_prompts, left_out = products.shape[1], _explained(products.sum(1, keepdim=True) - products)  # (L, B)
-    spread = (left_out - left_out.mean(1, keepdim=True)).square().sum(1)
+    spread = (left_out - left_out.mean(1, keepdim=True)).square().mean(1)  # the jackknife, over prompts
     return Look(
         score=_explained(products.sum(1)),
-        error=(spread * (n_prompts - 1) / n_prompts).sqrt(),  # the jackknife, over prompts
+        error=(spread * (n_prompts - 1)).sqrt() if n_prompts > 1 else torch.full_like(spread, torch.nan),
         control=_explained(others.sum(1)),
-        chance=float(_explained(_products(everywhere, test_numbers, test_numbers).sum(1)).squeeze()),
+        chance=float(_explained(_products(everywhere, test_numbers, test_numbers).sum(1))),
         n_test=test_numbers[:, 1:].numel(),
     )
 

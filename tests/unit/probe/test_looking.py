@@ -88,6 +88,12 @@ def test_of_numbers_it_is_the_share_that_a_vote_explains():
     assert nothing.n_test == B * (K - 1)
 
 
+def test_of_numbers_of_one_prompt_nothing_is_known_of_the_error():
+    test = of_numbers(2, looking=1)
+    one = Gaze(test.attention[:, :1], test.right[:1], test.visible[:1], numbers=test.numbers[:1])
+    assert look_scores(of_numbers(0, looking=1), one).error.isnan().all()
+
+
 def test_of_numbers_neither_unit_nor_zero_matters():
     one, other = (
         look_scores(of_numbers(0, looking=1), of_numbers(2, looking=1, scale=scale)) for scale in (1.0, -30.0)

@@ -170,7 +170,7 @@ class Diagnosis:
         opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
         asked = tries[first] + _AND_KEPT if (first, *others)[:2] == ("queries", "kept labels") else tries[first]
-        together = ' Strategy("unplateau") asks for all of them.' if first != "inference" else ""
+        together = ' Or Strategy("unplateau"), which asks for everything at once.' if first != "inference" else ""
         return [f"{opening}: {first}.{also}", f"To try: {asked}.{together}"]
 
 

@@ -3,7 +3,7 @@
     python benchmarks/bottlenecks.py [--out runs/bottlenecks] [--only words recall] [--workers 2]
 
 Every task is trained with ``unplateau`` and without each of its four terms in turn. Where the whole leaves the plateau
-and the same seed without a term is flat to the end, what that term asks for is what the run waits for, and nobody
+and the same seed without a term stays on it to the end, what that term asks for is what the run waits for, and nobody
 needs to be believed for it. ``diagnose`` is then asked of the finished model. What was found is kept in
 benchmarks/results/bottlenecks.jsonl, from which ``benchmarks/cards.py`` makes the tables of its card.
 """
@@ -37,8 +37,6 @@ TERMS: Mapping[str, Part] = {
     "queries": up.LookLoss(),
     "kept labels": up.KeepLoss(),
 }
-FLAT = 0.1
-"""Progress at the end below which a run has not begun to leave its plateau; it has left at twice as much."""
 NOTHING = "nothing"
 """What a run lacks that is asked for all of them."""
 
@@ -112,20 +110,17 @@ def kept() -> list[Asked]:
 
 
 def on_purpose(rows: Sequence[Asked]) -> list[Asked]:
-    """Runs that have not escaped from a plateau which the same seed leaves when nothing is lacking."""
+    """Runs that stay on a plateau which the same seed leaves when nothing is lacking."""
     left = {(row.setting, row.seed) for row in rows if row.lacks == NOTHING and row.escape is not None}
     return [row for row in rows if row.lacks != NOTHING and row.escape is None and (row.setting, row.seed) in left]
 
 
 def answers(rows: Sequence[Asked]) -> str:
     """What was named of the runs made on purpose, by what they lack."""
+    made = on_purpose(rows)
     lines = [["lacking", "runs", "named first", "named later", "don't know", "only others named"]]
-    flat = [row for row in on_purpose(rows) if row.progress < FLAT]
-    for thing in TERMS:
-        lines.append(_counted(thing, [row for row in flat if row.lacks == thing]))
-    lines.append(_counted("together", flat))
-    lines.append(_counted("not counted: leaving", [row for row in on_purpose(rows) if row.progress >= FLAT]))
-    return markdown(lines)
+    lines += [_counted(thing, [row for row in made if row.lacks == thing]) for thing in TERMS]
+    return markdown([*lines, _counted("together", made)])
 
 
 def _counted(name: str, rows: Sequence[Asked]) -> list[str]:

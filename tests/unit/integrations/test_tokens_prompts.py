@@ -94,7 +94,7 @@ def test_in_text_queries_look_at_what_followed_the_same_token_before(new_model: 
 def test_in_text_a_token_is_told_by_earlier_copies(new_model: NewModel) -> None:
     model = new_model(**WITHOUT_DROPOUT)
     text = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(1))
-    with TokenStrategy(model, Strategy(KeepLoss(share=1))) as helper:
+    with TokenStrategy(model, Strategy(KeepLoss(share=1, weight=1))) as helper:
         states = model(input_ids=text, output_hidden_states=True).hidden_states[1]
         value = helper(text)
     directions = torch.nn.functional.normalize(model.transformer.ln_f(states), dim=-1)

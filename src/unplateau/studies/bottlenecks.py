@@ -45,7 +45,7 @@ def first_missing(row: Row) -> str | None:
     """In the order items, labels, queries, kept labels; None where nothing that can be told is missing."""
     columns = {**SCORES, "kept labels": "keep"}
     in_lists = row.binding is None  # there models leave the plateau before items stand out
-    for thing in ORDER[in_lists:-1]:
+    for thing in ORDER[1:-1] if in_lists else ORDER[:-1]:
         score = getattr(row, columns[thing])
         if score is not None and not score.reaches(LINES[thing]):
             return thing

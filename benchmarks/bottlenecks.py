@@ -9,21 +9,19 @@ benchmarks/results/bottlenecks.jsonl, from which ``benchmarks/cards.py`` makes t
 """
 
 import argparse
-import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pages import markdown
+from pydantic import TypeAdapter
 
 import unplateau as up
-from unplateau.analysis.runs import summarise_run
-from unplateau.analysis.survival import Bounded, median_time
-from unplateau.files import write_whole
 from unplateau.probe.diagnose import diagnose
 from unplateau.store import RunRecord
 from unplateau.strategies.base import Part
+from unplateau.studies.accounts import THINGS
+from unplateau.studies.base import Planned, Row, by_cell, escapes, write_study
 from unplateau.studies.tasks import TASKS
 from unplateau.sweep.process import RunFailure
 from unplateau.train.checkpoint import load_model
@@ -31,124 +29,90 @@ from unplateau.train.checkpoint import load_model
 RAW = Path(__file__).parent / "results" / "bottlenecks.jsonl"
 SEEDS, STEPS = (110, 111, 112), 500
 INITS = ("scaled", "gpt2")
-TERMS: Mapping[str, Part] = {
-    "items": up.MatchLoss(),
-    "labels": up.BindLoss(),
-    "queries": up.LookLoss(),
-    "kept labels": up.KeepLoss(),
-}
+TERMS: Mapping[str, Part] = {**THINGS, "kept labels": up.KeepLoss()}
 NOTHING = "nothing"
 """What a run lacks that is asked for all of them."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A run, what it was not asked for, and what ``diagnose`` says of it at the end.
+class Asked(Row):
+    """A run, and what ``diagnose`` says at the end that it waits for, the first thing first.
 
-    ``setting``: task and initialisation. ``escape``: its step, None if it did not leave its plateau. ``waits_for``:
-    what is missing, the first thing first.
+    ``setting``: task and initialisation. ``cell``: what the run was not asked for.
     """
 
-    setting: str
-    lacks: str
-    seed: int
-    steps: int
-    escape: int | None
-    progress: float
-    waits_for: list[str]
-    spec: str
-    commit: str | None
-    machine: str
+    waits_for: tuple[str, ...] = ()
 
 
-def plan(task: str, init: str) -> Iterator[tuple[str, up.RunSpec]]:
-    """What a run lacks, and the run: seed by seed."""
+def plan(task: str, init: str) -> Iterator[Planned]:
+    """Runs of one task, seed by seed."""
     plain = TASKS[task]()
     spec = plain.with_settings({"train.steps": STEPS, "train.probe_every": 0, "model.init": init})
     spec = spec.model_copy(update={"recipe": f"bottlenecks-{task}-{init}"})
     for seed in SEEDS:
         for lacks in (NOTHING, *TERMS):
             asked = up.Strategy(*(term for thing, term in TERMS.items() if thing != lacks))
-            yield lacks, spec.with_strategy(asked).with_seed(seed)
+            yield Planned(f"{task}, {init}", lacks, spec.with_strategy(asked).with_seed(seed))
 
 
 def train(task: str, init: str, out: Path, workers: int) -> None:
     """Whatever has no row yet."""
     rows = kept()
-    missing = [(lacks, spec) for lacks, spec in plan(task, init) if spec.digest() not in {row.spec for row in rows}]
-    runs = up.run_many([spec for _, spec in missing], out=out, workers=workers)
-    for (lacks, _), run in zip(missing, runs, strict=True):
+    done = {row.spec for row in rows}
+    missing = [one for one in plan(task, init) if one.spec.digest() not in done]
+    runs = up.run_many([one.spec for one in missing], out=out, workers=workers)
+    for planned, run in zip(missing, runs, strict=True):
         if isinstance(run, RunFailure):
-            raise SystemExit(f"{task}, {init}, without {lacks}: {run}")
-        rows.append(asked(f"{task}, {init}", lacks, run))
-    rows.sort(key=lambda row: (row.setting, row.lacks, row.seed))
-    write_whole(RAW, "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode())
+            raise SystemExit(f"{planned.setting}, without {planned.cell}: {run}")
+        rows.append(asked(planned, run))
+    write_study(RAW, rows)
     print(f"{task}, {init}: {len(missing)} runs", flush=True)
 
 
-def asked(setting: str, lacks: str, record: RunRecord) -> Asked:
+def asked(planned: Planned, record: RunRecord) -> Asked:
     """What is kept of a finished run."""
-    run, (spec, model) = summarise_run(record), load_model(record.path)
-    said = diagnose(model, spec.task)
-    return Asked(
-        setting=setting,
-        lacks=lacks,
-        seed=run.seed,
-        steps=run.steps,
-        escape=run.escape_step,
-        progress=round(run.final_progress or 0.0, 4),
-        waits_for=list(said.waits_for),
-        spec=spec.digest(),
-        commit=record.env["versions"]["commit"],
-        machine=record.env["machine"]["cpu"],
-    )
+    spec, model = load_model(record.path)
+    return replace(Asked.of(planned, record), waits_for=diagnose(model, spec.task).waits_for)
+
+
+_row: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
 def kept() -> list[Asked]:
     """The rows so far."""
-    return [Asked(**json.loads(line)) for line in RAW.read_text("utf-8").splitlines()] if RAW.exists() else []
+    return [_row.validate_json(line) for line in RAW.read_bytes().splitlines()] if RAW.exists() else []
 
 
 def on_purpose(rows: Sequence[Asked]) -> list[Asked]:
     """Runs that stay on a plateau which the same seed leaves when nothing is lacking."""
-    left = {(row.setting, row.seed) for row in rows if row.lacks == NOTHING and row.escape is not None}
-    return [row for row in rows if row.lacks != NOTHING and row.escape is None and (row.setting, row.seed) in left]
+    left = {(row.setting, row.seed) for row in rows if row.cell == NOTHING and row.escape is not None}
+    return [row for row in rows if row.cell != NOTHING and row.escape is None and (row.setting, row.seed) in left]
 
 
 def answers(rows: Sequence[Asked]) -> str:
     """What was named of the runs made on purpose, by what they lack."""
     made = on_purpose(rows)
     lines = [["lacking", "runs", "named first", "named later", "don't know", "only others named"]]
-    lines += [_counted(thing, [row for row in made if row.lacks == thing]) for thing in TERMS]
+    lines += [_counted(thing, [row for row in made if row.cell == thing]) for thing in TERMS]
     return markdown([*lines, _counted("together", made)])
 
 
 def _counted(name: str, rows: Sequence[Asked]) -> list[str]:
-    first = sum(row.waits_for[:1] == [row.lacks] for row in rows)
-    named = sum(row.lacks in row.waits_for for row in rows)
+    first = sum(row.waits_for[:1] == (row.cell,) for row in rows)
+    named = sum(row.cell in row.waits_for for row in rows)
     silent = sum(not row.waits_for for row in rows)
     return [name, *map(str, (len(rows), first, named - first, silent, len(rows) - named - silent))]
 
 
-def escapes(rows: Sequence[Asked]) -> str:
+def ends(rows: Sequence[Asked]) -> str:
     """Median step of the escape of each setting, without each term."""
-    cells: dict[str, dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        cells[row.setting][row.lacks].append(row)
     lines = [["task, initialisation", "all four", *(f"without {thing}" for thing in TERMS)]]
-    for setting, of_setting in sorted(cells.items()):
-        lines.append([setting, *(_escape(of_setting[lacks]) for lacks in (NOTHING, *TERMS))])
+    for setting, cells in by_cell(rows, beside=NOTHING).items():
+        lines.append([setting, *(escapes(cells[lacks]) for lacks in (NOTHING, *TERMS))])
     return markdown(lines)
 
 
-def _escape(rows: Sequence[Asked]) -> str:
-    if not rows:
-        return ""
-    times = [Bounded.above(row.steps) if row.escape is None else Bounded.exactly(row.escape) for row in rows]
-    return f"{median_time(times).shown()} ({sum(row.escape is not None for row in rows)}/{len(rows)})"
-
-
-TABLES = {"answers": answers, "escapes": escapes}
+TABLES = {"answers": answers, "escapes": ends}
 """Of its card, by the part of the mark."""
 
 

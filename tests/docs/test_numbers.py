@@ -299,24 +299,24 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
 
 def test_what_the_card_of_bottlenecks_says() -> None:
     made = bottlenecks.on_purpose(bottlenecks.kept())
-    first = [row for row in made if row.waits_for[:1] == [row.lacks]]
-    later = [row for row in made if row.lacks in row.waits_for[1:]]
+    first = [row for row in made if row.waits_for[:1] == (row.cell,)]
+    later = [row for row in made if row.cell in row.waits_for[1:]]
     said = f"first on {len(first)} of {len(made)}"
     page = prose(card("bottlenecks"))
     assert f"{said} runs, and later on {COUNTS[len(later)]} more" in page
     assert f"{said} and later on {COUNTS[len(later)]} more" in prose(THREE)
-    missed = Counter((row.setting, row.lacks) for row in made if row.lacks not in row.waits_for)
+    missed = Counter((row.setting, row.cell) for row in made if row.cell not in row.waits_for)
     assert missed == {("shapes, gpt2", "items"): 3, ("words, gpt2", "labels"): 1}
-    leaving = sorted(row.progress for row in made if (row.setting, row.lacks) == ("shapes, gpt2", "items"))
+    leaving = sorted(row.progress for row in made if (row.setting, row.cell) == ("shapes, gpt2", "items"))
     assert f"with a progress of {leaving[0]:.2f} to {leaving[-1]:.2f}" in page
-    kept = [row for row in made if (row.setting, row.lacks) == ("words, gpt2", "kept labels")]
+    kept = [row for row in made if (row.setting, row.cell) == ("words, gpt2", "kept labels")]
     assert [row.waits_for[0] for row in kept].count("items") == 2
-    needs = {task: {row.lacks for row in made if row.setting == f"{task}, gpt2"} for task in TASKS}
+    needs = {task: {row.cell for row in made if row.setting == f"{task}, gpt2"} for task in TASKS}
     assert needs["shapes"] == {"items", "labels", "kept labels"}
     assert needs["two-hues"] == needs["recall"] == {"labels"}
     assert needs["words"] == {"items", "labels", "kept labels"}  # labels on one seed of three
     assert needs["clusters"] == needs["word-selection"] == set()
-    assert {row.setting for row in made if row.lacks == "queries"} == {"word-selection, scaled", "regression, gpt2"}
+    assert {row.setting for row in made if row.cell == "queries"} == {"word-selection, scaled", "regression, gpt2"}
 
 
 def test_the_card_of_keep_loss_shows_what_was_measured() -> None:

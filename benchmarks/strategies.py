@@ -269,9 +269,9 @@ def table(rows: Sequence[dict[str, str]], task: str, rate: float) -> str:
 
 def card(text: str) -> str:
     """docs/cards/keep-loss.md with its table made anew: the other three losses without KeepLoss and with it."""
-    lines = [["task", "escape", "with KeepLoss", "progress at the end", "with KeepLoss"]]
+    lines, found = [["task", "escape", "with KeepLoss", "progress at the end", "with KeepLoss"]], read_raw()
     for entry in TASKS:
-        of_task = [row for row in read_raw() if row["task"] == entry.name]
+        of_task = [row for row in found if row["task"] == entry.name]
         both = [[row for row in of_task if row["way"] == way] for way in (NOT_KEPT, "unplateau")]
         if all(both):
             ends = [_range([float(row["progress"]) for row in rows]) for rows in both]

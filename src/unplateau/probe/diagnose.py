@@ -169,7 +169,7 @@ class Diagnosis:
         first, *others = self.waits_for
         opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
-        asked = tries[first] + _AND_KEPT if (first, *others)[:2] == ("queries", "kept labels") else tries[first]
+        asked = tries[first] + _AND_KEPT if self.waits_for[:2] == ("queries", "kept labels") else tries[first]
         together = ' Or Strategy("unplateau"), which asks for everything at once.' if first != "inference" else ""
         return [f"{opening}: {first}.{also}", f"To try: {asked}.{together}"]
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from unplateau.probe.looking import Gaze, look_scores
+from unplateau.strategies.functional import look_loss
 
 B, H, K, VALUES = 64, 3, 10, 4
 VISIBLE = (2 * torch.arange(K) + 1).expand(B, K)
@@ -86,6 +87,13 @@ def test_of_numbers_it_is_the_share_that_a_vote_explains():
     nothing = look_scores(of_numbers(0), of_numbers(2))
     assert nothing.score < 0.1
     assert nothing.n_test == B * (K - 1)
+
+
+def test_of_numbers_it_is_what_look_loss_asks_for_of_one_head():
+    test = of_numbers(2, looking=1)
+    seen = torch.ones(K, K).tril(-1).bool().expand(B, -1, -1)
+    loss = look_loss(test.attention[0, :, 1:2].double(), test.numbers.double(), test.numbers.double(), seen)
+    assert float(look_scores(of_numbers(0, looking=1), test).score) == pytest.approx(1 - float(loss))
 
 
 def test_of_numbers_of_one_prompt_nothing_is_known_of_the_error():

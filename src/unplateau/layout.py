@@ -34,6 +34,11 @@ class Layout:
     factors_at: Literal["item", "position"] = "item"
 
     @property
+    def in_lists(self) -> bool:
+        """Whether an item is a list, each of whose positions has factors of its own."""
+        return self.factors_at == "position"
+
+    @property
     def n_positions(self) -> int:
         """T: length of a prompt in positions."""
         return self.first + self.n_pairs * (self.item_length + 1)
@@ -56,7 +61,7 @@ class Layout:
     @property
     def known(self) -> tuple[int, ...]:
         """The M positions whose factors are known: the queries, or every position of every item."""
-        if self.factors_at == "item":
+        if not self.in_lists:
             return tuple(self.queries)
         return tuple(end - back for end in self.queries for back in reversed(range(self.item_length)))
 
@@ -64,7 +69,7 @@ class Layout:
     def units(self) -> tuple[int, ...]:
         """T numbers: cut ``item`` leaves the positions together that share one: those of an item with factors."""
         itself = list(range(self.n_positions))
-        if self.factors_at == "item":
+        if not self.in_lists:
             for end in self.queries:
                 itself[end - self.item_length + 1 : end + 1] = [end] * self.item_length
         return tuple(itself)

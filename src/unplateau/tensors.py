@@ -72,7 +72,7 @@ class Prompts(Rows):
 
     def at_known(self, states: Tensor) -> Tensor:
         """(..., B, T, D) -> (..., B, M, D): the states at the positions whose factors are known."""
-        if self.layout.factors_at == "item":
+        if not self.layout.in_lists:
             return self.at_queries(states)
         pairs = states[..., self.layout.first :, :].unflatten(-2, (self.layout.n_pairs, -1))
         return pairs[..., :-1, :].flatten(-3, -2)

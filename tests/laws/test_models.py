@@ -81,7 +81,7 @@ def test_items_alone_have_the_states_that_they_have_in_a_prompt_under_a_cut(name
     model = Transformer(ModelConfig(width=16), task.shape)
     inputs = task.sample(0, batch_size=1).inputs
     assert isinstance(inputs, Prompts)
-    alone = inputs.items[0] if task.shape.layout.factors_at == "item" else inputs.items[0].flatten(0, 1)[:, None]
+    alone = inputs.items[0].flatten(0, 1)[:, None] if task.shape.layout.in_lists else inputs.items[0]
     found = model.component_alone(alone, torch.tensor(task.shape.layout.known), cut, 2)
     torch.testing.assert_close(found, model.component(inputs, cut, 2)[0])
 

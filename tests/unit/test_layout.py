@@ -93,7 +93,7 @@ def test_every_position_is_a_cue_a_place_of_an_item_or_a_label(layout):
     assert [query + 1 for query in layout.queries] == list(layout.labels)
     assert len(layout.queries) == layout.n_pairs
     assert set(layout.queries) <= set(layout.known)
-    assert len(set(layout.known)) == layout.n_pairs * (layout.item_length if layout.factors_at == "position" else 1)
+    assert len(set(layout.known)) == layout.n_pairs * (layout.item_length if layout.in_lists else 1)
     assert not set(layout.labels) & set(layout.known)
 
 
@@ -102,7 +102,7 @@ def test_a_unit_is_an_item_with_factors_and_else_a_position(layout):
     members = {unit: [at for at, one in enumerate(layout.units) if one == unit] for unit in layout.units}
     assert len(layout.units) == layout.n_positions
     for unit, places in members.items():
-        whole = layout.factors_at == "item" and unit in layout.queries
+        whole = not layout.in_lists and unit in layout.queries
         assert places == list(range(unit - (layout.item_length - 1 if whole else 0), unit + 1))
 
 

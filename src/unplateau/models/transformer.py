@@ -209,7 +209,7 @@ class Transformer(nn.Module):
 
     def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
         """The embedding (B, T, D) and the states after each of the first ``n_layers`` blocks (all by default)."""
-        if attention == "item" and self.shape.layout.factors_at == "position":
+        if attention == "item" and self.shape.layout.in_lists:
             attention = "self"  # the items are the single words of a list
         if attention == "item":
             return self._states_by_item(embedded, n_layers)

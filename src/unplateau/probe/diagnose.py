@@ -195,7 +195,7 @@ def diagnose(
         read = probe_components(model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts)
         findings.append(_finding("inference", read))
     stage = _stage(progress)
-    waits = () if stage == "arrived" else tuple(_missing(findings, in_lists=task.shape.layout.factors_at == "position"))
+    waits = () if stage == "arrived" else tuple(_missing(findings, in_lists=task.shape.layout.in_lists))
     return Diagnosis(progress, by_choice, stage, tuple(findings), waits)
 
 
@@ -209,8 +209,9 @@ def _of_things(scores: Sequence[ProbeScore], shape: TaskShape) -> Iterable[Findi
     for factor in (shape.factors[index].name for index in shape.asked):
         if of_one := [score for score in scores if score.kind == "few-shot" and score.factor == factor]:
             found = _finding("items", of_one, factor)
-            in_lists = shape.layout.factors_at == "position"  # runs leave their plateau there before items stand out
-            yield replace(found, verdict="unclear") if in_lists and found.verdict == "missing" else found
+            if shape.layout.in_lists and found.verdict == "missing":
+                found = replace(found, verdict="unclear")  # runs leave their plateau there before items stand out
+            yield found
     kinds: tuple[tuple[Thing, str], ...] = (("labels", "binding"), ("queries", "look"), ("kept labels", "keep"))
     for thing, kind in kinds:
         if of_kind := [score for score in scores if score.kind == kind]:

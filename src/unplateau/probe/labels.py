@@ -21,7 +21,7 @@ Halves = Sequence[tuple[Components, Batch]]
 
 def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
     """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words."""
-    if shape.layout.factors_at == "position":
+    if shape.layout.in_lists:
         return []
     cut = halves[0][0].cut
     train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
@@ -39,7 +39,7 @@ def labels_are_kept(
     None where labels are numbers, or belong to lists of words.
     """
     components, batch = test
-    if shape.labels_are_numbers or shape.layout.factors_at == "position":
+    if shape.labels_are_numbers or shape.layout.in_lists:
         return []
     inputs, labels = _dealt_anew(batch, seed)
     with torch.no_grad():

@@ -139,7 +139,7 @@ def queries_look(model: Readable, halves: Halves, shape: TaskShape) -> list[Prob
 
 def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Gaze | None:
     """None where it is not known where blocks look."""
-    in_lists, parts, before = shape.layout.factors_at == "position", [], []
+    in_lists, parts, before = shape.layout.in_lists, [], []
     for start in range(0, len(batch), AT_ONCE):  # what every head attends to is large
         rows = torch.arange(start, min(start + AT_ONCE, len(batch)), device=batch.targets.device)
         part = batch.map(partial(torch.index_select, dim=0, index=rows)).inputs

@@ -65,7 +65,7 @@ class TaskHost:
     def refused(self) -> Mapping[str, str]:
         """What the items or the prompts of this task do not have."""
         layout, items = self.shape.layout, self.shape.items
-        one_position = layout.item_length == 1 or layout.factors_at == "position"
+        one_position = layout.item_length == 1 or layout.in_lists
         refused: dict[str, str] = {}
         if not self.shape.factors:
             refused |= dict.fromkeys(("hidden", "all"), "the items of this task have no factors to predict")
@@ -73,7 +73,7 @@ class TaskHost:
             refused["identity"] = "factors 'identity' needs items that are one token each (words)"
         if len(self.shape.choices) < 2:
             refused["choice"] = "the prompts of this task hide one factor at most, so there is nothing to predict"
-        if layout.factors_at == "position" and not self.shape.labels_are_tokens:
+        if layout.in_lists and not self.shape.labels_are_tokens:
             why = "which item of a list a label stands for is not known"
             refused |= {"items": why, "labels": why, "attention": why}
         if not self.shows_attention:
@@ -120,7 +120,7 @@ class BatchView:
         if ask in ("choice", "label"):
             wanted = batch.targets if ask == "label" else batch.hidden_factor[:, None].expand_as(batch.targets)
             return self._seen(passed.at_queries, wanted[..., None])
-        of_items = self.task.shape.layout.factors_at == "item"  # which are known where their labels are predicted
+        of_items = not self.task.shape.layout.in_lists  # which are known where their labels are predicted
         return self._seen(passed.at_queries if of_items else batch.inputs.at_known(passed.last()), self._classes(ask))
 
     def weights(
@@ -162,7 +162,7 @@ class BatchView:
         prompts, shape = self._prompts(rows), self.task.shape
         cut: Cut = "item" if shape.layout.item_length > 1 else "self"
         if elsewhere:
-            items = prompts.items if shape.layout.factors_at == "item" else prompts.items.flatten(1, 2)[:, :, None]
+            items = prompts.items.flatten(1, 2)[:, :, None] if shape.layout.in_lists else prompts.items
             n_items, seed, stream = items.shape[0] * items.shape[1], self.seed, f"items elsewhere/{self.term.name}"
             (places,) = self.given.tensors(lambda step: [_positions(shape, n_items, fold(seed, stream, step))])
             states = self.model.component_alone(items.flatten(0, 1), places, cut, layer)
@@ -170,7 +170,7 @@ class BatchView:
         else:
             states = self.model.component(prompts, cut, layer)
         labels, seen = prompts.labels, _all_earlier(prompts)
-        if shape.layout.factors_at == "position":  # of a list of words, one is the label and the others are not
+        if shape.layout.in_lists:  # of a list of words, one is the label and the others are not
             length, words = shape.layout.item_length, prompts.items.flatten(2)
             labels = (words == labels[..., None] + 1).long().flatten(1)
             seen = seen.repeat_interleave(length, 1).repeat_interleave(length, 2)
@@ -193,7 +193,7 @@ class BatchView:
         at_queries = prompts.at_queries(weights)  # (R, H, K, T)
         to_labels = prompts.at_labels(at_queries.transpose(2, 3)).transpose(2, 3)
         # all answers that were chosen from lists share what the prompt hides
-        labels = prompts.labels if prompts.layout.factors_at == "item" else torch.zeros_like(prompts.labels)
+        labels = torch.zeros_like(prompts.labels) if prompts.layout.in_lists else prompts.labels
         return Looks(to_labels, labels, labels, _all_earlier(prompts))
 
     def _prompts(self, rows: int | None) -> Prompts:
@@ -204,7 +204,7 @@ class BatchView:
     def _owner(self, prompts: Prompts) -> Tensor:
         """(R, K, M) bool: the items that equal the one before a label; in lists, the words that are the label."""
         items = prompts.items
-        if self.task.shape.layout.factors_at == "position":
+        if self.task.shape.layout.in_lists:
             return items.flatten(1)[:, None] == prompts.labels[..., None] + 1
         return (items[:, :, None] == items[:, None]).flatten(3).all(3)
 

@@ -132,7 +132,7 @@ class TokenTask:
     def _spans_of_parts(self, item: str, start: int) -> list[Span]:
         """Where a text has factors at each of its words, those words; else the text."""
         layout = self.shape.layout
-        if layout.factors_at == "item":
+        if not layout.in_lists:
             return [(start, start + len(item))]
         words = item.split(", ")
         if len(words) != layout.item_length:

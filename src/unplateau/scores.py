@@ -12,6 +12,9 @@ from unplateau.layout import Cut
 
 Component = Literal["weights", "context", "hidden"]
 ScoreKind = Literal["linear", "few-shot", "share", "binding", "keep", "look"]
+Thing = Literal["items", "labels", "queries", "kept labels", "inference"]
+"""What in-context learning needs: items that stand out, bound labels, queries that look, labels that are kept beside
+what is bound to them, and that what a prompt hides is inferred."""
 
 
 @dataclass(frozen=True)

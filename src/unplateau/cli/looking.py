@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from unplateau.cli.arguments import ASKED_PLAINLY, PromptOptions, TaskFile, Worded
 from unplateau.cli.console import is_count, number, print_json, print_table
 from unplateau.errors import SpecError
+from unplateau.scores import Thing
 
 if TYPE_CHECKING:
     from unplateau.decompose import Decomposable
@@ -149,11 +150,11 @@ def diagnose(
         both = made_at(model, tuple) or ()
         if len(both) != 2 or not (hasattr(both[0], "n_layers") and hasattr(both[1], "sample")):
             raise SpecError(f"'{model}' must be a function without arguments that returns (model, task)")
-        trained, task = both
+        (trained, task), asked_for = both, frozenset[Thing]()
     else:
         spec, trained = load_model(model)
-        task, cut = spec.task, cut or spec.cut
-    found = found_by(trained, task, cut=cut or "self", n_prompts=n_prompts, seed=seed)
+        task, cut, asked_for = spec.task, cut or spec.cut, spec.strategy.asked_for
+    found = found_by(trained, task, cut=cut or "self", n_prompts=n_prompts, seed=seed, asked_for=asked_for)
     if json:
         print_json(found.as_dict())
         return

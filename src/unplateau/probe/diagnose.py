@@ -4,7 +4,7 @@ A thing is there or missing if its score lies, by two standard errors, above or 
 chance (or control, where that is higher) to 1. In between, or without a score, nobody knows, and that is what is said.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -17,12 +17,11 @@ from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.measure import probe_components
 from unplateau.probe.three_things import at_home, probe_three_things, refuse_prompts
 from unplateau.rng import fold_seed
-from unplateau.scores import ProbeScore
+from unplateau.scores import ProbeScore, Thing
 from unplateau.tasks.base import Sampler, Task
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch
 
-Thing = Literal["items", "labels", "queries", "kept labels", "inference"]
 ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "on its way", "arrived", "unknown"]
@@ -118,6 +117,7 @@ class Diagnosis:
 
     ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
     labels, queries, kept labels, inference being the one to begin with; empty where nothing is, or nobody can tell.
+    ``asked_for``: what a loss of the training asks for already, which is then not advised.
     """
 
     progress: float | None
@@ -125,6 +125,7 @@ class Diagnosis:
     stage: Stage
     findings: tuple[Finding, ...]
     waits_for: tuple[Thing, ...]
+    asked_for: tuple[Thing, ...] = ()
 
     @property
     def sentences(self) -> list[str]:
@@ -163,15 +164,26 @@ class Diagnosis:
     def _conclusion(self) -> list[str]:
         if self.stage == "arrived":
             return []
-        tries = {finding.thing: finding.advice for finding in self.findings if finding.thing in self.waits_for}
         if not self.waits_for:
             return ["What it waits for: don't know; nothing that could be measured is missing."]
         first, *others = self.waits_for
         opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
-        asked = tries[first] + _AND_KEPT if self.waits_for[:2] == ("queries", "kept labels") else tries[first]
+        return [f"{opening}: {first}.{also}", *self._advice]
+
+    @property
+    def _advice(self) -> list[str]:
+        """The first thing that is missing and not asked for, since what is asked for may wait for that as well."""
+        asked = [thing for thing in self.waits_for if thing in self.asked_for]
+        told = [f"Asked for by a loss already: {', '.join(asked)}."] if asked else []
+        unasked = tuple(thing for thing in self.waits_for if thing not in self.asked_for)
+        if not unasked:
+            return [*told, "To try: more steps, or a larger weight of that loss."]
+        first = unasked[0]
+        advice = next(finding.advice for finding in self.findings if finding.thing == first and finding.advice)
+        kept = _AND_KEPT if unasked[:2] == ("queries", "kept labels") else ""
         together = ' Or Strategy("unplateau"), which asks for everything at once.' if first != "inference" else ""
-        return [f"{opening}: {first}.{also}", f"To try: {asked}.{together}"]
+        return [*told, f"To try: {advice}{kept}.{together}"]
 
 
 def _listed(values: Mapping[str, float]) -> str:
@@ -179,12 +191,20 @@ def _listed(values: Mapping[str, float]) -> str:
 
 
 def diagnose(
-    model: Readable, task: Sampler, *, cut: Cut = "self", n_prompts: int = PROMPTS, seed: int = 0
+    model: Readable,
+    task: Sampler,
+    *,
+    cut: Cut = "self",
+    n_prompts: int = PROMPTS,
+    seed: int = 0,
+    asked_for: Collection[Thing] = (),
 ) -> Diagnosis:
     """What this model is waiting for on this task; pure in its arguments, the model is left as it is.
 
     ``n_prompts`` held-out ones tell its progress, where the task knows its exact predictors; scores take a quarter of
-    them, and as many others to choose maps and heads on. Raises DivergedError for states that are not finite.
+    them, and as many others to choose maps and heads on. ``asked_for``: what its training asks for already
+    (``strategy.asked_for``), which changes the advice and nothing else. Raises DivergedError for states that are not
+    finite.
     """
     require_readable(model)
     refuse_prompts(model, task, n_prompts // 4)
@@ -196,7 +216,8 @@ def diagnose(
         findings.append(_finding("inference", read))
     stage = _stage(progress)
     waits = () if stage == "arrived" else tuple(_missing(findings, in_lists=task.shape.layout.in_lists))
-    return Diagnosis(progress, by_choice, stage, tuple(findings), waits)
+    asked = tuple(thing for thing in ORDER if thing in asked_for)
+    return Diagnosis(progress, by_choice, stage, tuple(findings), waits, asked)
 
 
 def _stage(progress: float | None) -> Stage:

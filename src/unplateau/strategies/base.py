@@ -17,6 +17,7 @@ from unplateau.config import Kind
 from unplateau.errors import SpecError
 from unplateau.history import History
 from unplateau.layout import Cut
+from unplateau.scores import Thing
 
 Ask = Literal["hidden", "all", "identity", "choice", "label"]
 """What a state must tell: the factors that a prompt may hide, all factors of the item, which item it is (where items
@@ -181,6 +182,8 @@ class Host(Protocol):
 class LossTerm(Part):
     """Adds ``weight`` times its value to the loss. With weight 0 it is absent: no head, no computation."""
 
+    thing: ClassVar[Thing | None] = None
+    """What it asks for, of all that in-context learning needs."""
     recordable: ClassVar[bool] = False
     """Whether ``value`` computes the same from the tensors of every view, in as many calls of PyTorch, and takes no
     numbers from Python that differ from step to step. A GPU may then replay it (``train.execution``)."""

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from unplateau.layout import Cut
 from unplateau.limits import FLOAT, refuse_memory
+from unplateau.scores import Thing
 from unplateau.strategies.base import Ask, Host, LossTerm, Read, View
 
 
 class _FactorLoss(LossTerm):
     """What the weights losses share: what they ask for, and the head that they read it with."""
 
+    thing: ClassVar[Thing] = "items"
     recordable: ClassVar[bool] = True
 
     factors: Literal["hidden", "all", "identity"] = Field(

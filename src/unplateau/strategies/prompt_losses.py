@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from unplateau.scores import Thing
 from unplateau.strategies.base import Host, LossTerm, Read, View
 from unplateau.strategies.functional import bind_loss, look_loss, match_loss
 
@@ -75,6 +76,7 @@ class MatchLoss(_PromptLoss):
     See :func:`~unplateau.strategies.functional.match_loss`. Its ``control`` takes the labels of another prompt.
     """
 
+    thing: ClassVar[Thing] = "items"
     reads: ClassVar[tuple[Read, ...]] = ("items",)
 
     def build_head(self, host: Host) -> nn.Module:
@@ -96,6 +98,7 @@ class BindLoss(_PromptLoss):
     stands the item of another prompt.
     """
 
+    thing: ClassVar[Thing] = "labels"
     reads: ClassVar[tuple[Read, ...]] = ("labels", "items")
 
     def build_head(self, host: Host) -> nn.Module:
@@ -120,6 +123,7 @@ class KeepLoss(_PromptLoss):
     the labels of another prompt.
     """
 
+    thing: ClassVar[Thing] = "kept labels"
     reads: ClassVar[tuple[Read, ...]] = ("labels",)
 
     weight: float = Field(0.3, ge=0, description="factor of this term in the loss (lambda)")
@@ -146,6 +150,7 @@ class LookLoss(_PromptLoss):
     queries of another prompt.
     """
 
+    thing: ClassVar[Thing] = "queries"
     reads: ClassVar[tuple[Read, ...]] = ("attention",)
 
     def build_head(self, host: Host) -> nn.Module:

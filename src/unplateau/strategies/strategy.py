@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from unplateau.config import Config, placed
 from unplateau.errors import SpecError
 from unplateau.history import History
+from unplateau.scores import Thing
 from unplateau.strategies.base import Curriculum, LossTerm, Mix, Part, V
 from unplateau.strategies.prompt_losses import BindLoss, KeepLoss, LookLoss, MatchLoss
 from unplateau.tasks.mixture import are_shares
@@ -61,6 +62,12 @@ class Strategy(Config):
     def loss_terms(self) -> tuple[LossTerm, ...]:
         """The terms that are present, i.e. whose weight is above 0."""
         return tuple(part for part in self.parts if isinstance(part, LossTerm) and part.weight > 0)
+
+    @property
+    def asked_for(self) -> frozenset[Thing]:
+        """Of what in-context learning needs, all that a loss term asks for which is no control."""
+        terms = (term for term in self.loss_terms if not getattr(term, "control", False))
+        return frozenset(term.thing for term in terms if term.thing is not None)
 
     @property
     def curricula(self) -> tuple[Curriculum, ...]:

@@ -9,7 +9,9 @@ import pytest
 
 from unplateau.items.codes import RandomCodes
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.probe.diagnose import Diagnosis, Finding, Thing, Verdict, diagnose
+from unplateau.probe.diagnose import Diagnosis, Finding, Verdict, diagnose
+from unplateau.scores import Thing
+from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
@@ -68,6 +70,29 @@ def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_
 
 def finding(thing: Thing, verdict: Verdict, factor: str | None = None) -> Finding:
     return Finding(thing, verdict, factor, 1, 0.5, 0.25, 0.25, 0.01)
+
+
+def test_what_a_loss_asks_for_already_is_not_advised() -> None:
+    missing: tuple[Thing, ...] = ("items", "queries", "kept labels")
+    findings = tuple(finding(thing, "missing", "hue" if thing == "items" else None) for thing in missing)
+    stuck = Diagnosis(0.0, {}, "plateau", findings, missing)
+    assert stuck.sentences[-1].startswith("To try: MatchLoss")
+    asked = replace(stuck, asked_for=("items",)).sentences
+    assert asked[-3:-1] == [
+        "What it waits for first: items. Missing as well: queries, kept labels.",
+        "Asked for by a loss already: items.",
+    ]
+    assert asked[-1].startswith("To try: LookLoss, and KeepLoss, since")
+    assert replace(stuck, asked_for=("items", "queries")).sentences[-1].startswith("To try: KeepLoss")
+    assert replace(stuck, asked_for=missing).sentences[-1].startswith("To try: more steps")
+
+
+def test_a_run_is_not_told_to_try_what_it_does() -> None:
+    model = Transformer(ModelConfig(n_layers=2, width=32, label_gain=3.0), BURIED.shape)
+    plain, told = (diagnose(model, BURIED, asked_for=Strategy(name).asked_for) for name in ("plain", "match-loss"))
+    assert told.findings == plain.findings
+    assert told.waits_for == plain.waits_for == ("items", "labels")
+    assert told.sentences[-1].startswith("To try: BindLoss")
 
 
 def test_factors_that_are_learnt_are_told_from_those_that_are_not() -> None:

@@ -8,6 +8,7 @@ from unplateau.history import History
 from unplateau.items.codes import RandomCodes
 from unplateau.strategies.curricula import Mixed, WarmUp
 from unplateau.strategies.losses import ComponentLoss, WeightsLoss
+from unplateau.strategies.prompt_losses import BindLoss, LookLoss, MatchLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.mixture import Mixture
@@ -55,6 +56,19 @@ def test_bad_input_is_one_clear_line(data: object, message: str) -> None:
 
 def test_weight_zero_is_absent() -> None:
     assert Strategy(WeightsLoss(weight=0)).loss_terms == ()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asked_for"),
+    [
+        (Strategy("plain"), set()),
+        (Strategy("mixed+weights-loss"), {"items"}),
+        (Strategy("unplateau"), {"items", "labels", "queries", "kept labels"}),
+        (Strategy(MatchLoss(weight=0), BindLoss(control=True), LookLoss()), {"queries"}),
+    ],
+)
+def test_what_is_asked_for_leaves_out_controls_and_what_is_absent(strategy: Strategy, asked_for: set[str]) -> None:
+    assert strategy.asked_for == asked_for
 
 
 def test_curricula_compose_in_order() -> None:

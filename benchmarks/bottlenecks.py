@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from missing import train_missing
 from pages import markdown
 from pydantic import TypeAdapter
 
@@ -23,7 +24,6 @@ from unplateau.strategies.base import Part
 from unplateau.studies.accounts import THINGS
 from unplateau.studies.base import Planned, Row, by_cell, escapes, write_study
 from unplateau.studies.tasks import TASKS
-from unplateau.sweep.process import RunFailure
 from unplateau.train.checkpoint import load_model
 
 RAW = Path(__file__).parent / "results" / "bottlenecks.jsonl"
@@ -58,15 +58,9 @@ def plan(task: str, init: str) -> Iterator[Planned]:
 def train(task: str, init: str, out: Path, workers: int) -> None:
     """Whatever has no row yet."""
     rows = kept()
-    done = {row.spec for row in rows}
-    missing = [one for one in plan(task, init) if one.spec.digest() not in done]
-    runs = up.run_many([one.spec for one in missing], out=out, workers=workers)
-    for planned, run in zip(missing, runs, strict=True):
-        if isinstance(run, RunFailure):
-            raise SystemExit(f"{planned.setting}, without {planned.cell}: {run}")
-        rows.append(asked(planned, run))
-    write_study(RAW, rows)
-    print(f"{task}, {init}: {len(missing)} runs", flush=True)
+    new = [asked(planned, run) for planned, run in train_missing(plan(task, init), rows, out=out, workers=workers)]
+    write_study(RAW, [*rows, *new])
+    print(f"{task}, {init}: {len(new)} runs", flush=True)
 
 
 def asked(planned: Planned, record: RunRecord) -> Asked:

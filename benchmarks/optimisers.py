@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from missing import train_missing
 from pages import markdown
 
 import unplateau as up
 from unplateau.analysis.survival import Bounded, pooled
 from unplateau.studies.base import PLAIN, Planned, Row, by_cell, escape_of, read_study, write_study
-from unplateau.sweep.process import RunFailure
 
 RAW = Path(__file__).parent / "results" / "optimisers.jsonl"
 SEEDS = (100, 101, 102, 103, 104)
@@ -53,13 +53,8 @@ def plan(task: str) -> list[Planned]:
 def train(task: str, out: Path, workers: int) -> None:
     """Whatever has no row yet."""
     rows = kept()
-    missing = [one for one in plan(task) if one.spec.digest() not in {row.spec for row in rows}]
-    runs = up.run_many([one.spec for one in missing], out=out, workers=workers)
-    for planned, run in zip(missing, runs, strict=True):
-        if isinstance(run, RunFailure):
-            raise SystemExit(f"{task}, {planned.cell}: {run}")
-        rows.append(Row.of(planned, run))
-    write_study(RAW, rows)
+    new = [Row.of(planned, run) for planned, run in train_missing(plan(task), rows, out=out, workers=workers)]
+    write_study(RAW, [*rows, *new])
 
 
 def kept() -> list[Row]:

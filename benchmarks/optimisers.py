@@ -65,7 +65,8 @@ def kept() -> list[Row]:
 INTRODUCTION = """## Optimisers
 
 Made by `python benchmarks/optimisers.py` from benchmarks/results/optimisers.jsonl: the same seeds, every way at the
-recipe's learning rate, which was chosen with Adam, and each optimiser with its own defaults. FLOPs are those of plain
+recipe's learning rate and schedule (the demo: a cosine), which were chosen with Adam, and each optimiser with its own
+defaults. FLOPs are those of plain
 training with Adam to its escape divided by those of the line; factorisations (SOAP's) are not counted. Progress is that
 on test items at the end.
 """

@@ -239,7 +239,8 @@ def page(rows: Sequence[dict[str, str]]) -> str:
 INTRODUCTION = """# Results
 
 Made by `python benchmarks/strategies.py` from benchmarks/results/strategies.csv: five seeds (100 to 104) that
-nothing was tuned on. Escape and completion are median steps (Kaplan and Meier) with the number of runs that got
+no setting was tuned on (that KeepLoss is part of `unplateau`, and leaves numbers alone, was decided with them in view).
+Escape and completion are median steps (Kaplan and Meier) with the number of runs that got
 there; `>`: too few did. FLOPs and seconds are those of plain training to its escape divided by those of the
 strategy: median over seeds, and range; a step costs what it does today (benchmarks/results/step_costs.csv, one thread),
 whenever the runs were trained. `match + bind + look` was called `unplateau` before KeepLoss was part of it. Progress

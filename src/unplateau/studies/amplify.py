@@ -59,7 +59,7 @@ class Amplify(Study):
         for setting, cells in by_cell(rows).items():
             for cell in (cell for cell, *_ in _cells() if cell in cells):
                 found = cells[cell]
-                scores = [row.few_shot.value for row in found if row.few_shot]
+                scores = [row.few_shot.value for row in found if row.few_shot and row.at]  # not before the first step
                 told = f"{sum(scores) / len(scores):.2f}" if scores else "-"
                 lines.append([setting, cell, told, escapes(found)])
             verdicts += [[setting, *_trend(cells, wanted)] for wanted in (False, True)]

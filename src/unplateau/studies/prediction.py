@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from unplateau.store import RunRecord
-from unplateau.studies.base import PLAIN, Planned, Row, Scale, Score, Study, Table, escape_of
+from unplateau.studies.base import PLAIN, REFUTED, Planned, Row, Scale, Score, Study, Table, escape_of
 from unplateau.studies.crossing import Crossing
 from unplateau.studies.tasks import TASKS
 
@@ -45,6 +45,13 @@ PREDICTORS: Mapping[str, Predictor] = {
 }
 
 
+SAID: Mapping[str, str] = {
+    "representation first": "weights score",
+    "attention pattern first": "look score",
+    "all three together": "weakest of the three",
+    "the curve is enough": "the curve alone (progress so far)",
+}
+"""Which score orders runs best, by each account: docs/cards/prediction.md."""
 LONG, LONGEST = "shapes", 20_000
 """A task on which plain training, at the rate that suits it best, is followed for so many steps, once."""
 
@@ -71,6 +78,7 @@ class Prediction(Study):
         plain = [row for row in rows if row.cell == PLAIN]
         return [
             _orders(rows, "Two runs of a setting at the same step: how often the right one escapes first"),
+            _verdicts(rows),
             _orders(plain, "The same of plain training alone: two seeds"),
             _published(plain),
         ]
@@ -104,11 +112,35 @@ def order_of(rows: Sequence[Row], predictor: Predictor) -> Order:
     return Order(right, pairs)
 
 
-def _orders(rows: Sequence[Row], heading: str) -> Table:
+@dataclass(frozen=True)
+class Ordering:
+    """How often a score put two runs in the right order, task by task."""
+
+    by_task: Sequence[float]
+    pairs: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the mean over tasks, 95 %; everything for fewer than two tasks."""
+        if len(self.by_task) < 2:
+            return 0.0, 1.0
+        mean, number = float(np.mean(self.by_task)), len(self.by_task)
+        reach = float(stats.t.ppf(0.975, number - 1) * np.std(self.by_task, ddof=1) / math.sqrt(number))
+        return max(0.0, mean - reach), min(1.0, mean + reach)
+
+    def shown(self) -> str:
+        """``0.81 (0.70 to 0.92)``."""
+        if not self.by_task:
+            return "-"
+        mean, (low, high) = float(np.mean(self.by_task)), self.interval
+        return f"{mean:.2f}" if len(self.by_task) < 2 else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _orderings(rows: Sequence[Row]) -> dict[str, Ordering]:
     groups: dict[tuple[str, int | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.setting, row.at), []).append(row)
-    lines = []
+    found = {}
     for name, predictor in PREDICTORS.items():
         by_task: dict[str, list[Order]] = {}
         for (setting, _), members in groups.items():
@@ -118,21 +150,27 @@ def _orders(rows: Sequence[Row], heading: str) -> Table:
             for orders in by_task.values()
             if (pairs := sum(order.pairs for order in orders))
         ]
-        n_pairs = sum(order.pairs for orders in by_task.values() for order in orders)
-        lines.append([name, _interval(shares), str(len(shares)), f"{n_pairs:,}"])
+        found[name] = Ordering(shares, sum(order.pairs for orders in by_task.values() for order in orders))
+    return found
+
+
+def _orders(rows: Sequence[Row], heading: str) -> Table:
+    lines = [[name, one.shown(), str(len(one.by_task)), f"{one.pairs:,}"] for name, one in _orderings(rows).items()]
     note = "Mean over tasks, 95 % interval over tasks: what a task that was left out may show. 0.5: says nothing."
     return Table(heading, ["score", "right", "tasks", "pairs"], lines, note)
 
 
-def _interval(shares: Sequence[float]) -> str:
-    """``0.81 (0.70 to 0.92)``."""
-    if not shares:
-        return "-"
-    mean = float(np.mean(shares))
-    if len(shares) < 2:
-        return f"{mean:.2f}"
-    reach = float(stats.t.ppf(0.975, len(shares) - 1) * np.std(shares, ddof=1) / math.sqrt(len(shares)))
-    return f"{mean:.2f} ({max(0.0, mean - reach):.2f} to {min(1.0, mean + reach):.2f})"
+def _verdicts(rows: Sequence[Row]) -> Table:
+    """An account is refuted where the interval of its score lies below that of another, or holds 0.5."""
+    found = _orderings(rows)
+    lines = []
+    for account, score in SAID.items():
+        low, high = found[score].interval
+        by = [name for name, other in found.items() if other.interval[0] > high]
+        by += ["0.5"] if low <= 0.5 <= high else []
+        lines.append([account, score, ", ".join(by) or "-", REFUTED if by else "not refuted"])
+    columns = ["account", "the best score, it says", "above it, or within it", "verdict"]
+    return Table("What each account said of the scores", columns, lines)
 
 
 def _published(plain: Sequence[Row]) -> Table:

@@ -53,7 +53,7 @@ OTHER = 1000
 
 
 class Transplant(Study):
-    """Eight cells of modules on tasks whose items are vectors."""
+    """Eight cells of modules on all tasks but those of words."""
 
     name = "transplant"
     question = "Which modules of a run that has escaped end the plateau of one that has not?"
@@ -93,7 +93,15 @@ def _controls_of(into: Cells) -> Table:
 
 def _ways_back(into: Cells, back: Cells) -> Table:
     """Of each account, in how many cells the things that it calls needed cost steps, and others none."""
-    lines = []
+    lines, costly = (
+        [],
+        [
+            _costs_steps(cells, name)
+            for setting, cells in back.items()
+            for cell in CELLS[1:]
+            if (name := cell_name(cell)) in cells and setting.replace(OUT, INTO) in into
+        ],
+    )
     for account in ACCOUNTS:
         right = []
         for setting, cells in back.items():
@@ -104,6 +112,7 @@ def _ways_back(into: Cells, back: Cells) -> Table:
                 agrees = [bool(needs & {*cell}) is _costs_steps(cells, cell_name(cell)) for cell in known]
                 right.append((sum(agrees), len(known)))
         lines.append([account.name, share(right)])
+    lines.append(["the commoner answer", f"{max(costly.count(True), costly.count(False))} of {len(costly)}"])
     note = (
         "Right: cells with a thing that it calls needed escape again later than without any change, and others do not."
     )

@@ -165,6 +165,9 @@ def _verdicts(rows: Sequence[Row]) -> Table:
     found = _orderings(rows)
     lines = []
     for account, score in SAID.items():
+        if len(found[score].by_task) < 2:
+            lines.append([account, score, "-", "undecided"])
+            continue
         low, high = found[score].interval
         by = [name for name, other in found.items() if other.interval[0] > high]
         by += ["0.5"] if low <= 0.5 <= high else []

@@ -15,7 +15,9 @@ CELLS = {"plain": 1.0, "x 2": 2.0, "x 4": 4.0, "x 8": 8.0, "x 16": 16.0}
 
 def rows(escape: Callable[[float], int | None]) -> list[Row]:
     return [
-        row("shapes, alone", cell, seed, escape=escape(gain), few_shot=Score(0.5, 0.25))
+        row(
+            "shapes, alone", cell, seed, escape=escape(gain), few_shot=Score(0.5, 0.25), at=0 if cell == "x 16" else 100
+        )
         for cell, gain in CELLS.items()
         for seed in range(3)
     ]
@@ -33,7 +35,12 @@ def test_the_response_to_a_dose_is_a_rank_correlation() -> None:
     assert trends(rows(lambda gain: 300 if gain in (4, 8) else 600))[0] == ("-0.29", "undecided")
     assert trends(rows(lambda gain: 400))[0] == ("all", "REFUTED")  # alike
     assert trends(rows(lambda gain: None))[0] == ("all", "undecided")
-    assert STUDY.judge(rows(lambda gain: 100))[0].lines[0] == ["shapes, alone", "plain", "0.50", "100 (3/3)"]
+
+
+def test_a_model_that_was_looked_at_untrained_has_no_score() -> None:
+    first, *_, last = STUDY.judge(rows(lambda gain: 100))[0].lines
+    assert first == ["shapes, alone", "plain", "0.50", "100 (3/3)"]
+    assert last == ["shapes, alone", "x 16", "-", "100 (3/3)"]
 
 
 def test_a_control_that_comes_earlier_the_larger_it_is_refutes() -> None:

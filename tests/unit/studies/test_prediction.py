@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -41,10 +42,25 @@ def test_runs_of_other_settings_and_steps_are_not_compared() -> None:
     tables = STUDY.judge([*good, *rows((0.1,) * 5, at=300), *rows((0.9, 0.8, 0.3, 0.7, 0.4), "recall, deep, gpt2")])
     line = next(line for line in tables[0].lines if line[0] == "few-shot score")
     assert line[1:] == ["0.88 (0.00 to 1.00)", "2", "27"]  # 1 of recall; 9 of 9 and, all alike, 4.5 of 9 of shapes
-    assert tables[1].lines == tables[0].lines
-    published = {cells[0]: cells[1:] for cells in tables[2].lines}
+    assert tables[2].lines == tables[0].lines
+    published = {cells[0]: cells[1:] for cells in tables[3].lines}
     assert published["shapes, shallow, scaled"] == ["12,788", "800"]
     assert next(line for line in tables[0].lines if line[0] == "look score")[1] == "-"
+
+
+def test_an_account_is_refuted_by_a_better_score_and_by_chance() -> None:
+    """Over two tasks alike: few-shot score and those of it order all pairs, the curve and the look score none."""
+    right, wrong = (0.9, 0.8, 0.3, 0.7, 0.4), (0.1, 0.2, 0.8, 0.3, 0.8)
+    found = [
+        replace(one, look=Score(value, 0.25), then=-value)
+        for task in ("shapes", "recall")
+        for one, value in zip(rows(right, f"{task}, shallow, scaled"), wrong, strict=True)
+    ]
+    verdicts = {line[0]: line[2:] for line in STUDY.judge(found)[1].lines}
+    assert verdicts["attention pattern first"][1] == "REFUTED"
+    assert "few-shot score" in verdicts["attention pattern first"][0]
+    assert verdicts["the curve is enough"] == ["-", "not refuted"]
+    assert verdicts["representation first"] == ["-", "undecided"]  # no weights score
 
 
 def test_it_takes_the_runs_of_the_crossing_and_one_long_run() -> None:

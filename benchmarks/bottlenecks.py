@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from missing import train_missing
 from pages import markdown
@@ -87,11 +88,24 @@ def answers(rows: Sequence[Asked]) -> str:
     """What was named of the runs made on purpose, by what they lack."""
     made = on_purpose(rows)
     lines = [["lacking", "runs", "named first", "named later", "don't know", "only others named"]]
-    lines += [_counted(thing, [row for row in made if row.cell == thing]) for thing in TERMS]
-    return markdown([*lines, _counted("together", made)])
+    lines += [counted(thing, [row for row in made if row.cell == thing]) for thing in TERMS]
+    return markdown([*lines, counted("together", made)])
 
 
-def _counted(name: str, rows: Sequence[Asked]) -> list[str]:
+class Answer(Protocol):
+    """What a model lacks, and what is said of it."""
+
+    @property
+    def cell(self) -> str:
+        """What it lacks."""
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """What it is said to wait for, the first thing first."""
+
+
+def counted(name: str, rows: Sequence[Answer]) -> list[str]:
+    """How many answers there are, and how many are right, late, missing and wrong."""
     first = sum(row.waits_for[:1] == (row.cell,) for row in rows)
     named = sum(row.cell in row.waits_for for row in rows)
     silent = sum(not row.waits_for for row in rows)

@@ -16,6 +16,7 @@ from typing import Any
 
 import bottlenecks
 import numpy as np
+import planted
 from pages import made_anew, markdown
 
 from unplateau.analysis.runs import summaries
@@ -137,6 +138,8 @@ def page(text: str) -> str:
     def table(file: str, part: str) -> str | None:
         if file == bottlenecks.RAW.name:
             return bottlenecks.TABLES[part](bottlenecks.kept())
+        if file == planted.RAW.name:
+            return planted.answers(planted.kept())
         name, ending, _ = file.partition(".jsonl")
         if not ending:  # benchmarks/strategies.py makes this one
             return None

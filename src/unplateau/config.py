@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 import unplateau  # only its lazy names, see Kind.named
-from unplateau.errors import SpecError, suggest
+from unplateau.errors import SpecError, UnplateauError, suggest
 from unplateau.limits import MOST_INTEGER
 from unplateau.sources import gathered_source, is_foreign
 from unplateau.terminal import shortened
@@ -271,11 +271,18 @@ def at_address(address: str) -> Any:
 def made_at(address: str, wanted: type[T]) -> T | None:
     """What the function at this address returns; None if it is none, needs arguments, or returns something else.
 
-    Raises SpecError as :func:`at_address` does ValueError.
+    Raises SpecError as :func:`at_address` does ValueError, and for a function that fails.
     """
     with placed():
         own = at_address(address)
-    made = own() if callable(own) and _takes_nothing(own) else None
+    if not (callable(own) and _takes_nothing(own)):
+        return None
+    try:
+        made = own()
+    except UnplateauError:
+        raise
+    except Exception as error:
+        raise SpecError(f"'{address}' failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
     return made if isinstance(made, wanted) else None
 
 

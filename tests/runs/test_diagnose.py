@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 OWN = """
 from unplateau import FactorTask, ModelConfig, RandomCodes
 
@@ -22,6 +24,20 @@ def half():
 
 def with_arguments(which):
     return mine()
+
+
+def wider():
+    return mine()[0], TASK.model_copy(update={"source": RandomCodes(sizes=(3, 3), width=9, copies=4)})
+
+
+def raw():
+    import torch
+
+    return torch.nn.Linear(3, 3), TASK
+
+
+def fails():
+    raise ValueError("no weights here")
 """
 
 
@@ -42,11 +58,26 @@ def test_a_function_of_ones_own_is_diagnosed(cli: Any) -> None:
     told = cli("diagnose", "own:mine", "--n-prompts", "64").stdout.splitlines()
     assert told[0].startswith("It is on its plateau")
     wanted = "must be a function without arguments that returns (model, task)"
-    for name in ("half", "with_arguments", "TASK"):
+    for name in ("with_arguments", "TASK"):
         done = cli("diagnose", f"own:{name}", code=2)
         assert wanted in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("half", "Transformer is no task: it has no sample and shape"),
+        ("wider", "the model cannot read the prompts of the task (RuntimeError"),
+        ("raw", "Linear cannot be taken apart: it lacks n_layers"),
+        ("fails", "'own:fails' failed: ValueError: no weights here"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_in_one_line(cli: Any, name: str, told: str) -> None:
+    (cli.folder / "own.py").write_text(OWN)
+    assert told in cli("diagnose", f"own:{name}", code=2).stderr.splitlines()[-1]
+
+
 def test_what_is_no_run_is_refused_in_one_line(cli: Any, whole: Path) -> None:
     assert "neither a run directory nor one of its checkpoints" in cli.refused("diagnose", "nowhere")
-    assert "at least 16" in cli.refused("diagnose", str(cli.run_below(whole)), "--n-prompts", "2")
+    assert "names the runs in a folder" in cli.refused("diagnose", str(whole))
+    assert "at least 64" in cli.refused("diagnose", str(cli.run_below(whole)), "--n-prompts", "2")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,19 +13,19 @@ from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import ASKED_PLAINLY, PromptOptions, TaskFile, Worded
 from unplateau.cli.console import is_count, number, print_json, print_table
-from unplateau.errors import SpecError
-from unplateau.scores import Thing
+from unplateau.errors import SpecError, UnplateauError
 
 if TYPE_CHECKING:
     from unplateau.decompose import Decomposable
     from unplateau.integrations.huggingface import TokenTask
     from unplateau.integrations.scores import InContextAccuracy
     from unplateau.integrations.trajectory import MarkedPlateau
+    from unplateau.probe.diagnose import Diagnosis
     from unplateau.scores import Component, ProbeScore
     from unplateau.tasks.base import Sampler
 
 
-FEWEST_PROMPTS = 16
+FEWEST_PROMPTS = 64
 """Prompts from which a diagnosis is more than chance."""
 
 
@@ -140,26 +141,45 @@ def diagnose(
         seed: decides which prompts are drawn
         json: print JSON instead of sentences
     """
-    from unplateau.config import made_at  # noqa: PLC0415 (pydantic)
     from unplateau.probe.diagnose import diagnose as found_by  # noqa: PLC0415 (torch)
     from unplateau.train.checkpoint import load_model  # noqa: PLC0415
 
     if n_prompts < FEWEST_PROMPTS:
         raise SpecError(f"--n-prompts: must be at least {FEWEST_PROMPTS} (got {n_prompts})")
     if ":" in model:
-        both = made_at(model, tuple) or ()
-        if len(both) != 2 or not (hasattr(both[0], "n_layers") and hasattr(both[1], "sample")):
-            raise SpecError(f"'{model}' must be a function without arguments that returns (model, task)")
-        (trained, task), asked_for = both, frozenset[Thing]()
+        found = _of_ones_own(model, partial(found_by, cut=cut or "self", n_prompts=n_prompts, seed=seed))
     else:
         spec, trained = load_model(model)
-        task, cut, asked_for = spec.task, cut or spec.cut, spec.strategy.asked_for
-    found = found_by(trained, task, cut=cut or "self", n_prompts=n_prompts, seed=seed, asked_for=asked_for)
+        asked_for = spec.strategy.asked_for
+        found = found_by(trained, spec.task, cut=cut or spec.cut, n_prompts=n_prompts, seed=seed, asked_for=asked_for)
     if json:
         print_json(found.as_dict())
         return
     for sentence in found.sentences:
         print(sentence)
+
+
+def _of_ones_own(address: str, diagnose: Callable[[Any, Any], Diagnosis]) -> Diagnosis:
+    """Of what a function returns; whatever goes wrong in it, or because its model and task do not fit, names it."""
+    from unplateau.config import made_at  # noqa: PLC0415 (pydantic)
+    from unplateau.decompose import require_readable  # noqa: PLC0415 (torch)
+
+    both = made_at(address, tuple) or ()
+    if len(both) != 2:
+        raise SpecError(f"'{address}' must be a function without arguments that returns (model, task)")
+    model, task = both
+    if not (hasattr(task, "sample") and hasattr(task, "shape")):
+        raise SpecError(
+            f"'{address}': {type(task).__name__} is no task: it has no sample and shape (docs/extending.md)"
+        )
+    require_readable(model)
+    try:
+        return diagnose(model, task)
+    except UnplateauError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SpecError(f"'{address}': the model cannot read the prompts of the task ({reason})") from error
 
 
 def _language_model(

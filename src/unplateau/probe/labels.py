@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,24 +20,42 @@ Halves = Sequence[tuple[Components, Batch]]
 """Train prompts and test prompts, each with what was made of them."""
 
 
-def labels_are_bound(model: Readable, halves: Halves, shape: TaskShape, *, seed: int = 0) -> list[ProbeScore]:
-    """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words."""
+def labels_are_bound(
+    model: Readable, halves: Halves, shape: TaskShape, *, alike: bool = False, seed: int = 0
+) -> list[ProbeScore]:
+    """Binding accuracy (``binding``) of every layer; none where a label belongs to a list of words.
+
+    ``alike``: items that are alike in what the prompt hides count as one.
+    """
     if shape.layout.in_lists:
         return []
     cut = halves[0][0].cut
     train, test = (_pairing(model, components.hidden, batch, cut, seed) for components, batch in halves)
+    if alike:
+        train, test = (_widened(half, batch, shape) for half, (_, batch) in zip((train, test), halves, strict=True))
     found = binding_scores(train, test)
     each = (found.accuracy, found.control, found.error)
     return of_layers(*each, chance=found.chance, n_test=found.n_test, kind="binding", factor="item", cut=cut)
 
 
+def best_binding(model: Readable, halves: Halves, *, seed: int = 0) -> float:
+    """The binding accuracy of labels that hold their item and nothing else: items may hardly differ from each other."""
+    cut, found = halves[0][0].cut, []
+    for components, batch in halves:
+        items = batch.inputs.at_known(components.hidden[:1])
+        pairing = _pairing(model, components.hidden, batch, cut, seed)
+        found.append(replace(pairing, labels=items[:, :, : pairing.labels.shape[2]].cpu()))
+    return float(binding_scores(*found).accuracy)
+
+
 def labels_are_kept(
-    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
+    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, embedding: bool = False, seed: int = 0
 ) -> list[ProbeScore]:
     """Few-shot accuracy of labels by their own states (``keep``), of every block: is which label it is not drowned?
 
-    The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with.
-    None where labels are numbers, or belong to lists of words.
+    ``embedding``: of that alone, where they can be told if anywhere. The labels of each prompt are dealt anew, so that
+    what is told is the label and not the item that it goes with. None where labels are numbers, or belong to lists of
+    words.
     """
     components, batch = test
     if shape.labels_are_numbers or shape.layout.in_lists:
@@ -46,12 +65,14 @@ def labels_are_kept(
         states = _at_labels(model(inputs).hidden, inputs)
     n_labels = min(states.shape[2], labels.shape[1])  # the last one may not be there
     own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
-    found = few_shot_scores(states[1:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
+    layers = states[:1] if embedding else states[1:]
+    found = few_shot_scores(layers[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
     if not int(found.n_test[0]):
         return []
     each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
     chance, n_test = float(found.chance[0]), int(found.n_test[0])
-    return of_layers(*each, chance=chance, n_test=n_test, kind="keep", factor="label", cut=components.cut, first=1)
+    told: dict[str, Any] = {"kind": "keep", "factor": "label", "cut": components.cut, "first": 1 - embedding}
+    return of_layers(*each, chance=chance, n_test=n_test, **told)
 
 
 def _dealt_anew(batch: Batch, seed: int) -> tuple[Inputs, Tensor]:
@@ -102,6 +123,23 @@ def _pairing(model: Readable, hidden: Tensor, batch: Batch, cut: Cut, seed: int)
     items = _embedded(model, replace(prompts, places=places), cut)
     there = labels_there(prompts)[..., None]
     return Pairing(_at_labels(hidden, prompts).cpu(), items.cpu(), (_same(batch) & there).cpu())
+
+
+def _widened(pairing: Pairing, batch: Batch, shape: TaskShape) -> Pairing:
+    there = pairing.owner.any(2, keepdim=True) & pairing.owner.any(1, keepdim=True)
+    also = alike_in_hidden(batch, shape).cpu()[:, : pairing.owner.shape[1]]
+    return replace(pairing, owner=pairing.owner | (also & there))
+
+
+def alike_in_hidden(batch: Batch, shape: TaskShape) -> Tensor:
+    """(B, K, K) bool: items with the same value of what the prompt hides; with the same label where it is no factor."""
+    if len(shape.asked) == 1:
+        values = batch.factors[..., shape.asked[0]]
+    elif shape.hides_factors and shape.asked:
+        values = batch.factors.gather(2, batch.hidden_factor[:, None, None].expand(*batch.factors.shape[:2], 1))[..., 0]
+    else:
+        values = batch.targets
+    return values[:, :, None] == values[:, None]
 
 
 def _same(batch: Batch) -> Tensor:

@@ -19,7 +19,7 @@ from unplateau.layout import Cut, Split, TaskShape
 from unplateau.limits import FLOAT, refuse_memory
 from unplateau.probe.errors import known_error, of_layers
 from unplateau.probe.few_shot import FewShot, few_shot_scores
-from unplateau.probe.labels import Halves, labels_are_bound, labels_are_kept, labels_there
+from unplateau.probe.labels import Halves, alike_in_hidden, labels_are_bound, labels_are_kept, labels_there
 from unplateau.probe.looking import Gaze, look_scores
 from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore
@@ -41,13 +41,19 @@ def probe_three_things(
     What a task or a model does not have is left out. Pure in its arguments. Raises DivergedError for states that are
     not finite.
     """
+    halves = taken_apart(model, task, cut=cut, n_prompts=n_prompts, seed=seed)
+    return three_things(model, halves, task.shape, range(len(task.shape.factors)), seed=seed)
+
+
+def taken_apart(model: Readable, task: Sampler, *, cut: Cut, n_prompts: int, seed: int) -> Halves:
+    """The prompts that these scores are of, train and test, each with what the model makes of it."""
     refuse_prompts(model, task, n_prompts)
     halves = []
     for split in SPLITS:
         batch = task.sample(0, batch_size=n_prompts, split=split, seed=fold_seed(seed, "three things"))
         batch = at_home(model, batch)
         halves.append((decompose(model, batch.inputs, cut=cut), batch))
-    return three_things(model, halves, task.shape, range(len(task.shape.factors)), seed=seed)
+    return halves
 
 
 def refuse_prompts(model: Readable, task: Sampler, n_prompts: int) -> None:
@@ -154,7 +160,7 @@ def _gaze(model: Readable, hidden: Tensor, batch: Batch, shape: TaskShape) -> Ga
     n_pairs, n_labels = attention.shape[3:]
     right = torch.ones(n_pairs, n_labels, dtype=torch.bool).tril(-1).expand(len(batch), -1, -1)
     if not in_lists and not shape.labels_are_numbers:
-        right = right & _alike(batch, shape).cpu()[..., :n_labels]
+        right = right & alike_in_hidden(batch, shape).cpu()[..., :n_labels]
     return Gaze(
         attention,
         right,
@@ -187,14 +193,3 @@ def _visible(inputs: Inputs) -> Tensor:
         return torch.tensor(inputs.layout.queries).expand(len(inputs.labels), -1) + 1
     assert inputs.queries is not None
     return inputs.positions().gather(1, inputs.queries) + 1
-
-
-def _alike(batch: Batch, shape: TaskShape) -> Tensor:
-    """(B, K, K) bool: items with the same value of what the prompt hides; with the same label where it is no factor."""
-    if len(shape.asked) == 1:
-        values = batch.factors[..., shape.asked[0]]
-    elif shape.hides_factors and shape.asked:
-        values = batch.factors.gather(2, batch.hidden_factor[:, None, None].expand(*batch.factors.shape[:2], 1))[..., 0]
-    else:
-        values = batch.targets
-    return values[:, :, None] == values[:, None]

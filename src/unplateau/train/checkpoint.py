@@ -298,7 +298,8 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> tuple
     single = (path / STATE).is_file() or path.parent.name == CHECKPOINTS
     run = path.resolve().parent.parent if single else path
     if not (run / SPEC).is_file():
-        raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints")
+        hint = " (`unplateau ls` names the runs in a folder)" if path.is_dir() else ""
+        raise RunDirectoryError(f"{path}: neither a run directory nor one of its checkpoints{hint}")
     spec = spec_of(read_json(run / SPEC), where=str(run / SPEC))
     digest = recorded_digest(run, spec)
     with undisturbed():

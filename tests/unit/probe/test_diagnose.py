@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
+from unplateau.errors import DivergedError
+from unplateau.items.base import ItemSource, factor_table
 from unplateau.items.codes import RandomCodes
+from unplateau.layout import Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe.diagnose import Diagnosis, Finding, Verdict, diagnose
 from unplateau.scores import Thing
@@ -15,6 +22,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
+from unplateau.tensors import Prompts
 
 CLEAR = FactorTask(source=RandomCodes(sizes=(4,), copies=40, width=32), n_pairs=12)
 BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=12)
@@ -24,10 +32,10 @@ BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=
     ("task", "carried", "label_gain", "missing"),
     [
         (CLEAR, True, 3.0, ("queries",)),
-        (CLEAR, True, 0.05, ("queries", "kept labels")),
+        (CLEAR, True, 0.05, ("kept labels", "queries")),
         (CLEAR, False, 3.0, ("labels", "queries")),
-        (BURIED, True, 3.0, ("items",)),
-        (BURIED, False, 3.0, ("items", "labels")),
+        (BURIED, True, 3.0, ("items", "queries")),
+        (BURIED, False, 3.0, ("items", "labels", "queries")),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -68,6 +76,90 @@ def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_
     assert silent.sentences[0].startswith("How far it is nobody can tell")
 
 
+@pytest.mark.parametrize(("dimension", "n_pairs"), [(1, 16), (2, 24)])
+def test_labels_are_not_asked_for_more_than_items_can_be_told_from_each_other(dimension: int, n_pairs: int) -> None:
+    """Items of few numbers are nearly equal: labels that carry them hold all that there is."""
+    task = LinearRegression(dimension=dimension, n_pairs=n_pairs)
+    carried, alone = (
+        diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=carry), task.shape), task)
+        for carry in (True, False)
+    )
+    bound, loose = (next(one for one in told.findings if one.thing == "labels") for told in (carried, alone))
+    assert bound.best < 0.6
+    assert abs(bound.score - bound.best) < 0.05
+    assert f"possible {bound.best:.2f}" in bound.sentence
+    assert carried.waits_for == ("queries",)
+    assert loose.verdict != "there"
+
+
+class OneHot(ItemSource):
+    """Items that name the value of each factor."""
+
+    factor_names: ClassVar[tuple[str, ...]] = ("a", "b", "c")  # type: ignore[assignment, misc]
+    factor_sizes: ClassVar[tuple[int, ...]] = (3, 4, 4)  # type: ignore[assignment, misc]
+    form: ClassVar[Vectors] = Vectors(11)  # type: ignore[assignment, misc]
+
+    def factors(self) -> Tensor:
+        return factor_table(self.factor_sizes, 8)
+
+    def vectors(self, index: Tensor) -> Tensor:
+        values = self.factors()[index].unbind(-1)
+        return torch.cat([one_hot(one, size).float() for one, size in zip(values, self.factor_sizes, strict=True)], -1)
+
+
+class HoldsTheHiddenFactor(Transformer):
+    """A label's state holds which value of factor ``a`` its item has, and nothing else of the item."""
+
+    def embed(self, inputs: Prompts) -> Tensor:
+        """The first three numbers of an item are its value of factor ``a``."""
+        shown = torch.zeros_like(inputs.items)
+        shown[..., :3] = inputs.items[..., :3]
+        embedded = super().embed(inputs)
+        at = list(inputs.layout.labels)
+        embedded[:, at] = embedded[:, at] + self.item_embedding(shown)
+        return embedded
+
+
+def test_labels_need_to_hold_what_the_prompt_hides_and_no_more() -> None:
+    """One-hot factors of which one is hidden, twelve items a prompt: by the whole item labels are hardly bound."""
+    task = FactorTask(source=OneHot(), hidden=("a",), n_pairs=12)
+    found = diagnose(HoldsTheHiddenFactor(ModelConfig(n_layers=1, width=48), task.shape), task)
+    (labels,) = (one for one in found.findings if one.thing == "labels")
+    assert labels.alike
+    assert labels.verdict == "there"
+    assert "labels" not in found.waits_for
+
+
+def test_with_a_fixed_mapping_no_query_has_to_find_items_like_its_own() -> None:
+    fixed = FactorTask(source=CLEAR.source.model_copy(update={"sizes": (4, 4)}), n_pairs=12, n_mappings=1)
+    found = diagnose(Transformer(ModelConfig(n_layers=2, width=32, labels_carry_items=True), fixed.shape), fixed)
+    assert next(one.verdict for one in found.findings if one.thing == "queries") == "unclear"
+    assert "queries" not in found.waits_for
+
+
+def test_a_task_without_anything_to_learn_has_no_plateau() -> None:
+    """Not even an untrained model waits for anything, or has arrived."""
+    fixed = CLEAR.model_copy(update={"n_mappings": 1})
+    found = diagnose(Transformer(ModelConfig(n_layers=1, width=16), fixed.shape), fixed, n_prompts=64)
+    assert (found.progress, found.stage, found.waits_for) == (None, "nothing to learn", ())
+    assert found.sentences[0].startswith("The context has nothing to teach")
+    assert not any("wait" in sentence for sentence in found.sentences)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_predictions_that_are_no_numbers_are_refused() -> None:
+    model = Transformer(ModelConfig(n_layers=1, width=16), CLEAR.shape)
+    torch.nn.init.constant_(model.read_out.weight, float("nan"))
+    with pytest.raises(DivergedError, match="predictions hold NaN"):
+        diagnose(model, CLEAR, n_prompts=64)
+
+
+def test_queries_that_do_not_look_are_named_where_items_are_not_clear() -> None:
+    unsure = (finding("items", "unclear", "hue"), finding("queries", "missing"))
+    found = Diagnosis(0.0, {}, "plateau", unsure, ("queries",))
+    assert found.sentences[-2] == "What it waits for first: queries, unless items do not stand out."
+
+
 def finding(thing: Thing, verdict: Verdict, factor: str | None = None) -> Finding:
     return Finding(thing, verdict, factor, 1, 0.5, 0.25, 0.25, 0.01)
 
@@ -91,7 +183,7 @@ def test_a_run_is_not_told_to_try_what_it_does() -> None:
     model = Transformer(ModelConfig(n_layers=2, width=32, label_gain=3.0), BURIED.shape)
     plain, told = (diagnose(model, BURIED, asked_for=Strategy(name).asked_for) for name in ("plain", "match-loss"))
     assert told.findings == plain.findings
-    assert told.waits_for == plain.waits_for == ("items", "labels")
+    assert told.waits_for == plain.waits_for == ("items", "labels", "queries")
     assert told.sentences[-1].startswith("To try: BindLoss")
 
 

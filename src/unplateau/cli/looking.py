@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unplateau.integrations.huggingface import TokenTask
     from unplateau.integrations.scores import InContextAccuracy
     from unplateau.integrations.trajectory import MarkedPlateau
-    from unplateau.probe.diagnose import Diagnosis
+    from unplateau.probe.diagnosis import Diagnosis
     from unplateau.scores import Component, ProbeScore
     from unplateau.tasks.base import Sampler
 

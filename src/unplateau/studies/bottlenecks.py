@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from unplateau.probe.diagnose import LINES, ORDER
+from unplateau.probe.diagnose import LINES
+from unplateau.probe.diagnosis import ORDER
 from unplateau.studies.accounts import SCORES, THINGS, Cells, Setting, cell_name, settings_of, share
 from unplateau.studies.base import Row, Table, escape_of
 

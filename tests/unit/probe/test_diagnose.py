@@ -16,7 +16,8 @@ from unplateau.items.base import ItemSource, factor_table
 from unplateau.items.codes import RandomCodes
 from unplateau.layout import Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
-from unplateau.probe.diagnose import Diagnosis, Finding, Verdict, diagnose
+from unplateau.probe.diagnose import diagnose
+from unplateau.probe.diagnosis import Diagnosis, Finding, Verdict
 from unplateau.scores import Thing
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask

@@ -16,6 +16,7 @@ from statistics import median
 import bottlenecks
 import cards
 import optimisers
+import planted
 import pytest
 import scaling
 import speed
@@ -23,7 +24,9 @@ import strategies
 
 from unplateau.analysis.survival import Bounded
 from unplateau.files import read_json
+from unplateau.plateau.progress import ESCAPE
 from unplateau.studies import STUDIES
+from unplateau.studies.accounts import verdicts_of
 from unplateau.studies.base import by_cell, early_cells, escape_of, read_study
 from unplateau.studies.bottlenecks import first_missing, named
 from unplateau.studies.drowned import are_drowned
@@ -289,6 +292,12 @@ def test_what_the_crossing_says_under_small_embeddings() -> None:
         in card_says
     )
     cells = by_cell(rows)
+    verdicts = {line[0]: line[3].split(" (")[0].split(" of ") for line in verdicts_of(cells).lines if line[3]}
+    missed = [
+        f"{int(verdicts[name][1]) - int(verdicts[name][0])} of {verdicts[name][1]}"
+        for name in ("induction circuit first", "all three together")
+    ]
+    assert f"they miss {missed[0]} and {missed[1]} of the cells that did end early" in card_says
     early = {task.split(",")[0]: early_cells(of_task) for task, of_task in cells.items() if task.endswith("low, gpt2")}
     for task, thing in {"recall": "labels", "clusters": "queries"}.items():
         assert early[task] == {cell for cell in cells[f"{task}, shallow, gpt2"] if thing in cell}
@@ -371,6 +380,9 @@ def test_what_the_card_of_bottlenecks_says() -> None:
     assert needs["two-hues"] == needs["recall"] == {"labels"}
     assert needs["words"] == {"items", "labels", "kept labels"}  # labels on one seed of three
     assert needs["clusters"] == needs["word-selection"] == set()
+    bound = [row for row in planted.kept() if row.progress < ESCAPE <= row.twin]
+    right = sum(row.waits_for[:1] == (row.cell,) for row in bound)
+    assert f"it names that first on {right} of {len(bound)}." in prose(THREE)
     assert {row.setting for row in made if row.cell == "queries"} == {"word-selection, scaled", "regression, gpt2"}
 
 
@@ -430,7 +442,7 @@ def test_what_the_card_of_prediction_says() -> None:
     assert {line[2] for line in verdicts.lines} == {"sum of the three", "-"}
     assert below == {
         "the curve alone (progress so far)",
-        *(f"{one} score" for one in ("weights", "few-shot", "binding", "keep")),
+        *(f"{one} score" for one in ("weights", "few-shot", "keep")),
     }
     assert f"wrong way round ({scores['keep score'][1].replace(' (', ', ').rstrip(')')})" in page
     assert all(low < 0.5 < high for low, high in (interval(line) for line in plain.lines if "(" in line[1]))

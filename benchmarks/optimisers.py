@@ -66,9 +66,8 @@ INTRODUCTION = """## Optimisers
 
 Made by `python benchmarks/optimisers.py` from benchmarks/results/optimisers.jsonl: the same seeds, every way at the
 recipe's learning rate and schedule (the demo: a cosine), which were chosen with Adam, and each optimiser with its own
-defaults. FLOPs are those of plain
-training with Adam to its escape divided by those of the line; factorisations (SOAP's) are not counted. Progress is that
-on test items at the end.
+defaults. FLOPs are those of plain training with Adam to its escape divided by those of the line; factorisations
+(SOAP's) are not counted. Progress is that on test items at the end.
 """
 
 SAID = """The demo alone so far. Without a strategy Muon and SOAP leave the plateau earlier than Adam (480, 360 and 700

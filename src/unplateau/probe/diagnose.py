@@ -115,12 +115,11 @@ def _of_labels(model: Readable, halves: Halves, shape: TaskShape, scores: Sequen
 def _finding(thing: Thing, scores: Sequence[ProbeScore], factor: str | None = None, *, best: float = 1.0) -> Finding:
     """From its scores in all layers."""
     top = max(scores, key=lambda score: score.accuracy)
-    base = min(max(top.chance, top.control_accuracy), 1 - 1e-9)
-    height = max(best - base, LEAST if best < 1 else 0.0)
-    share, error = (top.accuracy - base) / height, ERRORS * (top.error or 0.0) / height
-    line = LINES[thing]
-    verdict: Verdict = "there" if share - error > line else "missing" if share + error < line else "unclear"
-    if best < base + LEAST and verdict == "missing":
+    base = max(top.chance, top.control_accuracy)
+    room, above, error = best - base, top.accuracy - base, ERRORS * (top.error or 0.0)
+    line = LINES[thing] * room
+    verdict: Verdict = "there" if above - error > line else "missing" if above + error < line else "unclear"
+    if room < LEAST:
         verdict = "unclear"
     of_top = (top.layer, top.accuracy, top.chance, top.control_accuracy, top.error)
     return Finding(thing, verdict, factor, *of_top, best)

@@ -93,24 +93,18 @@ def _controls_of(into: Cells) -> Table:
 
 def _ways_back(into: Cells, back: Cells) -> Table:
     """Of each account, in how many cells the things that it calls needed cost steps, and others none."""
-    lines, costly = (
-        [],
-        [
-            _costs_steps(cells, name)
-            for setting, cells in back.items()
-            for cell in CELLS[1:]
-            if (name := cell_name(cell)) in cells and setting.replace(OUT, INTO) in into
-        ],
-    )
+    told = {setting: cells for setting, cells in back.items() if setting.replace(OUT, INTO) in into}
+    names = [cell_name(cell) for cell in CELLS[1:]]
+    costly = [_costs_steps(cells, name) for cells in told.values() for name in names if name in cells]
+    lines = []
     for account in ACCOUNTS:
         right = []
-        for setting, cells in back.items():
+        for setting, cells in told.items():
             there = setting.replace(OUT, INTO)
-            if there in into:
-                needs = account.needs(Setting.of(there, into[there]).has)
-                known = [cell for cell in CELLS[1:] if cell_name(cell) in cells]
-                agrees = [bool(needs & {*cell}) is _costs_steps(cells, cell_name(cell)) for cell in known]
-                right.append((sum(agrees), len(known)))
+            needs = account.needs(Setting.of(there, into[there]).has)
+            known = [cell for cell in CELLS[1:] if cell_name(cell) in cells]
+            agrees = [bool(needs & {*cell}) is _costs_steps(cells, cell_name(cell)) for cell in known]
+            right.append((sum(agrees), len(known)))
         lines.append([account.name, share(right)])
     lines.append(["the commoner answer", f"{max(costly.count(True), costly.count(False))} of {len(costly)}"])
     note = (

@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 import unplateau  # only its lazy names, see Kind.named
-from unplateau.errors import SpecError, UnplateauError, suggest
+from unplateau.errors import SpecError, UnplateauError, in_words, suggest
 from unplateau.limits import MOST_INTEGER
 from unplateau.sources import gathered_source, is_foreign
 from unplateau.terminal import shortened
@@ -282,7 +282,7 @@ def made_at(address: str, wanted: type[T]) -> T | None:
     except UnplateauError:
         raise
     except Exception as error:
-        raise SpecError(f"'{address}' failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise SpecError(f"'{address}' failed: {in_words(error)}") from error
     return made if isinstance(made, wanted) else None
 
 
@@ -307,8 +307,7 @@ def _imported(module: str, address: str) -> ModuleType:
             logger.warning("importing %s, which '%s' names (--no-import refuses it)", module, address)
         return import_module(module)
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"module '{module}' cannot be imported ({reason})") from error
+        raise ValueError(f"module '{module}' cannot be imported ({in_words(error)})") from error
 
 
 def parts_of(value: object, *path: str) -> Iterator[tuple[str, Config]]:

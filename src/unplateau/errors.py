@@ -109,6 +109,11 @@ MOST_COMPARED = 100
 """Characters of a name that are compared with others."""
 
 
+def in_words(error: BaseException) -> str:
+    """``ValueError: what it says``, of an error that is not ours, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def suggest(name: str, options: Iterable[str], *, otherwise: str = "") -> str:
     """``; did you mean 'x'?`` for the closest of ``options``, else the list of what there is, and ``otherwise``."""
     known, name = sorted(options), name[:MOST_COMPARED]

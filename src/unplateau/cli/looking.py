@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from unplateau.cli.arguments import ASKED_PLAINLY, PromptOptions, TaskFile, Worded
 from unplateau.cli.console import is_count, number, print_json, print_table
-from unplateau.errors import SpecError, UnplateauError
+from unplateau.errors import SpecError, UnplateauError, in_words
 
 if TYPE_CHECKING:
     from unplateau.decompose import Decomposable
@@ -178,8 +178,7 @@ def _of_ones_own(address: str, diagnose: Callable[[Any, Any], Diagnosis]) -> Dia
     except UnplateauError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SpecError(f"'{address}': the model cannot read the prompts of the task ({reason})") from error
+        raise SpecError(f"'{address}': the model cannot read the prompts of the task ({in_words(error)})") from error
 
 
 def _language_model(

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from unplateau.errors import LostProcessError, SpecError, UnplateauError
+from unplateau.errors import LostProcessError, SpecError, UnplateauError, in_words
 from unplateau.torchrun import place
 
 T = TypeVar("T")
@@ -184,4 +184,4 @@ def _is_of_connection(error: RuntimeError) -> bool:
 
 
 def _told(error: BaseException) -> str:
-    return f"the first process of this run has failed ({type(error).__name__}: {' '.join(str(error).split())})"
+    return f"the first process of this run has failed ({in_words(error)})"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unplateau.decompose import Decomposable
-from unplateau.errors import LawError, SpecError, demand
+from unplateau.errors import LawError, SpecError, demand, in_words
 from unplateau.integrations.huggingface.behaviour import FAILURES, part_names
 from unplateau.integrations.huggingface.parts import PartNames, Parts, find_parts, model_type
 from unplateau.integrations.huggingface.passes import MASKED_KERNELS, entering, mask_kernel
@@ -105,12 +105,8 @@ def _check(tiny: Any, what: str, name: str, take_apart: Callable[[nn.Module], To
     except LawError as error:
         raise SpecError(f"{name}: not admitted: {error}") from error
     except FAILURES as error:
-        raise SpecError(f"{name}: not admitted: {what} fails ({_in_words(error)})") from error
+        raise SpecError(f"{name}: not admitted: {what} fails ({in_words(error)})") from error
     return Admission(names, decoder.refused)
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _check_structure(tiny: nn.Module, inputs: TokenPrompts) -> PartNames:
@@ -187,7 +183,7 @@ def _tiny_or_copy(model: Any) -> tuple[nn.Module, str]:
     except MemoryError:
         raise
     except Exception as error:  # any failure of a foreign constructor
-        why = _in_words(error)
+        why = in_words(error)
     try:
         copied = copy.deepcopy(model).cpu().float().eval()
         copied.config._attn_implementation = mask_kernel(copied)  # others may need another device or precision
@@ -197,7 +193,7 @@ def _tiny_or_copy(model: Any) -> tuple[nn.Module, str]:
     except Exception as error:
         raise SpecError(
             f"{model_type(model)}: not admitted: no tiny instance can be built ({why}), and the model cannot be copied "
-            f"({_in_words(error)})"
+            f"({in_words(error)})"
         ) from error
     return copied, "a copy of it"
 

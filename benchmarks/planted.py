@@ -17,7 +17,7 @@ from json import dumps
 from pathlib import Path
 
 import torch
-from bottlenecks import counted
+from bottlenecks import COLUMNS, Answer, counted
 from pages import markdown
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -178,10 +178,12 @@ def kept() -> list[Planted]:
 
 def answers(rows: Sequence[Planted]) -> str:
     """What was named of the models whose twin leaves the plateau that they stay on, by what they lack."""
-    bound = [row for row in rows if row.progress < ESCAPE <= row.twin]
-    lines = [["made impossible", "models", "named first", "named later", "don't know", "only others named"]]
-    lines += [counted(lacks, [row for row in bound if row.cell == lacks]) for lacks in PLANTS]
-    return markdown([*lines, counted("together", bound)])
+    stuck = [row for row in rows if row.progress < ESCAPE <= row.twin]
+    cells = {lacks: [row for row in stuck if row.cell == lacks] for lacks in PLANTS} | {"together": stuck}
+    lines = [["made impossible", "models", *COLUMNS[2:]]]
+    for name, of_cell in cells.items():
+        lines.append(counted(name, [Answer(frozenset({row.cell}), row.waits_for) for row in of_cell]))
+    return markdown(lines)
 
 
 def main() -> None:

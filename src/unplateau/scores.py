@@ -12,9 +12,9 @@ from unplateau.layout import Cut
 
 Component = Literal["weights", "context", "hidden"]
 ScoreKind = Literal["linear", "few-shot", "share", "binding", "keep", "look"]
-Thing = Literal["items", "labels", "queries", "kept labels", "inference"]
-"""What in-context learning needs: items that stand out, bound labels, queries that look, labels that are kept beside
-what is bound to them, and that what a prompt hides is inferred."""
+Thing = Literal["items", "labels", "kept labels", "queries", "inference"]
+"""What in-context learning needs: items that stand out, labels that are bound to them and kept beside what is bound,
+queries that look, and that what a prompt hides is inferred."""
 
 
 @dataclass(frozen=True)

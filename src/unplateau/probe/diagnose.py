@@ -18,7 +18,7 @@ from unplateau.errors import DivergedError
 from unplateau.layout import Cut, TaskShape
 from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.diagnosis import DONE, ORDER, Diagnosis, Finding, Stage, Verdict
-from unplateau.probe.labels import Halves, best_binding, labels_are_bound, labels_are_kept
+from unplateau.probe.labels import Halves, best_binding, labels_are_bound
 from unplateau.probe.measure import probe_components
 from unplateau.probe.three_things import at_home, taken_apart, three_things
 from unplateau.rng import fold_seed
@@ -87,16 +87,13 @@ def _of_things(model: Readable, halves: Halves, task: Sampler, seed: int) -> Ite
             yield found
     if by_kind["binding"]:
         yield _of_labels(model, halves, shape, by_kind["binding"], seed)
+    if by_kind["keep"]:
+        yield _finding("kept labels", by_kind["keep"])
     if by_kind["look"]:
         found = _finding("queries", by_kind["look"])
         if found.verdict == "missing" and getattr(task, "n_mappings", None) == 1:
             found = replace(found, verdict="unclear")  # what a label means is known, so no item like it is needed
         yield found
-    if by_kind["keep"]:
-        found = _finding("kept labels", by_kind["keep"])
-        embedded = labels_are_kept(model, halves[1], shape, embedding=True, seed=seed)
-        nowhere = found.verdict == _finding("kept labels", embedded).verdict == "missing"
-        yield replace(found, nowhere=nowhere)
 
 
 def _of_labels(model: Readable, halves: Halves, shape: TaskShape, scores: Sequence[ProbeScore], seed: int) -> Finding:
@@ -126,15 +123,11 @@ def _finding(thing: Thing, scores: Sequence[ProbeScore], factor: str | None = No
 
 
 def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
-    """In order; labels that nobody could ever read come before queries, which have nothing to look for as long."""
+    """In order; what a prompt hides cannot be inferred as long as anything else is missing."""
     missing = {finding.thing for finding in findings if finding.verdict == "missing"}
     if missing - {"inference"}:
         missing -= {"inference"}
-    found = [thing for thing in ORDER if thing in missing]
-    if any(finding.nowhere for finding in findings) and "queries" in found:
-        found.remove("queries")
-        found.append("queries")
-    return found
+    return [thing for thing in ORDER if thing in missing]
 
 
 def _progress(model: Readable, task: Task, n_prompts: int, seed: int) -> tuple[float | None, dict[str, float]]:

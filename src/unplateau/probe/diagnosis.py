@@ -19,7 +19,6 @@ class Finding:
     """One thing: its score in the layer where it is highest; ``factor`` for items that should stand out by it.
 
     ``best``: what the score can be at most. ``alike``: of labels that need to name one of the items like their own.
-    ``nowhere``: of kept labels that cannot be told from the embedding either.
     """
 
     thing: Thing
@@ -32,7 +31,6 @@ class Finding:
     error: float | None
     best: float = 1.0
     alike: bool = False
-    nowhere: bool = False
 
     @property
     def sentence(self) -> str:
@@ -42,7 +40,6 @@ class Finding:
         beside = f"{where}; chance {self.chance:.2f}, control {self.control:.2f}"
         beside += f", possible {self.best:.2f}" if self.best < 1 else ""
         beside += "; items alike in what is hidden count as one" if self.alike else ""
-        beside += "; nor from the embedding" if self.nowhere else ""
         says = _SAYS[self.thing][self.verdict].format(self.factor)
         return f"{says}: {_MEASURE[self.thing]} {self.score:.2f}{error} at best ({beside})."
 
@@ -93,13 +90,11 @@ _SAYS: Mapping[Thing, Mapping[Verdict, str]] = {
 }
 _TRY: Mapping[Thing, str] = {
     "items": "MatchLoss, which needs no annotation; WeightsLoss or ComponentLoss where the factors are known",
-    "labels": "BindLoss, or labels that carry their items (labels_carry_items)",
+    "labels": "BindLoss with KeepLoss, or labels that carry their items (labels_carry_items)",
     "kept labels": "KeepLoss, or larger embeddings of labels at first (model.label_gain; init scaled)",
     "queries": "LookLoss",
     "inference": "Mixed or a warm-up on a fixed mapping, from which it is easier to infer; or more pairs in a prompt",
 }
-_AND_KEPT = ", and KeepLoss, since what a query would read is drowned"
-"""Either may be enough, and queries that look at what is drowned may read nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ class Diagnosis:
     """``progress`` on held-out prompts, and ``by_choice``: where a prompt hides one of several; None if not known.
 
     ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
-    labels, queries, kept labels, inference being the one to begin with; empty where nothing is, or nobody can tell.
+    labels, kept labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
     ``asked_for``: what a loss of the training asks for already, which is then not advised.
     """
 
@@ -182,9 +177,8 @@ class Diagnosis:
             return [*told, "To try: more steps, or a larger weight of that loss."]
         first = unasked[0]
         advice = next(finding.advice for finding in self.findings if finding.thing == first and finding.advice)
-        kept = _AND_KEPT if unasked[:2] == ("queries", "kept labels") else ""
         together = ' Or Strategy("unplateau"), which asks for everything at once.' if first != "inference" else ""
-        return [*told, f"To try: {advice}{kept}.{together}"]
+        return [*told, f"To try: {advice}.{together}"]
 
 
 def _listed(values: Mapping[str, float]) -> str:

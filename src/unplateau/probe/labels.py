@@ -49,13 +49,12 @@ def best_binding(model: Readable, halves: Halves, *, seed: int = 0) -> float:
 
 
 def labels_are_kept(
-    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, embedding: bool = False, seed: int = 0
+    model: Readable, test: tuple[Components, Batch], shape: TaskShape, *, seed: int = 0
 ) -> list[ProbeScore]:
     """Few-shot accuracy of labels by their own states (``keep``), of every block: is which label it is not drowned?
 
-    ``embedding``: of that alone, where they can be told if anywhere. The labels of each prompt are dealt anew, so that
-    what is told is the label and not the item that it goes with. None where labels are numbers, or belong to lists of
-    words.
+    The labels of each prompt are dealt anew, so that what is told is the label and not the item that it goes with. None
+    where labels are numbers, or belong to lists of words.
     """
     components, batch = test
     if shape.labels_are_numbers or shape.layout.in_lists:
@@ -65,13 +64,12 @@ def labels_are_kept(
         states = _at_labels(model(inputs).hidden, inputs)
     n_labels = min(states.shape[2], labels.shape[1])  # the last one may not be there
     own = torch.arange(len(batch) * n_labels).view(len(batch), n_labels)
-    layers = states[:1] if embedding else states[1:]
-    found = few_shot_scores(layers[:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
+    found = few_shot_scores(states[1:, :, :n_labels], labels[:, :n_labels, None], own, seed=seed)
     if not int(found.n_test[0]):
         return []
     each = (found.accuracy[:, 0], found.control[:, 0], found.error[:, 0])
     chance, n_test = float(found.chance[0]), int(found.n_test[0])
-    told: dict[str, Any] = {"kind": "keep", "factor": "label", "cut": components.cut, "first": 1 - embedding}
+    told: dict[str, Any] = {"kind": "keep", "factor": "label", "cut": components.cut, "first": 1}
     return of_layers(*each, chance=chance, n_test=n_test, **told)
 
 

@@ -43,7 +43,7 @@ def _is_flat(setting: Setting, cell: Sequence[str]) -> bool:
 
 
 def first_missing(row: Row) -> str | None:
-    """In the order items, labels, queries, kept labels; None where nothing that can be told is missing."""
+    """In the order items, labels, kept labels, queries; None where nothing that can be told is missing."""
     columns = {**SCORES, "kept labels": "keep"}
     in_lists = row.binding is None  # there models leave the plateau before items stand out
     for thing in ORDER[1:-1] if in_lists else ORDER[:-1]:

@@ -166,17 +166,17 @@ def finding(thing: Thing, verdict: Verdict, factor: str | None = None) -> Findin
 
 
 def test_what_a_loss_asks_for_already_is_not_advised() -> None:
-    missing: tuple[Thing, ...] = ("items", "queries", "kept labels")
+    missing: tuple[Thing, ...] = ("items", "kept labels", "queries")
     findings = tuple(finding(thing, "missing", "hue" if thing == "items" else None) for thing in missing)
     stuck = Diagnosis(0.0, {}, "plateau", findings, missing)
     assert stuck.sentences[-1].startswith("To try: MatchLoss")
     asked = replace(stuck, asked_for=("items",)).sentences
     assert asked[-3:-1] == [
-        "What it waits for first: items. Missing as well: queries, kept labels.",
+        "What it waits for first: items. Missing as well: kept labels, queries.",
         "Asked for by a loss already: items.",
     ]
-    assert asked[-1].startswith("To try: LookLoss, and KeepLoss, since")
-    assert replace(stuck, asked_for=("items", "queries")).sentences[-1].startswith("To try: KeepLoss")
+    assert asked[-1].startswith("To try: KeepLoss")
+    assert replace(stuck, asked_for=("items", "kept labels")).sentences[-1].startswith("To try: LookLoss")
     assert replace(stuck, asked_for=missing).sentences[-1].startswith("To try: more steps")
 
 

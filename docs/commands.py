@@ -20,7 +20,8 @@ EXAMPLES = {
     "$ unplateau sweep demo --seeds 100 --engine slurm --option slurm_partition=gpu --gpus 1 --detach",
     "probe": "$ unplateau probe runs/demo/plain/seed-0-1234567890 --component context\n"
     "$ unplateau probe ./my-language-model --task words.yaml --cut item",
-    "diagnose": "$ unplateau diagnose runs/demo/plain/seed-0-1234567890",
+    "diagnose": "$ unplateau diagnose runs/demo/plain/seed-0-1234567890\n"
+    "$ unplateau diagnose ./my-language-model --task words.yaml",
     "trajectory": "$ unplateau trajectory ./my-checkpoints --revisions all --task words.yaml",
     "plateaus": "$ unplateau plateaus log.csv --step iteration --value val_loss\n"
     "$ unplateau plateaus metrics.jsonl --value accuracy --direction max --json",

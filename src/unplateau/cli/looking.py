@@ -1,4 +1,4 @@
-"""Commands that look into models: ``probe`` at one, ours or a language model, ``trajectory`` along its training."""
+"""Commands that look into models, ours and language models: ``probe`` and ``diagnose``; ``trajectory`` along training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unplateau.errors import SpecError, UnplateauError, in_words
 
 if TYPE_CHECKING:
     from unplateau.decompose import Decomposable
-    from unplateau.integrations.huggingface import TokenTask
+    from unplateau.integrations.huggingface import Decoder, TokenTask
     from unplateau.integrations.scores import InContextAccuracy
     from unplateau.integrations.trajectory import MarkedPlateau
     from unplateau.probe.diagnosis import Diagnosis
@@ -72,16 +72,17 @@ def probe(
     from unplateau.probe import probe_components, probe_three_things  # noqa: PLC0415 (torch)
     from unplateau.train.checkpoint import load_model  # noqa: PLC0415
 
-    if task is None and wording != ASKED_PLAINLY:
-        raise SpecError("probe: --template and --labels are for language models, and need --task")
+    _demand_task("probe", task, wording)
     trained: Decomposable
     sampler: Sampler
     if task is None:
         spec, trained = load_model(model)
         sampler, cut, measured = spec.task, cut or spec.cut, None
     else:
-        trained, tokens, accuracy = _language_model(model, task, wording, seed)
-        sampler, cut, measured = tokens, cut or "self", (accuracy, tokens)
+        from unplateau.integrations.scores import icl_accuracy  # noqa: PLC0415
+
+        trained, tokens = _language_model(model, task, wording)
+        sampler, cut, measured = tokens, cut or "self", (icl_accuracy(trained, tokens, seed=seed), tokens)
     scores, three = [], []
     if component != "three-things":
         scores = probe_components(
@@ -118,9 +119,11 @@ def _print_method(scores: Sequence[ProbeScore], method: str, others: str, seen: 
 
 
 def diagnose(
-    model: Annotated[str, Positional, arg(metavar="RUN|MODULE:FUNCTION")],
+    model: Annotated[str, Positional, arg(metavar="RUN|MODULE:FUNCTION|MODEL")],
     /,
     *,
+    task: TaskFile | None = None,
+    wording: Worded = ASKED_PLAINLY,
     cut: Literal["self", "item", "identity", "zero"] | None = None,
     n_prompts: int = 512,
     seed: int = 0,
@@ -134,7 +137,10 @@ def diagnose(
 
     Args:
         model: a run directory (its newest checkpoint is taken), one folder under its checkpoints, or package.module:
-            function of yours that returns (model, task), such as a ModuleReader and what its prompts are drawn from
+            function of yours that returns (model, task), such as a ModuleReader and what its prompts are drawn from;
+            with --task the folder of a causal language model of transformers, or its name on the hub
+        task: the task that a language model is asked; its items must be words or sentences
+        wording: how a language model is asked
         cut: self (a position sees itself only), item (its item), identity (attention returns its input), zero (none);
             default: the own one of a run, self otherwise
         n_prompts: held-out prompts
@@ -146,12 +152,15 @@ def diagnose(
 
     if n_prompts < FEWEST_PROMPTS:
         raise SpecError(f"--n-prompts: must be at least {FEWEST_PROMPTS} (got {n_prompts})")
-    if ":" in model:
-        found = _of_ones_own(model, partial(found_by, cut=cut or "self", n_prompts=n_prompts, seed=seed))
+    _demand_task("diagnose", task, wording)
+    ask = partial(found_by, n_prompts=n_prompts, seed=seed)
+    if task is not None:
+        found = ask(*_language_model(model, task, wording), cut=cut or "self")
+    elif ":" in model:
+        found = _of_ones_own(model, partial(ask, cut=cut or "self"))
     else:
         spec, trained = load_model(model)
-        asked_for = spec.strategy.asked_for
-        found = found_by(trained, spec.task, cut=cut or spec.cut, n_prompts=n_prompts, seed=seed, asked_for=asked_for)
+        found = ask(trained, spec.task, cut=cut or spec.cut, asked_for=spec.strategy.asked_for)
     if json:
         print_json(found.as_dict())
         return
@@ -181,15 +190,16 @@ def _of_ones_own(address: str, diagnose: Callable[[Any, Any], Diagnosis]) -> Dia
         raise SpecError(f"'{address}': the model cannot read the prompts of the task ({in_words(error)})") from error
 
 
-def _language_model(
-    model: str, task: Path, wording: PromptOptions, seed: int
-) -> tuple[Decomposable, TokenTask, InContextAccuracy]:
+def _demand_task(command: str, task: Path | None, wording: PromptOptions) -> None:
+    if task is None and wording != ASKED_PLAINLY:
+        raise SpecError(f"{command}: --template and --labels are for language models, and need --task")
+
+
+def _language_model(model: str, task: Path, wording: PromptOptions) -> tuple[Decoder, TokenTask]:
     from unplateau.integrations.huggingface import load_decoder  # noqa: PLC0415 (transformers)
-    from unplateau.integrations.scores import icl_accuracy  # noqa: PLC0415
     from unplateau.train.spec import read_task  # noqa: PLC0415
 
-    decoder, tokens = load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
-    return decoder, tokens, icl_accuracy(decoder, tokens, seed=seed)
+    return load_decoder(model, read_task(task), template=wording.pair, labels=wording.label_words)
 
 
 def _facts(found: InContextAccuracy, tokens: TokenTask) -> dict[str, Any]:

@@ -8,7 +8,7 @@ that is what is said.
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -48,14 +48,14 @@ def diagnose(
 ) -> Diagnosis:
     """What this model is waiting for on this task; pure in its arguments, the model is left as it is.
 
-    ``n_prompts`` held-out ones tell its progress, where the task knows its exact predictors; scores take a quarter of
-    them, and as many others to choose maps and heads on. ``asked_for``: what its training asks for already
-    (``strategy.asked_for``), which changes the advice and nothing else. Raises DivergedError for states that are not
-    finite.
+    ``n_prompts`` held-out ones tell its progress, where the task, or that which a TokenTask writes in words, knows its
+    exact predictors; scores take a quarter of them, and as many others to choose maps and heads on. ``asked_for``: what
+    its training asks for already (``strategy.asked_for``), which changes the advice and nothing else. Raises
+    DivergedError for states that are not finite.
     """
     require_readable(model)
     halves = taken_apart(model, task, cut=cut, n_prompts=max(2, n_prompts // 4), seed=seed)
-    progress, by_choice = _progress(model, task, n_prompts, seed) if isinstance(task, Task) else (None, {})
+    progress, by_choice = _progress(model, task, n_prompts, seed)
     findings = list(_of_things(model, halves, task, seed))
     if len(task.shape.choices) > 1:
         read = probe_components(model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts)
@@ -130,18 +130,27 @@ def _missing(findings: Sequence[Finding]) -> Iterable[Thing]:
     return [thing for thing in ORDER if thing in missing]
 
 
-def _progress(model: Readable, task: Task, n_prompts: int, seed: int) -> tuple[float | None, dict[str, float]]:
-    """Of all prompts, and of those that hide each of several things; None for a model that shows no predictions."""
-    shape, parts, hidden = task.shape, [], []
+def _progress(model: Readable, task: Sampler, n_prompts: int, seed: int) -> tuple[float | None, dict[str, float]]:
+    """Of all prompts, and of those that hide each of several things; None where no predictions are shown, or exact.
+
+    Prompts of a TokenTask are those of its task in words: what is best there is best here.
+    """
+    exact, shape, parts, hidden = getattr(task, "task", task), task.shape, [], []
+    if not isinstance(exact, Task):
+        return None, {}
     for step in range(-(-n_prompts // AT_ONCE)):
-        batch = task.sample(step, batch_size=AT_ONCE, split="test", seed=fold_seed(seed, "diagnose"))
+        draw: dict[str, Any] = {"batch_size": AT_ONCE, "split": "test", "seed": fold_seed(seed, "diagnose")}
+        batch = exact.sample(step, **draw)
+        shown = batch if exact is task else task.sample(step, **draw)
         with torch.no_grad():
-            logits = model(at_home(model, batch).inputs).logits.cpu()
+            logits = model(at_home(model, shown).inputs).logits.cpu()
+        if shape.n_labels < logits.shape[-1] and (words := getattr(task, "label_tokens", None)):
+            logits = logits[..., list(words)]
         if not bool(logits.isfinite().all()):
             raise DivergedError("diagnose: the predictions hold NaN or infinity; the model has diverged")
         if logits.shape[-1] != (1 if shape.labels_are_numbers else shape.n_labels):
             return None, {}
-        parts.append(_heights(task, batch, logits))
+        parts.append(_heights(exact, batch, logits))
         hidden.append(batch.hidden_factor)
     heights, choice = torch.cat(parts, 1), torch.cat(hidden)
     names = dict(zip(shape.asked if shape.hides_factors else range(len(shape.choices)), shape.choices, strict=True))

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditional
 from forked import Python
 from tiny_language_models import byte_tokenizer, saved, tiny_model, word_tokenizer
 from unplateau.cli.arguments import parse
-from unplateau.cli.looking import print_scores, probe, trajectory
+from unplateau.cli.looking import diagnose, print_scores, probe, trajectory
 from unplateau.cli.main import explain, main
 from unplateau.data import archive_path, package_named
 from unplateau.items.base import ItemSource
@@ -114,6 +114,16 @@ def test_the_three_things_alone(place: Path, capsys: Any) -> None:
     run(probe, f"{PROBE} --component three-things --json")
     kinds = {score["kind"] for score in json.loads(capsys.readouterr().out)["scores"]}
     assert kinds == {"few-shot", "share", "binding", "keep", "look"}
+
+
+def test_a_language_model_is_diagnosed(place: Path, capsys: Any) -> None:
+    run(diagnose, "model/step0 --task words.yaml --n-prompts 64")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("It is on its plateau: progress ")
+    assert any(line.startswith("What it waits for") for line in told)
+    run(diagnose, "model/step0 --task words.yaml --n-prompts 64 --cut item --labels W,X,Y,Z --json")
+    assert json.loads(capsys.readouterr().out)["stage"] == "plateau"
+    assert "diagnose: --template and --labels are for language models" in refused(diagnose, "model/step0 --labels A,B")
 
 
 def test_trajectory_prints_a_table_and_goes_on(place: Path, capsys: Any) -> None:

@@ -12,6 +12,7 @@ from unplateau.errors import SpecError
 from unplateau.integrations.huggingface import Decoder, TokenTask
 from unplateau.integrations.scores import icl_accuracy
 from unplateau.items.words import Words
+from unplateau.probe.diagnose import diagnose
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.floors import floors
 
@@ -24,20 +25,37 @@ def decoder() -> Decoder:
     return Decoder(model, label_tokens=TOKENS.label_tokens)
 
 
-def test_a_model_that_always_gives_one_label_scores_its_share() -> None:
+def leaning(label: int) -> Decoder:
+    """It always gives this label, with the same probability."""
     blank = decoder()
     head = torch.nn.Linear(blank.parts.embedding.embedding_dim, len(TOKENS.tokenizer))
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     with torch.no_grad():
-        head.bias[TOKENS.label_tokens[2]] = 3.0
+        head.bias[TOKENS.label_tokens[label]] = 3.0
     blank.model.set_output_embeddings(head)
-    found = icl_accuracy(Decoder(blank.model, label_tokens=TOKENS.label_tokens), TOKENS, 256)
+    return Decoder(blank.model, label_tokens=TOKENS.label_tokens)
+
+
+def test_a_model_that_always_gives_one_label_scores_its_share() -> None:
+    found = icl_accuracy(leaning(2), TOKENS, 256)
     share = found.accuracy
     assert share == pytest.approx(0.25, abs=0.06)
     assert found.loss == pytest.approx(math.log(3 + math.exp(3)) - 3 * share, abs=1e-5)
     assert found.no_context_loss == pytest.approx(math.log(4))
     assert found.bayes_accuracy > 0.4
+
+
+@pytest.mark.parametrize("label_tokens", [TOKENS.label_tokens, None])
+def test_a_diagnosis_tells_progress_between_the_floors_of_the_task(label_tokens: tuple[int, ...] | None) -> None:
+    """Whether the model's logits are those of the labels or of all words."""
+    model = leaning(2).model
+    told = diagnose(Decoder(model, label_tokens=label_tokens), TOKENS, n_prompts=512)
+    found = icl_accuracy(Decoder(model), TOKENS, 512)
+    span = found.no_context_loss - found.bayes_loss
+    assert told.stage == "plateau"
+    assert told.progress == pytest.approx((found.no_context_loss - found.loss) / span, rel=0.05)
+    assert found.loss - found.no_context_loss > span  # a number that no other reading gives
 
 
 def test_it_is_pure() -> None:

@@ -26,6 +26,8 @@ from unplateau.plateau.detect import Plateau, Smoothed, find_plateaus
 
 Floats = NDArray[np.float64]
 DROP = 2.2
+QUIET = (0.002, 0.02)
+"""Standard deviation of the noise of quiet curves, a thousandth to a hundredth of the drop."""
 LOGISTIC_KNEE = 2.4
 """Widths before the middle at which a rounded plateau counts as ended: between the tangent in the middle of a logistic
 drop, which meets the level at 2.0, and the best straight ramp, which leaves it at 2.6."""
@@ -81,13 +83,14 @@ def one_plateau(
     initial: bool = False,
     rows: int | None = None,
     log: bool | None = None,
+    loudness: tuple[float, float] = (0.03, 0.2),
 ) -> Synthetic:
     """Flat for 10 to 80 % of the clock, then a drop over up to 30 %; ``initial``: a fast first descent before it."""
     rng = np.random.default_rng([seed, 1])
     steps, x = grid(rng, rows, log)
     end = rng.uniform(0.3 if initial else 0.1, 0.8)
     width = min(rng.uniform(0.01, 0.3), 1 - end)
-    values = -DROP * drop(kind, x, end, width) + rng.uniform(0.03, 0.2) * noise(rng, x.size, smooth)
+    values = -DROP * drop(kind, x, end, width) + rng.uniform(*loudness) * noise(rng, x.size, smooth)
     if initial:
         values += rng.uniform(0.3, 4.0) * np.exp(-x / rng.uniform(0.005, 0.04))
     return Synthetic(steps, values, (row_of(x, end),))
@@ -209,10 +212,15 @@ def agree(curves: Sequence[Synthetic]) -> int:
     return agreed
 
 
-def smoothed(curve: Synthetic, seed: int) -> Synthetic:
-    """The same, signal and noise, as an exponential moving average that remembers 1.5 rows to a twentieth of all."""
-    rng = np.random.default_rng([seed, 4])
-    memory = np.exp(rng.uniform(np.log(1.5), np.log(min(99, curve.steps.size / 20))))
+def smoothed(curve: Synthetic, seed: int, *, much: bool = False) -> Synthetic:
+    """The same, signal and noise, as an exponential moving average that remembers 1.5 rows to a twentieth of all.
+
+    ``much``: at least a sixtieth.
+    """
+    rng, most = np.random.default_rng([seed, 4]), curve.steps.size / 20
+    memory = np.exp(
+        rng.uniform(np.log(most / 3), np.log(most)) if much else rng.uniform(np.log(1.5), np.log(min(99, most)))
+    )
     weight = memory / (1 + memory)
     values, _ = lfilter([1 - weight], [1, -weight], curve.values, zi=weight * curve.values[:1])
     return replace(curve, values=values)
@@ -381,11 +389,14 @@ def tables(seeds: range) -> None:
     for end, make in (
         ("sharp", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed)),
         ("rounded", lambda seed: smoothed(one_plateau(seed, "sigmoid", log=False), seed)),
+        ("much", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed, much=True)),
+        ("quiet", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3], loudness=QUIET), seed)),
     ):
         accuracy(f"{end}, smoothed exponentially", make, seeds)
         accuracy(f"{end}, the same undone", make, seeds, undone)
     print("\nsaid to look smoothed exponentially")
     noticed("sharp, smoothed exponentially", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed), seeds)
+    noticed("quiet", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3], loudness=QUIET), seed), seeds)
     noticed("sharp", lambda seed: one_plateau(seed, DROPS[seed % 3]), seeds)
     noticed("sharp, smoothed noise", lambda seed: one_plateau(seed, DROPS[seed % 3], smooth=True), seeds)
     print("\nfalse alarms")

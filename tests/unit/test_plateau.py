@@ -8,7 +8,7 @@ import pytest
 from unplateau.errors import DataError, SpecError
 from unplateau.plateau import fit
 from unplateau.plateau.detect import find_plateaus
-from unplateau.plateau.progress import completion_step, escape_step
+from unplateau.plateau.progress import completion_step, escape_step, step_shown
 
 STEPS = np.arange(200.0)
 NOISE = 0.02 * np.random.default_rng(0).normal(size=200)
@@ -290,3 +290,11 @@ def test_a_rise_to_chance_is_no_learning_so_the_flat_part_after_it_is_a_plateau(
     assert not plateau.ended
     assert plateau.start <= 100
     assert plateau.level == pytest.approx(0.24, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [(600.0, "600"), (2416.25, "2416.25"), (3_698_870.0, "3698870"), (12_345_678_901.0, "12345678901")],
+)
+def test_steps_of_millions_are_shown_to_the_last_digit(step: float, shown: str) -> None:
+    assert step_shown(step) == shown

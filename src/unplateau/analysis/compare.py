@@ -1,6 +1,7 @@
 """Strategies against a baseline: how much sooner, and for how much less, with bounds where runs are censored."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -9,7 +10,7 @@ from typing import Any
 from unplateau.analysis.columns import mark
 from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, summaries
 from unplateau.analysis.savings import MEASURES, SHOWN, Cost, Measure, Saving, budget_of, cost_of, saving_of
-from unplateau.analysis.survival import Bounded, median_time
+from unplateau.analysis.survival import FEWEST, Bounded, median_time
 from unplateau.analysis.variants import Variant, shortened, variants
 from unplateau.damage import LeftOut
 from unplateau.errors import SpecError, suggest
@@ -150,6 +151,8 @@ class Comparison:
             f"in common; > and <: bounds",
             f"joules: {'; '.join(methods)}",
             "in brackets: 95 % intervals; mean: what exceeds the budget counts as the budget",
+            *self._of_few_runs,
+            *self._of_other_budgets,
         ]
         if any(one.n_lost(milestone) for one in self.strategies for milestone in MILESTONES):
             notes.append(
@@ -160,6 +163,26 @@ class Comparison:
         if any(one.against is None for one in self.strategies):
             notes.append("no x: nothing to compare with, for no run of the baseline learns the same")
         return notes
+
+    @property
+    def _of_few_runs(self) -> list[str]:
+        fewest = min(len(one.runs) for one in self.strategies)
+        if 1 < fewest < FEWEST + 1:
+            return [f"no interval of a median below {FEWEST + 1} runs, nor of steps x below {FEWEST} on either side"]
+        return []
+
+    @property
+    def _of_other_budgets(self) -> list[str]:
+        """A run that has hardly begun must not take from others what is known of them."""
+        own = {
+            one.name: saving.budget
+            for one in self.strategies
+            if (saving := one.savings.get("escape", {}).get("steps")) and saving.budget is not None
+        }
+        if not own or {*own.values()} == {min(one.costs["escape"]["steps"].budget for one in self.strategies)}:
+            return []
+        told = ", ".join(f"{name} {budget:,.0f}" for name, budget in own.items())
+        return [f"steps x and p: as many steps as the row and what it is compared with are known for: {told}"]
 
     def __str__(self) -> str:
         tables = [_text_table(self, there) for there in MILESTONES]
@@ -303,7 +326,7 @@ def _strategy(
         if budget is not None:
             costs[there][what] = cost_of(runs, there, what, budget)
         if baseline is not None and runs is not baseline:
-            savings.setdefault(there, {})[what] = saving_of(runs, baseline, there, what, budget)
+            savings.setdefault(there, {})[what] = saving_of(runs, baseline, there, what)
     return StrategyComparison(variant, runs, None if reference is None else reference.name, costs, savings)
 
 
@@ -345,9 +368,9 @@ def _row(one: StrategyComparison, milestone: Milestone) -> list[str]:
         reached += f", {lost} lost"
     savings = one.savings.get(milestone)
     ratios = [savings[name].cell.text for name in SHOWN] if savings else [""] * len(SHOWN)
-    step = one.times[milestone].shown()
-    if len(one.runs) > 1:
-        step += f" ({one.costs[milestone]['steps'].band.shown()})"
+    step, band = one.times[milestone].shown(), one.costs[milestone]["steps"].band
+    if band.low or math.isfinite(band.high):
+        step += f" ({band.shown()})"
     return [*_row_head(one), reached, step, *ratios]
 
 

@@ -88,8 +88,8 @@ class Saving:
     ``ratio``: median over ``pairs`` of runs with the same seed (0: no seed in common, ratio of the medians).
     ``spread``: from the least to the most over these pairs. None where nothing is known, such as when both sides are
     censored or no energy was recorded. ``theirs``, ``ours``: costs of the baseline and of the strategy by seed;
-    ``budget``: up to which both are known, None if they were not recorded for every run. What takes resampling is made
-    when it is asked for.
+    ``budget``: up to which both are known, None if they were not recorded for every run; ``ends``: the same of the two
+    runs of a seed. What takes resampling is made when it is asked for.
     """
 
     ratio: Bounded | None
@@ -97,6 +97,7 @@ class Saving:
     theirs: Mapping[int, Bounded] = field(repr=False)
     ours: Mapping[int, Bounded] = field(repr=False)
     budget: float | None
+    ends: Mapping[int, float] = field(repr=False)
 
     @property
     def pairs(self) -> int:
@@ -115,9 +116,9 @@ class Saving:
 
     @cached_property
     def paired_p(self) -> float | None:
-        """Two-sided; None below three pairs."""
-        pairs = [(self.theirs[seed], self.ours[seed]) for seed in _in_common(self.theirs, self.ours)]
-        return None if self.budget is None else paired_p(pairs, self.budget)
+        """Two-sided, of each pair to where both runs are known; None below three pairs, or if nobody got there."""
+        pairs = [(self.theirs[seed], self.ours[seed]) for seed in self.ends]
+        return None if self.budget is None else paired_p(pairs, [*self.ends.values()])
 
     def _within(self, budget: float) -> tuple[list[Bounded], list[Bounded]]:
         theirs, ours = ([at_most(time, budget) for time in side.values()] for side in (self.theirs, self.ours))
@@ -138,7 +139,8 @@ class Saving:
             one.as_dict() if one else None for one in (self.ratio, self.spread, self.restricted)
         )
         tests = {"logrank_p": self.logrank_p, "paired_p": self.paired_p}
-        return {"pairs": self.pairs, "ratio": ratio, "range": spread, "restricted": restricted, **tests}
+        told = {"pairs": self.pairs, "ratio": ratio, "range": spread, "budget": self.budget, "restricted": restricted}
+        return told | tests
 
 
 def budget_of(groups: Sequence[Sequence[RunSummary]], milestone: Milestone, measure: Measure) -> float | None:
@@ -162,16 +164,18 @@ def saving_of(
     baseline: Sequence[RunSummary],
     milestone: Milestone,
     measure: Measure,
-    budget: float | None,
 ) -> Saving:
-    """Of a strategy against the baseline; without a budget what is known of pairs alone."""
+    """Of a strategy against the baseline; what is known of pairs alone if a run has not recorded this measure."""
+    budget = budget_of((runs, baseline), milestone, measure)
     ours, theirs = (_costs_by_seed(members, milestone, measure) for members in (runs, baseline))
-    ratios = [theirs[seed].over(ours[seed]) for seed in _in_common(theirs, ours)]
+    seeds = _in_common(theirs, ours)
+    ratios = [theirs[seed].over(ours[seed]) for seed in seeds]
     ratio, spread = pooled(ratios, median, median), pooled(ratios, min, max)
     if not ratios and ours and theirs:
         unpaired = median_time([*theirs.values()]).over(median_time([*ours.values()]))
         ratio = pooled([unpaired], median, median)
-    return Saving(ratio, spread, theirs, ours, budget)
+    spent = [{run.seed: getattr(run.costs, measure) for run in members} for members in (runs, baseline)]
+    return Saving(ratio, spread, theirs, ours, budget, {seed: min(side[seed] for side in spent) for seed in seeds})
 
 
 def _in_common(theirs: Mapping[int, Bounded], ours: Mapping[int, Bounded]) -> list[int]:

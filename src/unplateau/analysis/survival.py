@@ -8,7 +8,6 @@ benchmarks/intervals.py.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,9 +19,10 @@ from scipy import stats
 
 Pool = Callable[[Iterable[float]], float]
 CONFIDENCE = 0.95
+_TAIL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _RESAMPLES, _PERMUTATIONS = 4000, 9999
-_TO_RULE_OUT = 6
-"""So many runs on their way rule out, at 2.5 %, that half of all would have got there: 0.5^6 = 0.016."""
+FEWEST = 4
+"""Runs a side, below which the interval of a ratio has no ends: of two or three, resamples are too narrow."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Estimate:
     high: float
 
     def shown(self, digits: int = 1) -> str:
-        """``4.1 (2.0 to 7.9)``, or ``4.1 (> 2.0)``; the ends are rounded outwards."""
+        """``4.1 (2.0 to 7.9)``, ``4.1 (> 2.0)``, or ``4.1`` without ends; the ends are rounded outwards."""
+        if self.low == 0 and math.isinf(self.high):
+            return f"{self.value:,.{digits}f}"
         return f"{self.value:,.{digits}f} ({Bounded(self.low, self.high).shown(digits)})"
 
     def as_dict(self) -> dict[str, float | None]:
@@ -105,25 +107,42 @@ def median_time(times: Sequence[Bounded]) -> Bounded:
 
 
 def median_band(times: Sequence[Bounded]) -> Bounded:
-    """95 % interval of that median: where the log-log band around the curve holds one half (Brookmeyer, Crowley 1982).
+    """95 % interval of that median: the mid-p beta product of Fay and Brittain (2016; doi:10.1002/sim.6905).
 
-    It has no upper end where the band never falls below. If no run got there, the median is later than what six runs
-    have seen, and anywhere if these are fewer.
+    The share of runs still on their way is taken as a product of beta variables, one for each run that got there, whose
+    parameter is how many were left; without censoring that is the interval of order statistics. It needs five runs, has
+    no upper end where half of all may never get there, and widens as runs are censored: those that ended early are
+    no evidence of what comes after. It never begins later than the median itself.
     """
-    if not any(time.exact for time in times):
-        seen = sorted((time.low for time in times), reverse=True)
-        return Bounded.above(seen[_TO_RULE_OUT - 1] if len(seen) >= _TO_RULE_OUT else 0.0)
-    curve = stats.ecdf(_censored(times)).sf
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scipy's, where nobody is left: the band ends in 0 there
-        band: Any = curve.confidence_interval(CONFIDENCE, method="log-log")
-    survival = np.asarray(curve.probabilities)
-    below, above = (np.where(survival <= 0, 0.0, np.asarray(end.probabilities)) for end in (band.low, band.high))
-    quantiles = np.asarray(curve.quantiles, dtype=float)
-    under, over = quantiles[below < 0.5 - 1e-12], quantiles[above < 0.5 - 1e-12]
-    return Bounded(
-        float(under[0]) if under.size else max(time.low for time in times), float(over[0]) if over.size else math.inf
-    )
+    ordered = sorted(times, key=lambda time: (time.low, not time.exact))
+    mean, square, low, high = 1.0, 1.0, 0.0, math.inf
+    later = _later_than_half(1.0, 1.0, len(ordered))
+    for place, time in enumerate(ordered):
+        if later >= _TAIL[1]:
+            low = time.low
+        n_left = len(ordered) - place
+        if time.exact:
+            mean, square = mean * n_left / (n_left + 1), square * n_left / (n_left + 2)
+        later = _later_than_half(mean, square, n_left - 1)
+        if time.exact and later < _TAIL[0]:
+            high = time.low
+            break
+    return Bounded(min(low, median_time(times).low), high)
+
+
+def _later_than_half(mean: float, square: float, n_left: int) -> float:
+    """How sure it is that half of all runs are still on their way: between two bounds, of now and of the next event."""
+    factor = (n_left / (n_left + 1), n_left / (n_left + 2))
+    return (_above_half(mean, square) + _above_half(mean * factor[0], square * factor[1])) / 2
+
+
+def _above_half(mean: float, square: float) -> float:
+    """P(> 1/2) of the beta variable with this mean and mean square."""
+    spread = square - mean**2
+    if spread <= 0:
+        return float(mean > 0.5)
+    total = mean * (1 - mean) / spread - 1
+    return float(stats.beta.sf(0.5, mean * total, (1 - mean) * total))
 
 
 def share_within(times: Sequence[Bounded], budget: float) -> Estimate:
@@ -164,7 +183,7 @@ def restricted_ratio(theirs: Sequence[Bounded], ours: Sequence[Bounded], budget:
         return None
     value = restricted_mean(theirs, budget) / restricted_mean(ours, budget)
     n = min(map(len, sides))
-    if n < 2:
+    if n < FEWEST:
         return Estimate(value, 0.0, math.inf)
     least = min((time for side in sides for time in side), key=lambda time: (time.low, not time.exact))
     random = np.random.default_rng(0)
@@ -173,7 +192,7 @@ def restricted_ratio(theirs: Sequence[Bounded], ours: Sequence[Bounded], budget:
         drawn = [*side, least] if len(set(side)) == 1 else side
         counts = random.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), _RESAMPLES)
         means.append(_restricted_means(drawn, budget, counts))
-    tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1))
+    tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(_TAIL[0], n - 1))
     low, high = np.quantile(means[0] / means[1], [tail, 1 - tail])
     return Estimate(value, min(float(low), value), max(float(high), value))
 
@@ -213,18 +232,16 @@ def _dealt_p(scores: tuple[float, ...], n: int) -> float:
     return float(found.pvalue)
 
 
-def paired_p(pairs: Sequence[tuple[Bounded, Bounded]], budget: float) -> float | None:
-    """Two-sided p of the restricted costs of pairs, whose signs are flipped; None below three pairs.
+def paired_p(pairs: Sequence[tuple[Bounded, Bounded]], ends: Sequence[float]) -> float | None:
+    """Two-sided p of the costs of pairs, whose signs are flipped; None below three pairs, or if no run got there.
 
-    Pairs with a run that ended before the budget and did not get there are left out. Of n pairs p is at least 2 / 2^n.
+    ``ends``: to where both runs of a pair are known. What exceeds it counts as that, on both sides alike: leaving out
+    pairs whose shorter run did not get there would keep the early ones of that side. Of n pairs p is at least 2 / 2^n.
     """
-    known = [
-        [min(time.low, budget) for time in pair]
-        for pair in pairs
-        if all(time.exact or time.low >= budget for time in pair)
-    ]
-    if len(known) < 3:
+    ended = [[at_most(time, end) for time in pair] for pair, end in zip(pairs, ends, strict=True)]
+    if len(ended) < 3 or not any(time.exact for pair in ended for time in pair):
         return None
+    known = [[time.low for time in pair] for pair in ended]
     differences = np.subtract(*np.array(known).T)
     found = stats.permutation_test(
         (differences,),

@@ -1,4 +1,4 @@
-"""Commands that look into models, ours and language models: ``probe`` and ``diagnose``; ``trajectory`` along training."""
+"""Commands that look into models, ours and others: ``probe`` and ``diagnose`` at one, ``trajectory`` along training."""
 
 from __future__ import annotations
 

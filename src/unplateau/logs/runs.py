@@ -17,7 +17,7 @@ from unplateau.logs.stretches import (
     tells_repeats,
     told_apart,
 )
-from unplateau.plateau.progress import FEWEST_POINTS
+from unplateau.plateau.progress import FEWEST_POINTS, step_shown
 
 Segment = int | Literal["all"]
 
@@ -95,7 +95,7 @@ def _several(log: Log, runs: Sequence[Stretch], name: str, step: str | None, not
 
 def mended(log: Log, run: Stretch, step: str | None, repeats: Repeats | None) -> tuple[list[Point], list[str]]:
     """Points in order, each step once, and what was done for that. Raises DataError if most steps are repeated."""
-    notes = [f"resumed at '{step}' {start:g}: the later rows count" for start in run.resumes]
+    notes = [f"resumed at '{step}' {step_shown(start)}: the later rows count" for start in run.resumes]
     if run.n_overlapped:
         notes.append(f"{run.n_overlapped} rows from before a resume left out")
     if any(later.step < earlier.step for earlier, later in pairwise(run.points)):

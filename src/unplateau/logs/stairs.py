@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from unplateau.plateau.detect import Plateau
-from unplateau.plateau.progress import Floats
+from unplateau.plateau.progress import Floats, step_shown
 
 What = Literal["epoch", "learning rate", "resume"]
 Direction = Literal["min", "max"]
@@ -67,7 +67,7 @@ class Drop:
 
     def __str__(self) -> str:
         goes = "drops" if self.direction == "min" else "rises"
-        return f"{goes} by {self.by:.3g} at step {self.event.step:g}, where {self.event.words}"
+        return f"{goes} by {self.by:.3g} at step {step_shown(self.event.step)}, where {self.event.words}"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -109,7 +109,7 @@ def resumed(starts: Sequence[float], steps: Sequence[float]) -> list[Event]:
     found = []
     for start in starts:
         before = max((step for step in steps if step < start), default=start)
-        found.append(Event("resume", before, start, f"the run was resumed at {start:g}", "resumed"))
+        found.append(Event("resume", before, start, f"the run was resumed at {step_shown(start)}", "resumed"))
     return found
 
 

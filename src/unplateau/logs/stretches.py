@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from unplateau.plateau.progress import step_shown
+
 DISPLACED = 10
 """Rows by which a row may be out of order without being a restart."""
 BEGINNING = 0.05
@@ -32,7 +34,7 @@ class Stretch:
 
     def __str__(self) -> str:
         steps = [one.step for one in self.points]
-        return f"{len(steps)} rows, steps {min(steps):g} to {max(steps):g}"
+        return f"{len(steps)} rows, steps {step_shown(min(steps))} to {step_shown(max(steps))}"
 
 
 def runs_of(points: Sequence[Point]) -> list[Stretch]:

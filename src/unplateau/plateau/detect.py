@@ -29,7 +29,7 @@ from unplateau.plateau.knees import (
 )
 from unplateau.plateau.noise import Fitted, fitted
 from unplateau.plateau.place import placed
-from unplateau.plateau.progress import COMPLETION, FEWEST_POINTS, Floats, checked
+from unplateau.plateau.progress import COMPLETION, FEWEST_POINTS, Floats, checked, step_shown
 from unplateau.plateau.smoothing import is_undone, smoothing_weights, undone
 from unplateau.plateau.tails import EVIDENCE, settles
 
@@ -97,17 +97,17 @@ class Plateau:
         return NAMES[self.kind]
 
     def __str__(self) -> str:
-        where, level = f"{self.name} from {self.start:g} to {self.end:g}", f"at {self.level:.4g}"
+        where, level = f"{self.name} from {step_shown(self.start)} to {step_shown(self.end)}", f"at {self.level:.4g}"
         if self.kind != "plateau":
             return f"{where} {level}: flat where the curve stops"
         if not self.ended:
             return f"{where} {level}: not over where the curve stops"
-        low, high = self.interval
-        found = f"{where} (95 % interval of the end: {low:g} to {high:g}) {level}"
+        low, high = map(step_shown, self.interval)
+        found = f"{where} (95 % interval of the end: {low} to {high}) {level}"
         if (raw := self.if_smoothed) is None:
             return found
-        low, high = raw.interval
-        return f"{found}; if this log was smoothed (by {raw.weight:.2f}), to {raw.end:g} ({low:g} to {high:g})"
+        low, high = map(step_shown, raw.interval)
+        return f"{found}; if this log was smoothed (by {raw.weight:.2f}), to {step_shown(raw.end)} ({low} to {high})"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON data, in which there is no infinity: an open end of the interval is None.
@@ -164,7 +164,13 @@ class Plateaus(list[Plateau]):
     def _repr_html_(self) -> str:
         columns = ("kind", "start", "end", "interval of the end", "level")
         rows = [
-            (one.kind, one.start, one.end, "{:g} to {:g}".format(*one.interval) if one.ended else "not over", one.level)
+            (
+                one.kind,
+                one.start,
+                one.end,
+                " to ".join(map(step_shown, one.interval)) if one.ended else "not over",
+                one.level,
+            )
             for one in self
         ]
         return table_html(columns, rows) if rows else "<p>no plateau</p>"

@@ -59,7 +59,8 @@ def lost_steps(
     """When a run got there and when it was lost again, each time: (reached, lost), in order.
 
     It got there where the trailing mean stayed at or above ``threshold`` for at least ``window`` steps, and was lost at
-    the next step at which the mean is more than ``MARGIN`` below. Raises as :func:`escape_step` does.
+    the next step at which the mean is more than ``MARGIN`` below, or at the last one if that is below at all. Raises as
+    :func:`escape_step` does.
     """
     s, p = checked(steps, progress)
     means = trailing_means(s, p, window)
@@ -75,6 +76,8 @@ def lost_steps(
         elif reached is not None and mean < threshold - MARGIN:
             found.append((reached, step))
             reached, held = None, False
+    if reached is not None and held and means[-1] < threshold:
+        found.append((reached, float(s[-1])))
     return found
 
 
@@ -96,6 +99,11 @@ def trailing_means(steps: ArrayLike, values: ArrayLike, window: float = WINDOW) 
     return np.concatenate([np.empty(0), *stretches])
 
 
+def step_shown(step: float) -> str:
+    """A step in words: all digits of those that have six or more, as of tokens, and six of smaller ones."""
+    return f"{step:.0f}" if 1e5 <= abs(step) < LARGEST else f"{step:g}"
+
+
 def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
     """Two finite float arrays of equal length with steps in order; raises DataError or SpecError."""
     s, v = _floats(steps, "steps"), _floats(values, "values")
@@ -108,7 +116,8 @@ def checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
             raise DataError(f"{name}[{row}] is {array[row]}: every entry must be finite; drop the missing rows first")
     if (s[1:] < s[:-1]).any():
         row = int(np.flatnonzero(s[1:] < s[:-1])[0]) + 1
-        raise DataError(f"steps[{row}] = {s[row]:g} comes after {s[row - 1]:g}: steps must be in increasing order")
+        here, before = step_shown(s[row]), step_shown(s[row - 1])
+        raise DataError(f"steps[{row}] = {here} comes after {before}: steps must be in increasing order")
     return s, v
 
 

@@ -110,19 +110,43 @@ def test_strategies_share_a_budget_and_means_are_restricted_to_it(tmp_path):
     assert saving.restricted.low < saving.restricted.value < saving.restricted.high
 
 
+def test_a_run_that_has_hardly_begun_takes_nothing_from_the_others(tmp_path):
+    """In a sweep that is running: shares end where all are known, ratios and p where the two are that they compare."""
+    made = [MadeRun("plain", seed, 900 + 40 * seed) for seed in range(5)]
+    made += [MadeRun("mixed", seed, 400 + 50 * seed) for seed in range(5)]
+    before = compare(make_runs(tmp_path, made))
+    after = compare(make_runs(tmp_path / "more", [*made, MadeRun("weights-loss", 0, None, steps=20, finished=False)]))
+    for measure, saving in before["mixed"].savings["escape"].items():
+        assert after["mixed"].savings["escape"][measure].as_dict() == saving.as_dict()
+    assert after["mixed"].costs["escape"]["steps"].budget == 20
+    assert "known for: mixed 2,000, weights-loss 20" in str(after)
+    assert "known for" not in str(before)
+
+
+def test_few_runs_have_no_interval_and_that_is_said(tmp_path):
+    few, enough = (
+        str(compare(make_runs(tmp_path / str(n), [MadeRun("plain", seed, 900 + 40 * seed) for seed in range(n)])))
+        for n in (4, 5)
+    )
+    assert "no interval of a median below 5 runs, nor of steps x below 4 on either side" in few
+    assert "no interval" not in enough
+    assert [" to " in text.split("joules")[1].splitlines()[2] for text in (few, enough)] == [False, True]
+
+
 def test_no_ratio_where_nobody_got_there(tmp_path):
     both = compare(runs(tmp_path, plain=(None, None, None), mixed=(None, None, None)))["mixed"]
     assert all(saving.restricted is None for savings in both.savings.values() for saving in savings.values())
     assert both.p("escape") is None
 
 
-def test_an_escape_that_is_lost_is_counted(tmp_path):
+@pytest.mark.parametrize("falls_back_to", [0.0, 0.15])
+def test_an_escape_that_is_lost_is_counted(tmp_path, falls_back_to):
+    """Also where it ends below the line by less than what counts as thrown back on the way."""
     (record,) = make_runs(tmp_path, [MadeRun("plain", 0, falls=300, steps=1000)])
     path = record.path / store.METRICS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    start = rows[0]["progress"]
     for row in rows:
-        row["progress"] = start if row["step"] > 800 else row["progress"]
+        row["progress"] = falls_back_to if row["step"] > 800 else row["progress"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     make_runs(tmp_path, [MadeRun("mixed", 0, falls=200, steps=1000)])
     comparison = compare(tmp_path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from unplateau.analysis.survival import (
     Bounded,
@@ -147,7 +148,9 @@ def test_a_side_that_never_got_there_still_leaves_room():
     found = restricted_ratio([Bounded.above(1400)] * 5, ours, 1400)
     assert found.value == pytest.approx(1400 / 228)
     assert found.low < 0.8 * found.value
-    assert restricted_ratio([Bounded.above(1400)], ours, 1400) == Estimate(1400 / 228, 0, math.inf)
+    few = restricted_ratio([Bounded.above(1400)] * 3, ours, 1400)
+    assert few == Estimate(1400 / 228, 0, math.inf)
+    assert few.shown() == "6.1"
 
 
 @given(st.lists(exact | censored, min_size=1, max_size=12))
@@ -157,9 +160,42 @@ def test_a_band_holds_its_median(runs):
     assert band.high >= middle.low
 
 
-def test_six_runs_on_their_way_rule_out_an_earlier_median():
-    assert median_band([Bounded.above(1000)] * 5) == Bounded.above(0)
-    assert median_band([Bounded.above(500), *[Bounded.above(1000)] * 6]) == Bounded.above(1000)
+@pytest.mark.parametrize("n_runs", [5, 6, 7, 8, 10, 20, 50, 200])
+def test_without_censoring_a_band_is_one_of_order_statistics(n_runs):
+    """So what it covers is known exactly, of whatever distribution."""
+    band = median_band([Bounded.exactly(place) for place in range(1, n_runs + 1)])
+    covers = stats.binom.cdf(band.high - 1, n_runs, 0.5) - stats.binom.cdf(band.low - 1, n_runs, 0.5)
+    assert 0.929 <= covers <= 0.985
+    assert band.low + band.high == n_runs + 1
+
+
+@given(st.lists(exact | censored, min_size=1, max_size=4))
+def test_fewer_than_five_runs_have_no_interval(runs):
+    assert median_band(runs) == Bounded.above(0)
+
+
+@given(st.lists(exact | censored, min_size=5, max_size=12), st.integers(1, 12))
+def test_runs_that_hardly_began_are_no_evidence(runs, n_more):
+    whole, more = median_band(runs), median_band([*runs, *[Bounded.above(0)] * n_more])
+    assert more == whole or not median_time(runs).exact  # a median that is a bound moves with what has begun
+
+
+@given(st.lists(times, min_size=5, max_size=10, unique=True), st.data())
+def test_a_band_of_runs_that_stop_earlier_is_not_narrower(values, data):
+    runs = [Bounded.exactly(value) for value in values]
+    cut = data.draw(st.integers(0, len(runs) - 1))
+    early = [Bounded.above(time.low - 0.5) if place == cut else time for place, time in enumerate(runs)]
+    assert median_band(early).high >= median_band(runs).high
+
+
+def test_one_run_that_went_on_is_no_certainty():
+    """Nine stopped at 50, the tenth got there at 100: half of all may take for ever."""
+    assert median_band([*[Bounded.above(50)] * 9, Bounded.exactly(100)]) == Bounded.above(50)
+
+
+def test_five_runs_on_their_way_rule_out_an_earlier_median():
+    assert median_band([Bounded.above(1000)] * 4) == Bounded.above(0)
+    assert median_band([Bounded.above(500), *[Bounded.above(1000)] * 5]) == Bounded.above(1000)
 
 
 def test_a_share_leaves_open_what_was_not_seen():
@@ -173,14 +209,29 @@ def test_a_share_leaves_open_what_was_not_seen():
 def test_p_of_few_runs_is_never_small():
     early, late = ([Bounded.exactly(base + step) for step in range(5)] for base in (100, 900))
     assert logrank_p(early, late) == pytest.approx(2 / 252)
-    assert paired_p([*zip(early, late, strict=True)], 1000) == pytest.approx(2 / 2**5)
-    assert paired_p([*zip(early[:2], late[:2], strict=True)], 1000) is None
-    assert paired_p([*zip(early, [Bounded.above(500)] * 5, strict=True)], 1000) is None
+    assert paired_p([*zip(early, late, strict=True)], [1000] * 5) == pytest.approx(2 / 2**5)
+    assert paired_p([*zip(early[:2], late[:2], strict=True)], [1000] * 2) is None
+    assert paired_p([*zip(early, [Bounded.above(500)] * 5, strict=True)], [500] * 5) == pytest.approx(2 / 2**5)
+    assert paired_p([*zip(late, [Bounded.above(500)] * 5, strict=True)], [500] * 5) is None  # nobody got there by then
+
+
+def test_runs_of_one_side_that_stop_early_do_not_make_it_better():
+    """Where pairs were left out whose shorter run did not get there, a third of null comparisons were rejected."""
+    random, n_times, rejected = np.random.default_rng(0), 200, 0
+    for _ in range(n_times):
+        theirs, ours = (1000 * random.weibull(1.5, 20) for _ in range(2))
+        ends = np.where(random.random(20) < 0.8, 1000.0, 2000.0)
+        pairs = zip(seen(theirs, np.full(20, 2000.0)), seen(ours, ends), strict=True)
+        rejected += paired_p([*pairs], [*ends]) < 0.05
+    assert rejected / n_times <= 0.06 + 0.04
+
+
+def seen(values, ends):
+    return [Bounded.exactly(v) if v <= end else Bounded.above(end) for v, end in zip(values, ends, strict=True)]
 
 
 def draw(random, n, budget):
-    values = 200 + 800 * random.exponential(size=n)
-    return [Bounded.exactly(value) if value <= budget else Bounded.above(budget) for value in values]
+    return seen(200 + 800 * random.exponential(size=n), np.full(n, budget))
 
 
 def test_intervals_cover_and_null_comparisons_do_not_reject():
@@ -193,6 +244,6 @@ def test_intervals_cover_and_null_comparisons_do_not_reject():
         hits["ratio"] += ratio.low <= 1 <= ratio.high
         hits["median"] += band.low <= 200 + 800 * math.log(2) <= band.high
         rejected["log-rank"] += logrank_p(theirs, ours) < 0.05
-        rejected["paired"] += paired_p([*zip(theirs, ours, strict=True)], budget) < 0.05
+        rejected["paired"] += paired_p([*zip(theirs, ours, strict=True)], [budget] * 6) < 0.05
     assert all(0.93 - 0.045 <= count / n_times <= 0.97 + 0.03 for count in hits.values()), hits
     assert all(count / n_times <= 0.06 + 0.04 for count in rejected.values()), rejected

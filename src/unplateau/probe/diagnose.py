@@ -85,25 +85,34 @@ def _of_things(model: Readable, halves: Halves, task: Sampler, seed: int) -> Ite
             if shape.layout.in_lists and found.verdict == "missing":
                 found = replace(found, verdict="unclear")  # runs leave their plateau there before items stand out
             yield found
-    if by_kind["binding"]:
-        yield _of_labels(model, halves, shape, by_kind["binding"], seed)
-    if by_kind["keep"]:
-        yield _finding("kept labels", by_kind["keep"])
+    fixed = getattr(task, "n_mappings", None) == 1
+    if bound := _readable(by_kind["binding"], model):
+        hides = shape.hides_factors and bool(shape.asked) and not fixed  # where a label tells what it hides by itself
+        yield _of_labels(model, halves, shape, bound, seed, hides=hides)
+    if kept := _readable(by_kind["keep"], model):
+        yield _finding("kept labels", kept)
     if by_kind["look"]:
         found = _finding("queries", by_kind["look"])
-        if found.verdict == "missing" and getattr(task, "n_mappings", None) == 1:
+        if found.verdict == "missing" and fixed:
             found = replace(found, verdict="unclear")  # what a label means is known, so no item like it is needed
         yield found
 
 
-def _of_labels(model: Readable, halves: Halves, shape: TaskShape, scores: Sequence[ProbeScore], seed: int) -> Finding:
+def _readable(scores: Sequence[ProbeScore], model: Readable) -> list[ProbeScore]:
+    """Of labels: what they hold after the last block no query can read any more."""
+    return [score for score in scores if score.layer < model.n_layers]
+
+
+def _of_labels(
+    model: Readable, halves: Halves, shape: TaskShape, scores: Sequence[ProbeScore], seed: int, *, hides: bool
+) -> Finding:
     """What items can hardly be told from each other cannot be asked of labels, nor more than what the prompt hides."""
     found = _finding("labels", scores)
     if found.verdict == "there":
         return found
     found = _finding("labels", scores, best=best_binding(model, halves, seed=seed))
-    if found.verdict != "there" and shape.hides_factors and shape.asked:
-        alike = _finding("labels", labels_are_bound(model, halves, shape, alike=True, seed=seed))
+    if found.verdict != "there" and hides:
+        alike = _finding("labels", _readable(labels_are_bound(model, halves, shape, alike=True, seed=seed), model))
         if alike.verdict == "there":
             return replace(alike, alike=True)
     return found

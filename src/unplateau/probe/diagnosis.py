@@ -74,7 +74,7 @@ _SAYS: Mapping[Thing, Mapping[Verdict, str]] = {
     },
     "kept labels": {
         "there": "Labels are kept beside what is bound to them",
-        "missing": "Labels are drowned by what is bound to them: their states no longer tell which label it is",
+        "missing": "Labels are drowned by what is bound to them: those that are alike do not look alike any more",
         "unclear": "Whether labels are kept beside what is bound to them is not clear",
     },
     "queries": {
@@ -93,7 +93,7 @@ _TRY: Mapping[Thing, str] = {
     "labels": "BindLoss with KeepLoss, or labels that carry their items (labels_carry_items)",
     "kept labels": "KeepLoss, or larger embeddings of labels at first (model.label_gain; init scaled)",
     "queries": "LookLoss",
-    "inference": "Mixed or a warm-up on a fixed mapping, from which it is easier to infer; or more pairs in a prompt",
+    "inference": "more pairs in a prompt; or, where mappings are random, Mixed or a warm-up on a fixed one",
 }
 
 
@@ -157,7 +157,9 @@ class Diagnosis:
         if self.stage in DONE:
             return []
         if not self.waits_for:
-            return ["What it waits for: don't know; nothing that could be measured is missing."]
+            unclear = [thing for thing in ORDER if self._unclear(thing)]
+            more = f"; not clear: {', '.join(unclear)}" if unclear else ""
+            return [f"What it waits for: don't know; nothing that could be measured is missing{more}."]
         first, *others = self.waits_for
         caveat = ", unless items do not stand out" if first == "queries" and self._unclear("items") else ""
         opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"

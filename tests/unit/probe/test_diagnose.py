@@ -14,8 +14,9 @@ from torch.nn.functional import one_hot
 from unplateau.errors import DivergedError
 from unplateau.items.base import ItemSource, factor_table
 from unplateau.items.codes import RandomCodes
-from unplateau.layout import Vectors
+from unplateau.layout import Attention, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
+from unplateau.probe import probe_three_things
 from unplateau.probe.diagnose import diagnose
 from unplateau.probe.diagnosis import Diagnosis, Finding, Verdict
 from unplateau.scores import Thing
@@ -129,6 +130,33 @@ def test_labels_need_to_hold_what_the_prompt_hides_and_no_more() -> None:
     assert labels.alike
     assert labels.verdict == "there"
     assert "labels" not in found.waits_for
+
+
+class BindsTooLate(Transformer):
+    """Labels hold their items after the last block, and nowhere before."""
+
+    def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
+        """The last one of all blocks with the item before each label added."""
+        states = super().hidden_states(embedded, attention, n_layers)
+        if len(states) == self.n_layers + 1:
+            labels = list(self.shape.layout.labels)
+            states[-1] = states[-1].clone()
+            states[-1][:, labels] += 3 * embedded[:, [at - 1 for at in labels]]
+        return states
+
+
+def test_labels_that_are_bound_where_no_query_can_read_them_are_not_bound() -> None:
+    model = BindsTooLate(ModelConfig(n_layers=2, width=32), CLEAR.shape)
+    bound = [one.accuracy for one in probe_three_things(model, CLEAR) if one.kind == "binding"]
+    assert bound[2] > 0.8
+    assert max(bound[:2]) < 0.5
+    assert diagnose(model, CLEAR).waits_for == ("labels", "queries")
+
+
+def test_with_a_fixed_mapping_a_label_that_says_what_it_hides_by_itself_is_not_bound() -> None:
+    fixed = FactorTask(source=RandomCodes(sizes=(4, 4), width=24, twist=0.5), n_pairs=12, n_mappings=1)
+    found = diagnose(Transformer(ModelConfig(n_layers=2, width=32), fixed.shape), fixed)
+    assert found.waits_for[:1] == ("labels",)
 
 
 def test_with_a_fixed_mapping_no_query_has_to_find_items_like_its_own() -> None:

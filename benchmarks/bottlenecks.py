@@ -19,6 +19,7 @@ from pages import markdown
 from pydantic import TypeAdapter
 
 import unplateau as up
+from unplateau.plateau.progress import ESCAPE
 from unplateau.probe.diagnose import diagnose
 from unplateau.store import RunRecord
 from unplateau.strategies.base import Part
@@ -89,9 +90,10 @@ def kept() -> list[Asked]:
 
 
 def on_purpose(rows: Sequence[Asked]) -> list[Asked]:
-    """Runs that stay on a plateau which the same seed leaves when nothing is lacking."""
+    """Runs that stay on a plateau, to their end, which the same seed leaves when nothing is lacking."""
     left = {(row.setting, row.seed) for row in rows if row.cell == NOTHING and row.escape is not None}
-    return [row for row in rows if row.cell != NOTHING and row.escape is None and (row.setting, row.seed) in left]
+    stay = [row for row in rows if row.escape is None and row.progress < ESCAPE]
+    return [row for row in stay if row.cell != NOTHING and (row.setting, row.seed) in left]
 
 
 COLUMNS = ("lacking", "runs", "named first", "named later", "don't know", "only others named")

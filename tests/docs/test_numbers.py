@@ -4,6 +4,7 @@
 last}``: the latest escape of plain training in the demo. What may be asked for are the properties of :class:`Found`.
 """
 
+import csv
 import math
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import bottlenecks
 import cards
@@ -354,19 +355,30 @@ def test_how_often_a_bottleneck_that_was_made_is_named() -> None:
     assert f"for kept labels on {told['kept labels']}, and for queries on {told['queries']}, by the scores" in page
     made = {setting: Counter(map(first_missing, of_one.get("items+labels", ()))) for setting, of_one in cells.items()}
     drowned_as_well = made["two-hues, shallow, gpt2"] + made["clusters, shallow, gpt2"]
-    assert drowned_as_well == {"kept labels": 9, "queries": 1}
+    assert drowned_as_well + made["two-hues, deep, gpt2"] == {"kept labels": 11, "queries": 1}
     assert made["word-selection, shallow, scaled"] == {"queries": 5}
     assert made["regression, shallow, gpt2"] == {"queries": 5}
 
 
 def test_what_the_card_of_bottlenecks_says() -> None:
-    made = bottlenecks.on_purpose(bottlenecks.kept())
-    first = [row for row in made if row.waits_for[:1] == (row.cell,)]
-    later = [row for row in made if row.cell in row.waits_for[1:]]
-    said = f"first on {len(first)} of {len(made)}"
-    page = prose(card("bottlenecks"))
-    assert f"{said} runs, and later on {COUNTS[len(later)]} more" in page
-    assert f"{said} and later on {COUNTS[len(later)]} more" in prose(THREE)
+    rows, page = bottlenecks.kept(), prose(card("bottlenecks"))
+    everything = bottlenecks.on_purpose(rows)
+    new, made = ([row for row in everything if (row.seed >= bottlenecks.NEW_SEED) is late] for late in (True, False))
+    for batch in (new, made):
+        told = [bottlenecks.answer_of(row, rows) for row in batch]
+        first = sum(answer.is_first for answer in told)
+        later = sum(answer.is_named for answer in told) - first
+        assert f"first on {first} of {len(told)} runs" in page
+        assert f"first on {first} of {len(told)} and later on {COUNTS[later]} more" in prose(THREE)
+    assert [row.waits_for for row in new if not bottlenecks.answer_of(row, rows).is_named] == [(), ()]
+    both = [bottlenecks.answer_of(row, rows).is_first for row in new if row.cell == "kept labels and queries"]
+    assert f"it is right on {sum(both)} of {len(both)}." in page
+    left = {(row.setting, row.seed) for row in rows if row.cell == bottlenecks.NOTHING and row.escape is not None}
+    late = [row for row in rows if row.escape is None and row.progress >= ESCAPE and (row.setting, row.seed) in left]
+    assert [row.seed >= bottlenecks.NEW_SEED for row in late] == [True] * 3
+    assert not any(bottlenecks.answer_of(row, rows).is_named for row in late)
+    ends = sorted(row.progress for row in late)
+    assert f"end with a progress of {ends[0]:.2f} to {ends[-1]:.2f}" in page
     missed = Counter((row.setting, row.cell) for row in made if row.cell not in row.waits_for)
     assert missed == {("shapes, gpt2", "items"): 3, ("words, gpt2", "labels"): 1, ("parity, gpt2", "items"): 1}
     leaving = sorted(row.progress for row in made if (row.setting, row.cell) == ("shapes, gpt2", "items"))
@@ -573,3 +585,16 @@ def test_what_the_card_says_of_labels_that_are_not_drowned() -> None:
     assert lines["three, labels x 25"][3].endswith("(0/5)")
     assert [line[2] for line in lacks.lines if line[:2] == ["recall, gpt2", "three, labels x 25"]] == ["labels: 5 of 5"]
     assert [line[-1] for line in lines.values()].count("held") == 5
+
+
+def test_what_is_said_of_intervals_where_each_run_ends_by_itself() -> None:
+    with (cards.RESULTS / "intervals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    few = [row for row in rows if (row["runs"], row["censored"], row["ends"]) == ("5", "0.6", "each at its own")]
+    covers = [float(row["ratio_covers"]) for row in few]
+    said = f"in {100 * fmean(covers):.0f} % of all cases, {100 * min(covers):.0f} of one kind"
+    assert said in prose("docs/concepts/reading_results.md")
+    medians, ratios = ([float(row[f"{what}_covers"]) for row in rows] for what in ("median", "ratio"))
+    page = prose("docs/decisions.md")
+    assert f"it covers {fmean(medians):.3f} in the mean, {min(medians):.2f} at least" in page
+    assert f"From four on it covers {fmean(ratios):.3f} in the mean" in page

@@ -138,9 +138,10 @@ def answers(rows: Sequence[Asked]) -> str:
 
 def counted(name: str, told: Sequence[Answer]) -> list[str]:
     """How many answers there are, and how many are right, late, missing and wrong."""
-    first, named = (sum(answer.is_first for answer in told), sum(answer.is_named for answer in told))
+    first = sum(answer.is_first for answer in told)
+    later = sum(answer.is_named for answer in told) - first
     silent = sum(not answer.waits_for for answer in told)
-    return [name, *map(str, (len(told), first, named - first, silent, len(told) - named - silent))]
+    return [name, *map(str, (len(told), first, later, silent, len(told) - first - later - silent))]
 
 
 def ends(rows: Sequence[Asked]) -> str:

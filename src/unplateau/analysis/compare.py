@@ -10,7 +10,7 @@ from typing import Any
 from unplateau.analysis.columns import mark
 from unplateau.analysis.runs import MILESTONES, Milestone, Runs, RunSummary, summaries
 from unplateau.analysis.savings import MEASURES, SHOWN, Cost, Measure, Saving, budget_of, cost_of, saving_of
-from unplateau.analysis.survival import FEWEST, Bounded, median_time
+from unplateau.analysis.survival import FEWEST_IN_MEDIAN, FEWEST_IN_RATIO, Bounded, median_time
 from unplateau.analysis.variants import Variant, shortened, variants
 from unplateau.damage import LeftOut
 from unplateau.errors import SpecError, suggest
@@ -166,10 +166,9 @@ class Comparison:
 
     @property
     def _of_few_runs(self) -> list[str]:
-        fewest = min(len(one.runs) for one in self.strategies)
-        if 1 < fewest < FEWEST + 1:
-            return [f"no interval of a median below {FEWEST + 1} runs, nor of steps x below {FEWEST} on either side"]
-        return []
+        if not 1 < min(len(one.runs) for one in self.strategies) < FEWEST_IN_MEDIAN:
+            return []
+        return [f"no interval of a median below {FEWEST_IN_MEDIAN} runs, nor of steps x below {FEWEST_IN_RATIO} a side"]
 
     @property
     def _of_other_budgets(self) -> list[str]:

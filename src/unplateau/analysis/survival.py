@@ -21,8 +21,8 @@ Pool = Callable[[Iterable[float]], float]
 CONFIDENCE = 0.95
 _TAIL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _RESAMPLES, _PERMUTATIONS = 4000, 9999
-FEWEST = 4
-"""Runs a side, below which the interval of a ratio has no ends: of two or three, resamples are too narrow."""
+FEWEST_IN_MEDIAN, FEWEST_IN_RATIO = 5, 4
+"""Runs below which an interval has no ends; of a ratio on either side. What two or three have shown is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def restricted_ratio(theirs: Sequence[Bounded], ours: Sequence[Bounded], budget:
         return None
     value = restricted_mean(theirs, budget) / restricted_mean(ours, budget)
     n = min(map(len, sides))
-    if n < FEWEST:
+    if n < FEWEST_IN_RATIO:
         return Estimate(value, 0.0, math.inf)
     least = min((time for side in sides for time in side), key=lambda time: (time.low, not time.exact))
     random = np.random.default_rng(0)

@@ -128,7 +128,7 @@ def test_few_runs_have_no_interval_and_that_is_said(tmp_path):
         str(compare(make_runs(tmp_path / str(n), [MadeRun("plain", seed, 900 + 40 * seed) for seed in range(n)])))
         for n in (4, 5)
     )
-    assert "no interval of a median below 5 runs, nor of steps x below 4 on either side" in few
+    assert "no interval of a median below 5 runs, nor of steps x below 4 a side" in few
     assert "no interval" not in enough
     assert [" to " in text.split("joules")[1].splitlines()[2] for text in (few, enough)] == [False, True]
 

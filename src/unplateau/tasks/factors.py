@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from unplateau.errors import suggest
+from unplateau.errors import SpecError, suggest
 from unplateau.items.base import ItemSource
 from unplateau.layout import Factor, Layout, Split, TaskShape
 from unplateau.rng import fold
@@ -182,7 +182,12 @@ class FactorTask(Task):
 
 
 def distinct(n_rows: int, n_draws: int, n_items: int, generator: torch.Generator) -> Tensor:
-    """(rows, draws) int64 below ``n_items``, uniform, no repetition in a row (Floyd's algorithm, then shuffled)."""
+    """(rows, draws) int64 below ``n_items``, uniform, no repetition in a row (Floyd's algorithm, then shuffled).
+
+    Raises SpecError for more draws than there are items.
+    """
+    if n_draws > n_items:
+        raise SpecError(f"a prompt takes {n_draws} different items, and there are {n_items}: lower its number of pairs")
     drawn = np.empty((n_rows, n_draws), dtype=np.int64)
     for place, top in enumerate(range(n_items - n_draws, n_items)):
         candidate = torch.randint(top + 1, (n_rows,), generator=generator).numpy()

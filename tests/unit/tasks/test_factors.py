@@ -31,6 +31,13 @@ def test_draws_are_distinct_and_in_range(n_rows: int, n_draws: int, spare: int, 
     assert drawn.max() < n_draws + spare
 
 
+def test_more_draws_than_items_are_refused_in_one_line() -> None:
+    """Also of a task that nobody has checked before it is sampled."""
+    task = FactorTask(source=RandomCodes(sizes=(4, 4), copies=1), n_pairs=12)
+    with pytest.raises(SpecError, match="takes 12 different items, and there are 3: lower its number of pairs"):
+        task.sample(0, batch_size=2, split="test")
+
+
 def test_draws_are_uniform_at_every_place() -> None:
     drawn = distinct(20_000, 4, 6, fold(0, "test"))
     for place in range(4):

@@ -49,7 +49,7 @@ class Asked(Row):
     waits_for: tuple[str, ...] = ()
 
 
-def named(lacking: Iterable[str]) -> str:
+def cell_of(lacking: Iterable[str]) -> str:
     """Of what a run lacks, the name of its cell."""
     return " and ".join(sorted(lacking)) or NOTHING
 
@@ -62,7 +62,7 @@ def plan(task: str, init: str, seeds: Iterable[int] = SEEDS) -> Iterator[Planned
     for seed in seeds:
         for lacking in LACKING:
             asked = up.Strategy(*(term for thing, term in TERMS.items() if thing not in lacking))
-            yield Planned(f"{task}, {init}", named(lacking), spec.with_strategy(asked).with_seed(seed))
+            yield Planned(f"{task}, {init}", cell_of(lacking), spec.with_strategy(asked).with_seed(seed))
 
 
 def train(task: str, init: str, seeds: Iterable[int], out: Path, workers: int) -> None:
@@ -120,16 +120,16 @@ class Answer:
 def answer_of(row: Asked, rows: Sequence[Asked]) -> Answer:
     """What ends its plateau is what it lacks and the same seed leaves with; all of that, if nothing does alone."""
     left = {one.cell for one in rows if (one.setting, one.seed) == (row.setting, row.seed) and one.escape is not None}
-    (lacking,) = (frozenset(one) for one in LACKING if named(one) == row.cell)
-    return Answer(frozenset(one for one in lacking if named(lacking - {one}) in left) or lacking, row.waits_for)
+    (lacking,) = (frozenset(one) for one in LACKING if cell_of(one) == row.cell)
+    return Answer(frozenset(one for one in lacking if cell_of(lacking - {one}) in left) or lacking, row.waits_for)
 
 
 def answers(rows: Sequence[Asked]) -> str:
     """What was named of the runs made on purpose, by what they lack."""
-    lines = [["seeds", *COLUMNS]]
+    lines, everything = [["seeds", *COLUMNS]], on_purpose(rows)
     for seeds in (range(SEEDS.start, NEW_SEED), range(NEW_SEED, SEEDS.stop)):
-        made = [row for row in on_purpose(rows) if row.seed in seeds]
-        cells = {name: [row for row in made if row.cell == name] for name in map(named, LACKING[1:])}
+        made = [row for row in everything if row.seed in seeds]
+        cells = {name: [row for row in made if row.cell == name] for name in map(cell_of, LACKING[1:])}
         for name, of_cell in (cells | {"together": made}).items():
             told = [answer_of(row, rows) for row in of_cell]
             lines.append([f"{seeds[0]} to {seeds[-1]}", *counted(name, told)])
@@ -146,7 +146,7 @@ def counted(name: str, told: Sequence[Answer]) -> list[str]:
 
 def ends(rows: Sequence[Asked]) -> str:
     """Median step of the escape of each setting, without each term."""
-    names = [named(lacking) for lacking in LACKING]
+    names = [cell_of(lacking) for lacking in LACKING]
     lines = [["task, initialisation", "all four", *(f"without {name}" for name in names[1:])]]
     for setting, cells in by_cell(rows, beside=NOTHING).items():
         lines.append([setting, *(escapes(cells[name]) if name in cells else "" for name in names)])

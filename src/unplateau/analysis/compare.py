@@ -173,14 +173,11 @@ class Comparison:
     @property
     def _of_other_budgets(self) -> list[str]:
         """A run that has hardly begun must not take from others what is known of them."""
-        own = {
-            one.name: saving.budget
-            for one in self.strategies
-            if (saving := one.savings.get("escape", {}).get("steps")) and saving.budget is not None
-        }
-        if not own or {*own.values()} == {min(one.costs["escape"]["steps"].budget for one in self.strategies)}:
+        compared = [one for one in self.strategies if one.savings]
+        own = [one.savings["escape"]["steps"].budget for one in compared]
+        if own == [one.costs["escape"]["steps"].budget for one in compared]:
             return []
-        told = ", ".join(f"{name} {budget:,.0f}" for name, budget in own.items())
+        told = ", ".join(f"{one.name} {budget:,.0f}" for one, budget in zip(compared, own, strict=True))
         return [f"steps x and p: as many steps as the row and what it is compared with are known for: {told}"]
 
     def __str__(self) -> str:

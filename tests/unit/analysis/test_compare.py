@@ -121,6 +121,12 @@ def test_a_run_that_has_hardly_begun_takes_nothing_from_the_others(tmp_path):
     assert after["mixed"].costs["escape"]["steps"].budget == 20
     assert "known for: mixed 2,000, weights-loss 20" in str(after)
     assert "known for" not in str(before)
+    rates = [
+        MadeRun(name, 0, 300, steps=steps, settings={"train.lr": rate})
+        for rate, steps in ((0.001, 1000), (0.002, 2000))
+        for name in ("plain", "mixed")
+    ]
+    assert "known for" not in str(compare(make_runs(tmp_path / "rates", rates)))  # each rate has a table of its own
 
 
 def test_few_runs_have_no_interval_and_that_is_said(tmp_path):

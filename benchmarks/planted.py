@@ -151,7 +151,9 @@ def made(task: str, lacks: str, seed: int) -> Planted:
     found, best = diagnose(model, shown), diagnose(twin, TASKS[task])
     where = surroundings(torch.device("cpu"))
     traced = (where["versions"]["commit"], where["machine"]["cpu"])
-    return Planted(task, lacks, seed, found.progress or 0.0, best.progress or 0.0, found.waits_for, *traced)
+    return Planted(
+        task, lacks, seed, found.standing.progress or 0.0, best.standing.progress or 0.0, found.waits_for, *traced
+    )
 
 
 def _trained(task: Task, seed: int, carried: bool, plant: Plant, *, barred: bool = False) -> Transformer:

@@ -1,7 +1,7 @@
 """What was found of a model, in words: each thing with its number, its control and what to try."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from unplateau.plateau.progress import ESCAPE
@@ -9,9 +9,54 @@ from unplateau.scores import Thing
 
 ORDER: tuple[Thing, ...] = get_args(Thing)
 Verdict = Literal["there", "missing", "unclear"]
-Stage = Literal["plateau", "on its way", "arrived", "nothing to learn", "unknown"]
+Stage = Literal["plateau", "by heart", "on its way", "arrived", "nothing to learn", "unknown"]
 DONE: tuple[Stage, ...] = ("arrived", "nothing to learn")
 """Stages in which a model waits for nothing."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Progress on held-out prompts, None where nobody can tell; ``by_choice``: where a prompt hides one of several.
+
+    ``by_heart``: progress on prompts of training items, if that is more than twice that on held-out ones.
+    ``by_labels``: progress of the last query after the items before it were dealt anew to their labels, if most of it
+    is left.
+    """
+
+    stage: Stage
+    progress: float | None = None
+    by_choice: Mapping[str, float] = field(default_factory=dict)
+    by_heart: float | None = None
+    by_labels: float | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """In words."""
+        if self.stage == "nothing to learn":
+            return [
+                "The context has nothing to teach: the best prediction without it is as good as the Bayes-optimal one."
+            ]
+        if self.progress is None:
+            return [
+                "How far it is nobody can tell: exact predictors, or predictions to compare with them, are not known."
+            ]
+        told = f"{_STAGES[self.stage]}: progress {self.progress:.2f} on held-out prompts"
+        if self.by_heart is not None:
+            return [f"{told}, {self.by_heart:.2f} on others of the items that it was trained on."]
+        if self.by_labels is not None:
+            more = f"the last query has {self.by_labels:.2f} also after the items before it were dealt anew"
+            return [f"{told}, which it has from the labels alone ({more})."]
+        return [f"{told}.", *self._choices]
+
+    @property
+    def _choices(self) -> list[str]:
+        if self.stage != "on its way" or not self.by_choice:
+            return []
+        learnt = {name: value for name, value in self.by_choice.items() if value >= ESCAPE}
+        waiting = {name: value for name, value in self.by_choice.items() if value < ESCAPE}
+        if not waiting or not learnt:
+            return []
+        return [f"Learnt for prompts that hide {_listed(learnt)}, not for those that hide {_listed(waiting)}."]
 
 
 @dataclass(frozen=True)
@@ -51,6 +96,7 @@ class Finding:
 
 _STAGES: Mapping[Stage, str] = {
     "plateau": "It is on its plateau",
+    "by heart": "It has learnt items of its training by heart",
     "on its way": "It has left its plateau and has not arrived",
     "arrived": "It has arrived",
 }
@@ -99,16 +145,14 @@ _TRY: Mapping[Thing, str] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """``progress`` on held-out prompts, and ``by_choice``: where a prompt hides one of several; None if not known.
+    """``standing``: how far it has come.
 
     ``findings``: of all things that have a score. ``waits_for``: those that are missing, the first in the order items,
     labels, kept labels, queries, inference being the one to begin with; empty where nothing is, or nobody can tell.
     ``asked_for``: what a loss of the training asks for already, which is then not advised.
     """
 
-    progress: float | None
-    by_choice: Mapping[str, float]
-    stage: Stage
+    standing: Standing
     findings: tuple[Finding, ...]
     waits_for: tuple[Thing, ...]
     asked_for: tuple[Thing, ...] = ()
@@ -117,12 +161,13 @@ class Diagnosis:
     def sentences(self) -> list[str]:
         """All of it in words."""
         told = [finding.sentence for finding in self.findings]
-        return [self._opening, *self._choices, *told, *self._not_measured, *self._conclusion]
+        return [*self.standing.sentences, *told, *self._not_measured, *self._conclusion]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON has it, the sentences included."""
         each = [{**asdict(one), "sentence": one.sentence, "advice": one.advice} for one in self.findings]
-        return {**asdict(self), "findings": each, "sentences": self.sentences}
+        told = asdict(self)
+        return {**told.pop("standing"), **told, "findings": each, "sentences": self.sentences}
 
     @property
     def _not_measured(self) -> list[str]:
@@ -131,38 +176,18 @@ class Diagnosis:
         return [f"Not measured, for this task or model has no such score: {', '.join(absent)}."] if absent else []
 
     @property
-    def _opening(self) -> str:
-        if self.stage == "nothing to learn":
-            return (
-                "The context has nothing to teach: the best prediction without it is as good as the Bayes-optimal one."
-            )
-        if self.progress is None:
-            return (
-                "How far it is nobody can tell: exact predictors, or predictions to compare with them, are not known."
-            )
-        return f"{_STAGES[self.stage]}: progress {self.progress:.2f} on held-out prompts."
-
-    @property
-    def _choices(self) -> list[str]:
-        if self.stage != "on its way" or not self.by_choice:
-            return []
-        learnt = {name: value for name, value in self.by_choice.items() if value >= ESCAPE}
-        waiting = {name: value for name, value in self.by_choice.items() if value < ESCAPE}
-        if not waiting or not learnt:
-            return []
-        return [f"Learnt for prompts that hide {_listed(learnt)}, not for those that hide {_listed(waiting)}."]
-
-    @property
     def _conclusion(self) -> list[str]:
-        if self.stage in DONE:
+        if self.standing.stage in DONE:
             return []
+        if not self.waits_for and self.standing.stage == "by heart":
+            return self._advice
         if not self.waits_for:
             unclear = [thing for thing in ORDER if self._unclear(thing)]
             more = f"; not clear: {', '.join(unclear)}" if unclear else ""
             return [f"What it waits for: don't know; nothing that could be measured is missing{more}."]
         first, *others = self.waits_for
         caveat = ", unless items do not stand out" if first == "queries" and self._unclear("items") else ""
-        opening = "What it waits for first" if self.stage == "plateau" else "What may hold it back"
+        opening = "What it waits for first" if self.standing.stage == "plateau" else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
         return [f"{opening}: {first}{caveat}.{also}", *self._advice]
 
@@ -172,6 +197,8 @@ class Diagnosis:
     @property
     def _advice(self) -> list[str]:
         """The first thing that is missing and not asked for, since what is asked for may wait for that as well."""
+        if self.standing.stage == "by heart":
+            return ["To try: more different items in training."]
         asked = [thing for thing in self.waits_for if thing in self.asked_for]
         told = [f"Asked for by a loss already: {', '.join(asked)}."] if asked else []
         unasked = tuple(thing for thing in self.waits_for if thing not in self.asked_for)

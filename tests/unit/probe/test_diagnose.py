@@ -18,7 +18,7 @@ from unplateau.layout import Attention, Vectors
 from unplateau.models.transformer import ModelConfig, Transformer
 from unplateau.probe import probe_three_things
 from unplateau.probe.diagnose import diagnose
-from unplateau.probe.diagnosis import Diagnosis, Finding, Verdict
+from unplateau.probe.diagnosis import Diagnosis, Finding, Standing, Verdict
 from unplateau.scores import Thing
 from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
@@ -47,7 +47,7 @@ def test_a_bottleneck_made_on_purpose_is_named(
     """Untrained: items stand out as the codes do, labels carry their items or not, or only these, and nobody looks."""
     config = ModelConfig(n_layers=2, width=32, labels_carry_items=carried, label_gain=label_gain)
     found = diagnose(Transformer(config, task.shape, seed=seed), task)
-    assert found.stage == "plateau"
+    assert found.standing.stage == "plateau"
     assert found.waits_for == missing
     assert found.sentences[-2].startswith(f"What it waits for first: {missing[0]}.")
     assert found == diagnose(Transformer(config, task.shape, seed=seed), task)
@@ -67,14 +67,14 @@ def test_lists_of_words_and_a_model_without_predictions_are_read_as_far_as_they_
     task = WordSelection(n_pairs=4)
     model = Transformer(ModelConfig(n_layers=1, width=16), task.shape)
     found = diagnose(model, task, n_prompts=64)
-    assert (found.stage, found.waits_for) == ("plateau", ("queries",))  # whatever may be said of items
+    assert (found.standing.stage, found.waits_for) == ("plateau", ("queries",))  # whatever may be said of items
 
     class Silent(Transformer):
         def forward(self, *given: object, **named: object) -> object:  # type: ignore[override]
             return replace(super().forward(*given, **named), logits=model.final_norm.weight[:0].expand(1, 1, 0))  # type: ignore[arg-type]
 
     silent = diagnose(Silent(ModelConfig(n_layers=1, width=16), CLEAR.shape), CLEAR, n_prompts=64)
-    assert (silent.progress, silent.stage) == (None, "unknown")
+    assert (silent.standing.progress, silent.standing.stage) == (None, "unknown")
     assert silent.sentences[0].startswith("How far it is nobody can tell")
 
 
@@ -170,7 +170,7 @@ def test_a_task_without_anything_to_learn_has_no_plateau() -> None:
     """Not even an untrained model waits for anything, or has arrived."""
     fixed = CLEAR.model_copy(update={"n_mappings": 1})
     found = diagnose(Transformer(ModelConfig(n_layers=1, width=16), fixed.shape), fixed, n_prompts=64)
-    assert (found.progress, found.stage, found.waits_for) == (None, "nothing to learn", ())
+    assert (found.standing.progress, found.standing.stage, found.waits_for) == (None, "nothing to learn", ())
     assert found.sentences[0].startswith("The context has nothing to teach")
     assert not any("wait" in sentence for sentence in found.sentences)
     json.dumps(found.as_dict(), allow_nan=False)
@@ -185,7 +185,7 @@ def test_predictions_that_are_no_numbers_are_refused() -> None:
 
 def test_queries_that_do_not_look_are_named_where_items_are_not_clear() -> None:
     unsure = (finding("items", "unclear", "hue"), finding("queries", "missing"))
-    found = Diagnosis(0.0, {}, "plateau", unsure, ("queries",))
+    found = Diagnosis(Standing("plateau", 0.0), unsure, ("queries",))
     assert found.sentences[-2] == "What it waits for first: queries, unless items do not stand out."
 
 
@@ -196,7 +196,7 @@ def finding(thing: Thing, verdict: Verdict, factor: str | None = None) -> Findin
 def test_what_a_loss_asks_for_already_is_not_advised() -> None:
     missing: tuple[Thing, ...] = ("items", "kept labels", "queries")
     findings = tuple(finding(thing, "missing", "hue" if thing == "items" else None) for thing in missing)
-    stuck = Diagnosis(0.0, {}, "plateau", findings, missing)
+    stuck = Diagnosis(Standing("plateau", 0.0), findings, missing)
     assert stuck.sentences[-1].startswith("To try: MatchLoss")
     asked = replace(stuck, asked_for=("items",)).sentences
     assert asked[-3:-1] == [
@@ -217,10 +217,12 @@ def test_a_run_is_not_told_to_try_what_it_does() -> None:
 
 
 def test_factors_that_are_learnt_are_told_from_those_that_are_not() -> None:
-    half = Diagnosis(0.4, {"hue": 0.8, "size": 0.02}, "on its way", (finding("items", "missing", "size"),), ("items",))
+    half = Diagnosis(
+        Standing("on its way", 0.4, {"hue": 0.8, "size": 0.02}), (finding("items", "missing", "size"),), ("items",)
+    )
     assert half.sentences[1] == "Learnt for prompts that hide hue (0.80), not for those that hide size (0.02)."
     assert "What may hold it back: items." in half.sentences
-    arrived = Diagnosis(0.95, {}, "arrived", (finding("labels", "there"),), ())
+    arrived = Diagnosis(Standing("arrived", 0.95), (finding("labels", "there"),), ())
     assert arrived.sentences[0] == "It has arrived: progress 0.95 on held-out prompts."
     assert not any("wait" in sentence for sentence in arrived.sentences)
     assert json.loads(json.dumps(half.as_dict()))["waits_for"] == ["items"]

@@ -1,0 +1,161 @@
+"""How far a model has come on held-out prompts, and whether it is the context that took it there.
+
+Progress lies between two exact predictors, which know the task and no model. It can be had without in-context learning:
+by items of the training that were learnt by heart, and, where every prompt has labels of its own, by naming those that
+have come at all.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unplateau.decompose import Readable
+from unplateau.errors import DivergedError
+from unplateau.layout import Split
+from unplateau.plateau.progress import COMPLETION, ESCAPE
+from unplateau.probe.diagnosis import Stage, Standing
+from unplateau.probe.three_things import at_home
+from unplateau.rng import fold, fold_seed
+from unplateau.tasks.base import Sampler, Task
+from unplateau.tasks.loss import achieved, expected
+from unplateau.tensors import Batch, Prompts
+
+AT_ONCE = 64
+ERRORS = 2.0
+"""Standard errors that make a difference."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked whom: ``task`` as the model reads it, ``exact`` as its exact predictors do."""
+
+    model: Readable
+    task: Sampler
+    exact: Task
+    n_prompts: int
+    seed: int
+
+    def batches(self, split: Split) -> Iterator[tuple[Batch, Batch]]:
+        """The same prompts for the exact predictors and for the model: a TokenTask writes its task in words."""
+        for step in range(-(-self.n_prompts // AT_ONCE)):
+            seed = fold_seed(self.seed, "diagnose")
+            batch, shown = (
+                one.sample(step, batch_size=AT_ONCE, split=split, seed=seed) for one in (self.exact, self.task)
+            )
+            yield batch, shown
+
+    def heights(self, batch: Batch, shown: Batch) -> Tensor | None:
+        """(3, B, K): what progress is read from, of the model and of the no-context and the Bayes-optimal predictor."""
+        with torch.no_grad():
+            logits = self.model(at_home(self.model, shown).inputs).logits.cpu()
+        numbers, n_labels = self.task.shape.labels_are_numbers, self.task.shape.n_labels
+        if n_labels < logits.shape[-1] and (words := getattr(self.task, "label_tokens", None)):
+            logits = logits[..., list(words)]
+        if not bool(logits.isfinite().all()):
+            raise DivergedError("diagnose: the predictions hold NaN or infinity; the model has diverged")
+        if logits.shape[-1] != (1 if numbers else n_labels):
+            return None
+        predictions = logits if numbers else logits.double().softmax(-1)
+        exact = (self.exact.no_context_predictions(batch), self.exact.bayes_predictions(batch))
+        both = [achieved(predictions, batch.targets), *(expected(one, numbers=numbers) for one in exact)]
+        by_loss = self.exact.progress == "loss"
+        return torch.stack([loss if acc is None or by_loss else -acc for loss, acc in both]).double()
+
+
+def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -> Standing:
+    """Of a model on a task; unknown where it is without exact predictors, or the model without predictions of labels.
+
+    Raises DivergedError for predictions that are not finite.
+    """
+    exact = getattr(task, "task", task)
+    if not isinstance(exact, Task):
+        return Standing("unknown")
+    asked = _Asked(model, task, exact, n_prompts, seed)
+    parts, hidden = [], []
+    for batch, shown in asked.batches("test"):
+        if (found := asked.heights(batch, shown)) is None:
+            return Standing("unknown")
+        parts.append(found.mean(2))
+        hidden.append(batch.hidden_factor)
+    heights, choice = torch.cat(parts, 1), torch.cat(hidden)  # (3, N), (N,)
+    if (progress := _between(heights)) is None:
+        return Standing("nothing to learn")
+    stage: Stage = "plateau" if progress < ESCAPE else "on its way" if progress < COMPLETION else "arrived"
+    told = Standing(stage, progress, _by_choice(task, heights, choice))
+    if stage != "arrived" and (by_heart := _by_heart(asked, heights)) is not None:
+        return replace(told, stage="by heart", by_heart=by_heart)
+    if stage == "on its way" and (by_labels := _by_labels(asked)) is not None:
+        return replace(told, stage="plateau", by_labels=by_labels)
+    return told
+
+
+def _by_choice(task: Sampler, heights: Tensor, choice: Tensor) -> dict[str, float]:
+    """Of the prompts that hide each of several things."""
+    shape = task.shape
+    if len(shape.choices) < 2:
+        return {}
+    numbers = shape.asked if shape.hides_factors else range(len(shape.choices))
+    each = {name: _between(heights[:, choice == number]) for number, name in zip(numbers, shape.choices, strict=True)}
+    return {name: value for name, value in each.items() if value is not None}
+
+
+def _by_heart(asked: _Asked, held_out: Tensor) -> float | None:
+    """Progress on other prompts of the training's items, if that on held-out ones is less than half of it."""
+    if not asked.exact.holds_out_items:
+        return None
+    parts = [found.mean(2) for one in asked.batches("train") if (found := asked.heights(*one)) is not None]
+    of_known = torch.cat(parts, 1)
+    known, new = _between(of_known), _between(held_out)
+    if known is None or new is None or known < ESCAPE:
+        return None
+    error = math.hypot(_error(of_known) / 2, _error(held_out))
+    return known if known / 2 - new > ERRORS * error else None
+
+
+def _by_labels(asked: _Asked) -> float | None:
+    """Progress of the last query with the items before it dealt anew, if less than half of it is lost by that.
+
+    Asked only where labels mean nothing but what the pairs of a prompt say.
+    """
+    shape = asked.exact.shape
+    told = getattr(asked.exact, "n_mappings", 1) is not None or shape.n_cues or shape.layout.in_lists
+    if told or asked.exact is not asked.task or shape.layout.n_pairs < 3:
+        return None
+    before, after = [], []
+    for step, (batch, _) in enumerate(asked.batches("test")):
+        as_is, dealt = (asked.heights(batch, one) for one in (batch, _dealt(batch, step, asked.seed)))
+        if as_is is None or dealt is None:
+            return None
+        before.append(as_is[..., -1])
+        after.append(dealt[..., -1])
+    (model, start, end), dealt_anew = torch.cat(before, 1), torch.cat(after, 1)[0]
+    lost, gained = dealt_anew - model, start - model
+    if lost.mean() + ERRORS * lost.std() / math.sqrt(len(lost)) > gained.mean() / 2:
+        return None
+    return _between(torch.stack((dealt_anew, start, end)))
+
+
+def _dealt(batch: Batch, step: int, seed: int) -> Batch:
+    """All items but the last in another order, while the labels stay where they are."""
+    assert isinstance(batch.inputs, Prompts)
+    items = batch.inputs.items
+    order = torch.rand(items.shape[0], items.shape[1] - 1, generator=fold(seed, "dealt", step)).argsort(1)
+    moved = items[torch.arange(len(items))[:, None], order]
+    return replace(batch, inputs=replace(batch.inputs, items=torch.cat((moved, items[:, -1:]), 1)))
+
+
+def _between(heights: Tensor) -> float | None:
+    """0 at the no-context predictor, 1 at the Bayes-optimal one; None where there are none, or both are the same."""
+    if not heights.shape[1]:
+        return None
+    model, start, end = heights.mean(1).tolist()
+    return None if math.isclose(start, end, rel_tol=1e-6) else (start - model) / (start - end)
+
+
+def _error(heights: Tensor) -> float:
+    """Standard error of the progress between the same two predictors."""
+    model, start, end = heights
+    return float(model.std() / math.sqrt(len(model)) / (start.mean() - end.mean()))

@@ -37,11 +37,12 @@ OTHERS = ("power", "exponential", "line", "noise")
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A curve and the rows (real numbers) at which its plateaus end."""
+    """A curve, the rows (real numbers) at which its plateaus end, and the weight that it was smoothed by."""
 
     steps: Floats
     values: Floats
     ends: tuple[float, ...]
+    weight: float = 0.0
 
 
 Finder = Callable[[Synthetic], Sequence[Plateau | Smoothed]]
@@ -223,7 +224,7 @@ def smoothed(curve: Synthetic, seed: int, *, much: bool = False) -> Synthetic:
     )
     weight = memory / (1 + memory)
     values, _ = lfilter([1 - weight], [1, -weight], curve.values, zi=weight * curve.values[:1])
-    return replace(curve, values=values)
+    return replace(curve, values=values, weight=float(weight))
 
 
 def unfinished(seed: int) -> Synthetic:
@@ -236,14 +237,20 @@ def row_of(x: Floats, place: float) -> float:
     return float(np.interp(place, x, np.arange(x.size)))
 
 
-def ended(curve: Synthetic) -> list[Plateau]:
+def ended(curve: Synthetic, smoothing: float = 0.0) -> list[Plateau]:
     """The plateaus found that have ended."""
-    return [plateau for plateau in find_plateaus(curve.steps, curve.values) if plateau.ended]
+    found = find_plateaus(curve.steps, curve.values, smoothing=smoothing)
+    return [plateau for plateau in found if plateau.ended]
 
 
 def undone(curve: Synthetic) -> list[Plateau | Smoothed]:
     """The same, with the smoothing undone where it was noticed."""
     return [plateau.if_smoothed or plateau for plateau in ended(curve)]
+
+
+def told(curve: Synthetic) -> list[Plateau]:
+    """The same where it is said by which weight the curve was smoothed."""
+    return ended(curve, curve.weight)
 
 
 def errors(curve: Synthetic, found: Sequence[Plateau | Smoothed]) -> list[float]:
@@ -393,7 +400,8 @@ def tables(seeds: range) -> None:
         ("quiet", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3], loudness=QUIET), seed)),
     ):
         accuracy(f"{end}, smoothed exponentially", make, seeds)
-        accuracy(f"{end}, the same undone", make, seeds, undone)
+        accuracy(f"{end}, undone where noticed", make, seeds, undone)
+        accuracy(f"{end}, undone where told", make, seeds, told)
     print("\nsaid to look smoothed exponentially")
     noticed("sharp, smoothed exponentially", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3]), seed), seeds)
     noticed("quiet", lambda seed: smoothed(one_plateau(seed, DROPS[seed % 3], loudness=QUIET), seed), seeds)

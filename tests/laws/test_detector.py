@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unplateau.errors import SpecError
 from unplateau.plateau import detect
 from unplateau.plateau.detect import find_plateaus
 from unplateau.plateau.progress import completion_step, escape_step
@@ -132,6 +133,23 @@ def test_smoothing_that_is_noticed_changes_no_other_answer(monkeypatch: pytest.M
     assert any(each.if_smoothed for each in found)
     monkeypatch.setattr(detect, "smoothing_weights", lambda errors: None)
     assert find_plateaus(curve.steps, curve.values) == [replace(each, if_smoothed=None) for each in found]
+
+
+@pytest.mark.parametrize("loudness", [(0.03, 0.2), (0.002, 0.02)])
+def test_an_average_that_is_told_changes_nothing(loudness: tuple[float, float]) -> None:
+    """However quiet the noise: the plateaus are those of the raw values."""
+    for seed in range(200, 206):
+        raw = CURVES["one_plateau"](seed, KINKED[seed % 3], loudness=loudness, rows=400)
+        curve = CURVES["smoothed"](raw, seed)
+        found = find_plateaus(curve.steps, curve.values, smoothing=curve.weight)
+        for one, other in zip(found, find_plateaus(raw.steps, raw.values), strict=True):
+            assert (one.start, one.end, *one.interval) == pytest.approx((other.start, other.end, *other.interval))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0, float("nan")])
+def test_no_average_has_such_a_weight(weight: float) -> None:
+    with pytest.raises(SpecError, match="smoothing must be a weight from 0 to less than 1"):
+        find_plateaus(range(20), [float(value) for value in range(20)], smoothing=weight)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

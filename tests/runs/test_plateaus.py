@@ -68,6 +68,12 @@ def test_a_smoothed_log_says_what_it_would_without(cli: Any, tmp_path: Path) -> 
         f"; if this log was smoothed (by {raw['weight']:.2f}), to {raw['end']:g} ("
         in cli("plateaus", log, *options).stdout
     )
+    told = cli("plateaus", log, *options, "--smoothing", "0.9", "--json")
+    (plateau,) = json.loads(told.stdout)["plateaus"]
+    assert "if_smoothed" not in plateau
+    assert plateau["interval"][0] <= 2400 <= plateau["interval"][1]
+    assert "smoothing by 0.9 undone, from row to row" in told.stderr
+    assert "from 0 to less than 1, got 1" in cli.refused("plateaus", log, *options, "--smoothing", "1")
 
 
 def test_no_plateau_is_no_error(cli: Any, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
     direction: Literal["min", "max"] | None = None,
     floor: float | None = None,
     ceiling: float | None = None,
+    smoothing: Annotated[float | None, arg(metavar="WEIGHT")] = None,
     by: Annotated[str | None, arg(metavar="COL[=CELL]")] = None,
     segment: Annotated[str | None, arg(metavar="N|all")] = None,
     repeats: Literal["last", "mean"] | None = None,
@@ -63,6 +64,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
         direction: min if learning lowers the curve (a loss), max if it raises it (an accuracy); default: by the name
         floor: value of a model that has not learned, in the units of the curve (such as ln 4 for four labels)
         ceiling: best value that can be reached; a run directory of ours knows both
+        smoothing: undo an exponential moving average of this weight (0.9 if TensorBoard's or W&B's smoothing was 0.9)
         by: column that tells the runs in a file apart, such as seed; seed=3 takes one of them
         segment: the number of one run, where steps start again in a file; "all" takes each
         repeats: which value counts where most steps have several rows
@@ -84,7 +86,7 @@ def plateaus(  # noqa: PLR0913 (an option each)
         refuse_unwritable(plot.parent)
     wanted = Wanted(value, step, by, _segment(segment), repeats, epoch, lr, direction)
     curves = [(file, curve) for file in files for curve in read_curves(read_log(file), wanted)]
-    found = [_found(file, curve, floor, ceiling) for file, curve in curves]
+    found = [_found(file, _raw(curve, smoothing), floor, ceiling) for file, curve in curves]
     for line in dict.fromkeys(line for one in found for line in one.said):
         warn(line)
     if plot is not None:
@@ -157,6 +159,18 @@ class _Found:
             "plateaus": flat,
             "drops": [drop.as_dict() for drop in self.drops],
         }
+
+
+def _raw(curve: Curve, smoothing: float | None) -> Curve:
+    """The curve with the average undone that it is said to be."""
+    if smoothing is None:
+        return curve
+    import numpy as np  # noqa: PLC0415
+
+    from unplateau.plateau.smoothing import undone  # noqa: PLC0415 (numpy)
+
+    note = f"smoothing by {smoothing:g} undone, from row to row"
+    return replace(curve, values=undone(np.asarray(curve.values), smoothing).tolist(), notes=(*curve.notes, note))
 
 
 def _found(file: Path, curve: Curve, floor: float | None, ceiling: float | None) -> _Found:

@@ -183,6 +183,7 @@ def find_plateaus(
     floor: float | None = None,
     ceiling: float | None = None,
     direction: Direction = "min",
+    smoothing: float = 0.0,
 ) -> Plateaus:
     """Plateaus of a learning curve, in order of time; empty if it has none or fewer than 8 distinct steps.
 
@@ -200,13 +201,18 @@ def find_plateaus(
             ``floor`` (if not given: from the worst of the curve) to it has arrived and is no plateau. Without a
             ceiling, a curve that stops in a flat part after it has learned is said to level off.
         direction: "min" if values go down when learning (loss), "max" if up (accuracy).
+        smoothing: weight of the past in the exponential moving average that these values are (what TensorBoard and W&B
+            call smoothing), from row to row; undone before anything else, so that levels are of the raw values. Where
+            it is not known, see :attr:`Plateau.if_smoothed`.
 
     Raises:
         DataError: an entry is not finite, or steps go back.
-        SpecError: lengths differ, ``direction`` is unknown, or ``floor`` is not worse than ``ceiling``.
+        SpecError: lengths differ, ``direction`` is unknown, ``floor`` is not worse than ``ceiling``, or ``smoothing``
+            not in [0, 1).
     """
     s, v = checked(steps, values)
     _check_arguments(floor, ceiling, direction)
+    v = undone(v, smoothing)
     if np.count_nonzero(s[1:] != s[:-1]) < FEWEST_POINTS - 1:
         return Plateaus()
     s, v, n_rows = gathered(s, v)

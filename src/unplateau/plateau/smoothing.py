@@ -6,6 +6,7 @@ plus something new. Errors may be so by themselves: what is found here is that a
 
 import numpy as np
 
+from unplateau.errors import SpecError
 from unplateau.plateau.progress import Floats
 
 LEAST_WEIGHT = 0.5
@@ -37,7 +38,11 @@ def is_undone(errors: Floats, weight: float) -> bool:
 
 
 def undone(values: Floats, weight: float) -> Floats:
-    """(N,): what was smoothed into these values, the first taken as it is."""
+    """(N,): what was smoothed into these values, the first taken as it is; raises SpecError for no weight in [0, 1)."""
+    if not 0 <= weight < 1:
+        raise SpecError(f"smoothing must be a weight from 0 to less than 1, got {weight:g}")
+    if weight == 0:
+        return values
     raw = values.copy()
     raw[1:] = (values[1:] - weight * values[:-1]) / (1 - weight)
     return raw

@@ -592,7 +592,7 @@ def test_what_is_said_of_intervals_where_each_run_ends_by_itself() -> None:
         rows = list(csv.DictReader(file))
     few = [row for row in rows if (row["runs"], row["censored"], row["ends"]) == ("5", "0.6", "each at its own")]
     covers = [float(row["ratio_covers"]) for row in few]
-    said = f"in {100 * fmean(covers):.0f} % of all cases, {100 * min(covers):.0f} of one kind"
+    said = f"it then holds the truth in {100 * fmean(covers):.0f} % of all cases, {100 * min(covers):.0f} of one kind"
     assert said in prose("docs/concepts/reading_results.md")
     medians, ratios = ([float(row[f"{what}_covers"]) for row in rows] for what in ("median", "ratio"))
     page = prose("docs/decisions.md")

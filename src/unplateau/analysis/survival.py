@@ -23,6 +23,8 @@ _TAIL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _RESAMPLES, _PERMUTATIONS = 4000, 9999
 FEWEST_IN_MEDIAN, FEWEST_IN_RATIO = 5, 4
 """Runs below which an interval has no ends; of a ratio on either side. What two or three have shown is too narrow."""
+FEWEST_KNOWN = 2
+"""Of the runs on either side of a ratio, those that got there within the budget or are known not to have."""
 
 
 @dataclass(frozen=True)
@@ -175,15 +177,17 @@ def restricted_ratio(theirs: Sequence[Bounded], ours: Sequence[Bounded], budget:
 
     The interval is a percentile bootstrap over runs, of either side by itself, expanded to what Student's t would have
     (Hesterberg 2015): that of few runs is too narrow otherwise. Where all runs of a side are alike, as where none got
-    there, one more run is drawn from, with the least time of all. It has no ends (0 and infinity) with a single run on
-    a side.
+    there, one more run is drawn from, with the least time of all. It has no ends (0 and infinity) with less than four
+    runs on a side, nor where all of a side but one ended before the budget: resamples of what is known of a single run
+    are all alike.
     """
     sides = [[at_most(time, budget) for time in times] for times in (theirs, ours)]
     if not any(time.exact for side in sides for time in side):
         return None
     value = restricted_mean(theirs, budget) / restricted_mean(ours, budget)
     n = min(map(len, sides))
-    if n < FEWEST_IN_RATIO:
+    known = min(sum(time.exact or time.low >= budget for time in side) for side in sides)
+    if n < FEWEST_IN_RATIO or known < FEWEST_KNOWN:
         return Estimate(value, 0.0, math.inf)
     least = min((time for side in sides for time in side), key=lambda time: (time.low, not time.exact))
     random = np.random.default_rng(0)

@@ -153,6 +153,15 @@ def test_a_side_that_never_got_there_still_leaves_room():
     assert few.shown() == "6.1"
 
 
+@pytest.mark.parametrize("n_early", [3, 4])
+def test_a_side_of_which_one_run_is_known_leaves_all_room(n_early):
+    """Runs that ended before the budget are no copies of the one that did not."""
+    ours = [Bounded.exactly(value) for value in (180, 200, 220, 260, 280)]
+    theirs = [Bounded.exactly(250)] * (5 - n_early) + [Bounded.above(100 + number) for number in range(n_early)]
+    found = restricted_ratio(theirs, ours, 240)
+    assert (found.low == 0 and math.isinf(found.high)) is (n_early == 4)
+
+
 @given(st.lists(exact | censored, min_size=1, max_size=12))
 def test_a_band_holds_its_median(runs):
     middle, band = median_time(runs), median_band(runs)

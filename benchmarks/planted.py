@@ -42,8 +42,17 @@ TASKS: Mapping[str, Task] = {
     "codes": up.FactorTask(source=CODES, hidden=("b",), n_pairs=12),
     "regression": up.LinearRegression(dimension=2, n_pairs=10),
     "parity": up.SparseParity(n_signs=8, degree=1, n_pairs=14),
+    "fixed": up.FactorTask(source=CODES, hidden=("a", "b"), n_mappings=1, n_pairs=12),
 }
 FAINT = TASKS["codes"].model_copy(update={"source": Amplified(source=CODES, factors_amplified=("b",), gain=0.05)})
+
+
+class Alone(Transformer):
+    """Every position sees itself and nothing else: nothing can be told from a prompt."""
+
+    def hidden_states(self, embedded: Tensor, attention: Attention, n_layers: int | None = None) -> list[Tensor]:
+        """As if nothing stood before."""
+        return super().hidden_states(embedded, "self" if attention == "causal" else attention, n_layers)
 
 
 class Barred(Transformer):
@@ -105,18 +114,24 @@ class Case:
 
     plant: Plant = nothing
     carried: bool = True
-    barred: bool = False
+    kind: type[Transformer] = Transformer
 
 
 PLANTS: Mapping[str, Case] = {
     "items": Case(partial(shrunk, "item_embedding", 0.0)),
-    "labels": Case(carried=False, barred=True),
+    "labels": Case(carried=False, kind=Barred),
     "queries": Case(looks_everywhere),
     "kept labels": Case(partial(shrunk, "label_embedding", 0.002)),
+    "inference": Case(kind=Alone),
 }
 """What is lacking, and how it is made to. Of codes items are shown, and the hidden factor hardly."""
-NO_SCORE = {("regression", "items"), ("regression", "kept labels")}
-"""Numbers have neither score."""
+
+
+def can_lack(task: str, thing: str) -> bool:
+    """Whether a thing has a score there: numbers have two less, and a fixed mapping leaves inference for queries."""
+    if task == "regression":
+        return thing in ("labels", "queries")
+    return thing != ("queries" if task == "fixed" else "inference")
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ def plan() -> Iterator[tuple[str, str, int]]:
     """Task, what is lacking, and seed."""
     for task in TASKS:
         for lacks in PLANTS:
-            if (task, lacks) not in NO_SCORE:
+            if can_lack(task, lacks):
                 yield from ((task, lacks, seed) for seed in SEEDS)
 
 
@@ -146,7 +161,7 @@ def made(task: str, lacks: str, seed: int) -> Planted:
     case = PLANTS[lacks]
     faint = task == "codes" and lacks == "items"
     shown = FAINT if faint else TASKS[task]
-    model = _trained(shown, seed, case.carried, nothing if faint else case.plant, barred=case.barred)
+    model = _trained(shown, seed, case.carried, nothing if faint else case.plant, case.kind)
     twin = _trained(TASKS[task], seed, case.carried, nothing)
     found, best = diagnose(model, shown), diagnose(twin, TASKS[task])
     where = surroundings(torch.device("cpu"))
@@ -156,9 +171,9 @@ def made(task: str, lacks: str, seed: int) -> Planted:
     )
 
 
-def _trained(task: Task, seed: int, carried: bool, plant: Plant, *, barred: bool = False) -> Transformer:
+def _trained(task: Task, seed: int, carried: bool, plant: Plant, kind: type[Transformer] = Transformer) -> Transformer:
     config = ModelConfig(n_layers=2, width=48, n_heads=2, labels_carry_items=carried)
-    model = (Barred if barred else Transformer)(config, task.shape, seed=seed)
+    model = kind(config, task.shape, seed=seed)
     plant(model)
     optimiser = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], RATE)
     for step in range(STEPS):

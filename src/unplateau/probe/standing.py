@@ -19,7 +19,7 @@ from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.diagnosis import Stage, Standing
 from unplateau.probe.three_things import at_home
 from unplateau.rng import fold, fold_seed
-from unplateau.tasks.base import Sampler, Task
+from unplateau.tasks.base import Sampler, Task, Written
 from unplateau.tasks.loss import achieved, expected
 from unplateau.tensors import Batch, Prompts
 
@@ -52,8 +52,8 @@ class _Asked:
         with torch.no_grad():
             logits = self.model(at_home(self.model, shown).inputs).logits.cpu()
         numbers, n_labels = self.task.shape.labels_are_numbers, self.task.shape.n_labels
-        if n_labels < logits.shape[-1] and (words := getattr(self.task, "label_tokens", None)):
-            logits = logits[..., list(words)]
+        if n_labels < logits.shape[-1] and isinstance(self.task, Written):
+            logits = logits[..., list(self.task.label_tokens)]
         if not bool(logits.isfinite().all()):
             raise DivergedError("diagnose: the predictions hold NaN or infinity; the model has diverged")
         if logits.shape[-1] != (1 if numbers else n_labels):
@@ -70,7 +70,7 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
 
     Raises DivergedError for predictions that are not finite.
     """
-    exact = getattr(task, "task", task)
+    exact = task.task if isinstance(task, Written) else task
     if not isinstance(exact, Task):
         return Standing("unknown")
     asked = _Asked(model, task, exact, n_prompts, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,14 @@ class Sampler(Protocol):
 
     def sample(self, step: int, *, batch_size: int, split: Split = "train", seed: int = 0) -> Batch:
         """The batch of this step."""
+
+
+@runtime_checkable
+class Written(Sampler, Protocol):
+    """A sampler that writes the prompts of a task in tokens; ``label_tokens``: the token of each of the C labels."""
+
+    task: Task
+    label_tokens: tuple[int, ...]
 
 
 class Task(Kind):

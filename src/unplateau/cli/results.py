@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unplateau.cli.console import print_table
+from unplateau.config import Kind
 from unplateau.damage import DAMAGE
 from unplateau.store import is_done, load_run
 from unplateau.terminal import shortened
@@ -26,7 +27,7 @@ class Results:
 
     def __init__(self, specs: Sequence[RunSpec], axes: Sequence[Axis], out: Path) -> None:
         self._steps = {spec.directory(out): spec.train.steps for spec in specs}
-        self._settings = dict(zip(self._steps, (setting(spec, axes) for spec in specs), strict=True))
+        self._settings = dict(zip(self._steps, settings_of(specs, axes), strict=True))
         self._members: dict[str, list[Path]] = {}
         for path, name in self._settings.items():
             self._members.setdefault(name, []).append(path)
@@ -75,11 +76,25 @@ class Results:
         return self._times.get(path)
 
 
-def setting(spec: RunSpec, axes: Sequence[Axis]) -> str:
-    """``mixed, lr=0.001``: the strategy, and the values of the axes."""
+def settings_of(specs: Sequence[RunSpec], axes: Sequence[Axis]) -> list[str]:
+    """``mixed, lr=0.001``: the strategy of each, and the values of the axes; in full where two would look alike."""
     keys = [key for key, _ in axes if key != "strategy"]
-    values = [f"{key.rpartition('.')[2]}={shortened(str(_at(spec, key)), LONGEST)}" for key in keys]
-    return ", ".join([spec.strategy.name, *values])
+    values = [(spec.strategy, *(_at(spec, key) for key in keys)) for spec in specs]
+    meant = [repr(one) for one in values]
+    for longest in (LONGEST, None):
+        names = [
+            ", ".join([strategy.name, *(_in_words(key, one, longest) for key, one in zip(keys, others, strict=True))])
+            for strategy, *others in values
+        ]
+        if len(set(zip(names, meant, strict=True))) == len(set(names)):
+            return names
+    return [f"{name} {strategy!r}" for name, (strategy, *_) in zip(names, values, strict=True)]
+
+
+def _in_words(key: str, value: Any, longest: int | None) -> str:
+    """A key and its value, the name of a kind first."""
+    words = f"{type(value).__name__} {value}".strip() if isinstance(value, Kind) else str(value)
+    return f"{key.rpartition('.')[2]}={words if longest is None else shortened(words, longest)}"
 
 
 def _at(spec: Any, key: str) -> Any:

@@ -68,7 +68,7 @@ def sweep(
     axis: Annotated[tuple[str, ...], arg(metavar="A.B=V1,V2"), UseAppendAction] = (),
     set_: Settings = (),
     seeds: int = 1,
-    first_seed: int = 0,
+    first_seed: int | None = None,
     where: Where = LOCALLY,
     out: Folder = Path("runs"),
     dry_run: bool = False,
@@ -84,12 +84,13 @@ def sweep(
         axis: a key of the spec and its values, e.g. strategy=plain,mixed or train.lr=1e-3,1e-2
         set_: change one key of the spec in all runs, e.g. train.steps=300
         seeds: number of seeds for each combination
-        first_seed: the lowest seed; the others follow it
+        first_seed: the lowest seed, by default that of the spec; the others follow it
         where: where runs are trained
         out: folder that run directories are made in
         dry_run: only list the runs, how far each is, and the FLOPs, hours and kWh that the rest will take
     """
-    wanted = seeds_from(first_seed, seeds)
+    if first_seed is not None:
+        seeds_from(first_seed, seeds)  # refused before anything is read
     if not dry_run:
         refuse_unwritable(out)
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
@@ -97,7 +98,8 @@ def sweep(
 
     engine = _engine(where, out)
     axes = [read_axis(text) for text in axis]
-    specs = expand(given_spec(spec, set_), axes, wanted)
+    base = given_spec(spec, set_)
+    specs = expand(base, axes, seeds_from(base.seed if first_seed is None else first_seed, seeds))
     if dry_run:
         _print_plan(specs, out, where)
         return 0

@@ -49,7 +49,9 @@ def diagnose(
     reached = standing(model, task, n_prompts=n_prompts, seed=seed)
     findings = list(_of_things(model, halves, task, seed))
     if len(task.shape.choices) > 1:
-        read = probe_components(model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts)
+        read = probe_components(
+            model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts, seed=seed
+        )
         findings.append(_finding("inference", read))
     waits = () if reached.stage in DONE else tuple(_missing(findings))
     return Diagnosis(reached, tuple(findings), waits, tuple(thing for thing in ORDER if thing in asked_for))

@@ -16,16 +16,17 @@ DONE: tuple[Stage, ...] = ("arrived", "nothing to learn")
 
 @dataclass(frozen=True)
 class Standing:
-    """Progress on held-out prompts, None where nobody can tell; ``by_choice``: where a prompt hides one of several.
+    """Progress on held-out prompts, None where nobody can tell.
 
-    ``by_heart``: progress on prompts of training items, if that is more than twice that on held-out ones.
-    ``by_labels``: progress of the last query after the items before it were dealt anew to their labels, if most of it
-    is left.
+    ``by_choice``: where a prompt hides one of several, with standard errors in ``by_choice_error``. ``by_heart``: on
+    prompts of training items, if it is more than twice as much there. ``by_labels``: of the last query after the items
+    before it were dealt anew to their labels, if nearly all of it is left.
     """
 
     stage: Stage
     progress: float | None = None
     by_choice: Mapping[str, float] = field(default_factory=dict)
+    by_choice_error: Mapping[str, float] = field(default_factory=dict)
     by_heart: float | None = None
     by_labels: float | None = None
 
@@ -52,8 +53,9 @@ class Standing:
     def _choices(self) -> list[str]:
         if self.stage != "on its way" or not self.by_choice:
             return []
-        learnt = {name: value for name, value in self.by_choice.items() if value >= ESCAPE}
-        waiting = {name: value for name, value in self.by_choice.items() if value < ESCAPE}
+        doubt = {name: 2 * self.by_choice_error.get(name, 0.0) for name in self.by_choice}
+        learnt = {name: value for name, value in self.by_choice.items() if value - doubt[name] >= ESCAPE}
+        waiting = {name: value for name, value in self.by_choice.items() if value + doubt[name] < ESCAPE}
         if not waiting or not learnt:
             return []
         return [f"Learnt for prompts that hide {_listed(learnt)}, not for those that hide {_listed(waiting)}."]

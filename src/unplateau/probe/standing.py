@@ -1,8 +1,8 @@
-"""How far a model has come on held-out prompts, and whether it is the context that took it there.
+"""How far a model has come on held-out prompts, and what its progress is not.
 
-Progress lies between two exact predictors, which know the task and no model. It can be had without in-context learning:
-by items of the training that were learnt by heart, and, where every prompt has labels of its own, by naming those that
-have come at all.
+Progress lies between two exact predictors on the same prompts, so that luck with these is no progress. Where every
+prompt has labels of its own, some can be had by naming those that have come at all, whatever their items; and what was
+learnt may hold for items of the training only.
 """
 
 import math
@@ -20,12 +20,14 @@ from unplateau.probe.diagnosis import Stage, Standing
 from unplateau.probe.three_things import at_home
 from unplateau.rng import fold, fold_seed
 from unplateau.tasks.base import Sampler, Task, Written
-from unplateau.tasks.loss import achieved, expected
+from unplateau.tasks.loss import achieved
 from unplateau.tensors import Batch, Prompts
 
 AT_ONCE = 64
 ERRORS = 2.0
 """Standard errors that make a difference."""
+MOST_LOST = 0.1
+"""Share of its gain that a model may lose, when items are dealt anew, that does not look at them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class _Asked:
             return None
         predictions = logits if numbers else logits.double().softmax(-1)
         exact = (self.exact.no_context_predictions(batch), self.exact.bayes_predictions(batch))
-        both = [achieved(predictions, batch.targets), *(expected(one, numbers=numbers) for one in exact)]
+        both = [achieved(one, batch.targets) for one in (predictions, *exact)]
         by_loss = self.exact.progress == "loss"
         return torch.stack([loss if acc is None or by_loss else -acc for loss, acc in both]).double()
 
@@ -84,7 +86,7 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
     if (progress := _between(heights)) is None:
         return Standing("nothing to learn")
     stage: Stage = "plateau" if progress < ESCAPE else "on its way" if progress < COMPLETION else "arrived"
-    told = Standing(stage, progress, _by_choice(task, heights, choice))
+    told = Standing(stage, progress, *_by_choice(task, heights, choice))
     if stage != "arrived" and (by_heart := _by_heart(asked, heights)) is not None:
         return replace(told, stage="by heart", by_heart=by_heart)
     if stage == "on its way" and (by_labels := _by_labels(asked)) is not None:
@@ -92,19 +94,24 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
     return told
 
 
-def _by_choice(task: Sampler, heights: Tensor, choice: Tensor) -> dict[str, float]:
-    """Of the prompts that hide each of several things."""
+def _by_choice(task: Sampler, heights: Tensor, choice: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """Of the prompts that hide each of several things, with its standard error."""
     shape = task.shape
     if len(shape.choices) < 2:
-        return {}
+        return {}, {}
     numbers = shape.asked if shape.hides_factors else range(len(shape.choices))
-    each = {name: _between(heights[:, choice == number]) for number, name in zip(numbers, shape.choices, strict=True)}
-    return {name: value for name, value in each.items() if value is not None}
+    each = {name: heights[:, choice == number] for number, name in zip(numbers, shape.choices, strict=True)}
+    known = {name: value for name, of_one in each.items() if (value := _between(of_one)) is not None}
+    return known, {name: _error(each[name]) for name in known}
 
 
 def _by_heart(asked: _Asked, held_out: Tensor) -> float | None:
-    """Progress on other prompts of the training's items, if that on held-out ones is less than half of it."""
-    if not asked.exact.holds_out_items:
+    """Progress on other prompts of the training's items, if that on held-out ones is less than half of it.
+
+    Not where a table says what each item is called: of those held out nobody could know it.
+    """
+    shape, tables = asked.exact.shape, getattr(asked.exact, "n_mappings", None) is not None
+    if not asked.exact.holds_out_items or (tables and any(shape.factors[one].identity for one in shape.asked)):
         return None
     parts = [found.mean(2) for one in asked.batches("train") if (found := asked.heights(*one)) is not None]
     of_known = torch.cat(parts, 1)
@@ -116,7 +123,7 @@ def _by_heart(asked: _Asked, held_out: Tensor) -> float | None:
 
 
 def _by_labels(asked: _Asked) -> float | None:
-    """Progress of the last query with the items before it dealt anew, if less than half of it is lost by that.
+    """Progress of the last query with the items before it dealt anew, if hardly any of it is lost by that.
 
     Asked only where labels mean nothing but what the pairs of a prompt say.
     """
@@ -133,7 +140,7 @@ def _by_labels(asked: _Asked) -> float | None:
         after.append(dealt[..., -1])
     (model, start, end), dealt_anew = torch.cat(before, 1), torch.cat(after, 1)[0]
     lost, gained = dealt_anew - model, start - model
-    if lost.mean() + ERRORS * lost.std() / math.sqrt(len(lost)) > gained.mean() / 2:
+    if lost.mean() + ERRORS * lost.std() / math.sqrt(len(lost)) > MOST_LOST * gained.mean():
         return None
     return _between(torch.stack((dealt_anew, start, end)))
 
@@ -148,14 +155,16 @@ def _dealt(batch: Batch, step: int, seed: int) -> Batch:
 
 
 def _between(heights: Tensor) -> float | None:
-    """0 at the no-context predictor, 1 at the Bayes-optimal one; None where there are none, or both are the same."""
-    if not heights.shape[1]:
+    """0 at the no-context predictor, 1 at the Bayes-optimal one; None below two prompts, or if both are alike."""
+    if heights.shape[1] < 2:
         return None
     model, start, end = heights.mean(1).tolist()
     return None if math.isclose(start, end, rel_tol=1e-6) else (start - model) / (start - end)
 
 
 def _error(heights: Tensor) -> float:
-    """Standard error of the progress between the same two predictors."""
+    """Standard error of a progress, which is a ratio of two means over the same prompts."""
     model, start, end = heights
-    return float(model.std() / math.sqrt(len(model)) / (start.mean() - end.mean()))
+    gained, whole = start - model, start - end
+    left = gained - gained.mean() / whole.mean() * whole
+    return float(left.std() / math.sqrt(len(left)) / whole.mean().abs())

@@ -13,7 +13,7 @@ from unplateau.files import scratch
 from unplateau.limits import refuse_none, refuse_processes
 from unplateau.store import RunRecord, RunState, load_run
 from unplateau.sweep.launch import Engine, local
-from unplateau.sweep.plan import refuse_hopeless, states
+from unplateau.sweep.plan import donors, refuse_hopeless, states
 from unplateau.sweep.pool import Pool
 from unplateau.sweep.process import RunFailure, RunProcess
 from unplateau.torchrun import refuse_torchrun
@@ -61,7 +61,7 @@ def run_many(
             said = folder / f"{number}.stderr"
             return RunProcess(specs[number], runs[number], Path(out), said, launch, threads=threads, device=device)
 
-        pool = Pool(runs, Path(out), start, show or (lambda _, __: None), ended)
+        pool = Pool(runs, Path(out), start, show or (lambda _, __: None), ended, donors(specs))
         try:
             pool.work(workers, stop)
         finally:

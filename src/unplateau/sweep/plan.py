@@ -58,6 +58,19 @@ def _found(run: RunState) -> Found:
     return "running" if is_held(run.path / LOCK) else "begun"
 
 
+def donors(specs: Sequence[RunSpec]) -> list[frozenset[int]]:
+    """Of each run the numbers of those here whose weights it takes, or they in turn."""
+    numbers = {spec.digest(): number for number, spec in enumerate(specs)} if any(one.grafts for one in specs) else {}
+
+    def of(spec: RunSpec) -> Iterator[int]:
+        for graft in spec.grafts:
+            if (number := numbers.get(graft.donor.digest())) is not None:
+                yield number
+            yield from of(graft.donor)
+
+    return [frozenset(of(spec)) for spec in specs]
+
+
 def refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:
     """Raises SpecError for what would fail, or not be begun, once others are running; StorageError without locks.
 

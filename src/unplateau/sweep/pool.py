@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from unplateau.store import RunState, Stage, is_done, newest_row
@@ -29,8 +30,11 @@ class Pool:
         start: Callable[[int], RunProcess],
         show: Display,
         ended: Callable[[RunState], object],
+        after: Sequence[Set[int]],
     ) -> None:
+        """``after``: of each run the others that must have ended before it begins."""
         self.states, self.out, self.start, self.show, self.ended = list(states), out, start, show, ended
+        self.after = after
         self.processes: dict[int, RunProcess] = {}
         self._whole: RunState | None = None
         self._say_whole()
@@ -46,15 +50,22 @@ class Pool:
             self._say(number, "done" if done else "waiting")
             if not done:
                 waiting.append(number)
-        waiting.reverse()
         self._say_whole()
         while (waiting or running) and not stop:
-            while waiting and len(running) < workers:
-                running.append(waiting.pop())
-                self.processes[running[-1]] = self.start(running[-1])
+            for number in self._next(waiting, running, workers - len(running)):
+                waiting.remove(number)
+                running.append(number)
+                self.processes[number] = self.start(number)
             time.sleep(LOOK_EVERY)
             running = [number for number in running if self._look(number)]
             self._say_whole()
+
+    def _next(self, waiting: Sequence[int], running: Sequence[int], free: int) -> list[int]:
+        """At most so many that need not wait for others."""
+        if not free:
+            return []
+        going = {*waiting, *running}
+        return [*islice((number for number in waiting if going.isdisjoint(self.after[number])), free)]
 
     def end(self) -> None:
         """Asks what still runs to save and end, and waits for it."""

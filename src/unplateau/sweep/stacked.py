@@ -69,15 +69,21 @@ def train_many(
 def _groups(
     specs: Sequence[RunSpec], numbers: Sequence[int], device: torch.device, most: int, stacked: bool | None
 ) -> Iterator[Sequence[int]]:
-    """Of these specs, by number, those that are trained at a time."""
-    groups: dict[object, list[int]] = {}
+    """Of these specs, by number, those that are trained at a time; after the runs whose weights they take."""
+    groups: dict[tuple[int, object], list[int]] = {}
     for number in numbers:
         spec = specs[number]
         wanted = gains(spec, device) if stacked is None else stacked
-        groups.setdefault(shape_of(spec) if wanted and can_stack(spec) else number, []).append(number)
-    for group in groups.values():
+        shape = shape_of(spec) if wanted and can_stack(spec) else number
+        groups.setdefault((_n_before(spec), shape), []).append(number)
+    for _, group in sorted(groups.items(), key=lambda one: one[0][0]):
         for first in range(0, len(group), most):
             yield group[first : first + most]
+
+
+def _n_before(spec: RunSpec) -> int:
+    """How many runs must be there one after the other before this one, for their weights."""
+    return max((1 + _n_before(graft.donor) for graft in spec.grafts), default=0)
 
 
 class _Many:

@@ -6,6 +6,7 @@ and kills do not change it.
 
 import logging
 import os
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 from unplateau import store
-from unplateau.errors import RunDirectoryError, SpecError
+from unplateau.errors import InterruptedRunError, RunDirectoryError, RunLockedError, SpecError
 from unplateau.files import refuse_irregular
 from unplateau.store import RunRecord, Stage
 from unplateau.train.begin import begun
@@ -40,6 +41,8 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What computes."""
 
 logger = logging.getLogger(__name__)
+DONOR_EVERY = 1.0
+"""Seconds between two looks at a run that another process trains, and whose weights are waited for."""
 
 
 def train(
@@ -105,7 +108,7 @@ def begin(
         refuse_uneven(spec.train.batch_size)
         refuse_recorded(spec.train.execution)
         together(spec.check)
-        donors = [_donated(graft.donor, out, device, progress=progress) for graft in spec.grafts]
+        donors = [_donated(graft.donor, out, device, progress=progress, stop=stop) for graft in spec.grafts]
     lead(lambda: _refuse_taken(path, spec, resume=resume))
     with stop_requests() if stop is None else nullcontext(stop) as asked, led(begun(path)):
         if not lead(lambda: _has_ended(path, steps)):
@@ -142,12 +145,20 @@ def _refuse_damaged(path: Path) -> None:
     check_description(path)
 
 
-def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None) -> Path:
-    """The directory of the finished run whose weights are taken."""
+def _donated(donor: RunSpec, out: Path, device: str, *, progress: bool | None, stop: StopRequest | None) -> Path:
+    """The directory of the finished run whose weights are taken; waits where another process trains it."""
     path = donor.directory(out)
     if is_first() and not store.is_done(path, donor.train.steps):
         logger.warning("%s: is trained first, for its weights", path)
-    return train(donor, out=out, device=device, progress=progress).path
+    while True:
+        try:
+            return train(donor, out=out, device=device, progress=progress).path
+        except RunLockedError:
+            if stop:
+                raise InterruptedRunError(
+                    f"{path}: stopped before the run was finished whose weights it takes"
+                ) from None
+            time.sleep(DONOR_EVERY)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Muon(Optimiser):
         """Muon, and one for the rest."""
         for name in self.modules:
             if name not in modules:
-                raise ValueError(f"modules: the model has no module '{name}'{suggest(name, modules)}")
+                raise ValueError(f"modules: the model has no module '{name}'{suggest(name, filter(None, modules))}")
         inside = {one for name in self.modules for one in modules[name].parameters()}
         matrices = [one for one in weights if one in inside and one.ndim == 2]
         if not matrices:

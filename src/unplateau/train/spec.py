@@ -341,6 +341,8 @@ def expand(spec: RunSpec, axes: Sequence[Axis], seeds: Iterable[int]) -> list[Ru
     keys = [key for key, _ in axes]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise SpecError(f"axis {twice[0]}: given twice; write all its values in one, separated by commas")
+    if "seed" in keys:
+        raise SpecError("axis seed: each combination is trained with every seed asked for (--seeds, --first-seed)")
     seeds = seeds if isinstance(seeds, range) else list(seeds)
     refuse_runs(*_counted(axes, len(seeds)))
     combinations = [with_settings(spec, zip(keys, values, strict=True)) for values in product(*(v for _, v in axes))]

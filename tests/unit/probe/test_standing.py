@@ -39,10 +39,18 @@ class Predicts(Transformer):
         return replace(super().forward(inputs, attention), logits=said if self.numbers else said.clamp_min(1e-9).log())
 
 
-def counts(inputs: Prompts) -> Tensor:
-    """How often each of four labels came before, whatever its item."""
-    before = one_hot(inputs.labels, 4).double().cumsum(1) - one_hot(inputs.labels, 4) + 0.1
-    return before / before.sum(2, keepdim=True)
+def counts_of(n_labels: int) -> Callable[[Prompts], Tensor]:
+    """How often each label came before, whatever its item."""
+
+    def predict(inputs: Prompts) -> Tensor:
+        shown = one_hot(inputs.labels, n_labels)
+        before = shown.double().cumsum(1) - shown + 0.1
+        return before / before.sum(2, keepdim=True)
+
+    return predict
+
+
+counts = counts_of(4)
 
 
 def looks_up(task: Task, share: float) -> Callable[[Prompts], Tensor]:
@@ -70,6 +78,14 @@ def knows(task: FactorTask, items: Tensor) -> Callable[[Prompts], Tensor]:
     return predict
 
 
+def no_context(task: FactorTask, inputs: Prompts) -> Tensor:
+    """What the query's own item tells."""
+    vectors, factors = task.source.vectors(torch.arange(len(task.source.factors()))), task.source.factors()
+    index = torch.cdist(inputs.items, vectors).argmin(-1)
+    hidden = torch.zeros(len(index), dtype=torch.int64)
+    return task.no_context_predictions(Batch(inputs, inputs.labels, factors[index], hidden, index))
+
+
 def test_the_exact_predictors_stand_at_both_ends() -> None:
     best = standing(Predicts(RECALL, looks_up(RECALL, 1.0)), RECALL, n_prompts=256)
     assert (best.stage, best.by_heart, best.by_labels) == ("arrived", None, None)
@@ -95,6 +111,9 @@ def test_who_names_the_labels_that_have_come_is_on_the_plateau(keys: int) -> Non
 
 @pytest.mark.parametrize("share", [0.6, 0.8])
 def test_who_looks_keys_up_is_on_its_way(share: float) -> None:
+    """Also where naming the labels that have come gives half of what it has."""
+    half = RECALL.model_copy(update={"keys_per_prompt": 2, "n_labels": 16, "n_pairs": 8})
+    assert standing(Predicts(half, looks_up(half, share)), half, n_prompts=256).by_labels is None
     found = standing(Predicts(RECALL, looks_up(RECALL, share)), RECALL, n_prompts=256)
     assert (found.stage, found.by_labels) == ("on its way", None)
 
@@ -114,9 +133,26 @@ def test_labels_that_mean_something_by_themselves_may_tell_what_a_prompt_hides()
 def test_numbers_and_labels_that_stand_for_classes_are_read_as_well() -> None:
     regression = LinearRegression(dimension=2, n_pairs=6)
     mean = Predicts(regression, lambda inputs: torch.zeros(*inputs.labels.shape, 1))
-    assert standing(mean, regression, n_prompts=128).stage == "plateau"
+    for seed in range(3):
+        found = standing(mean, regression, n_prompts=128, seed=seed)
+        assert (found.stage, found.progress) == ("plateau", pytest.approx(0.0, abs=1e-6))
     clusters = Clusters(n_classes=32, width=16, noise=0.1, classes_per_prompt=4, n_pairs=12)
     assert standing(Predicts(clusters, counts), clusters, n_prompts=128).stage in ("plateau", "on its way")
+
+
+def test_factors_of_different_sizes_are_measured_alike() -> None:
+    """The exact predictor has all there is of each, chance nothing of either, whatever their luck with a factor."""
+    task = FactorTask(source=RandomCodes(sizes=(2, 8), copies=8), n_pairs=16)
+    found = standing(Predicts(task, knows(task, torch.arange(128))), task, n_prompts=512)
+    assert found.by_choice == {"a": pytest.approx(1.0, abs=1e-3), "b": pytest.approx(1.0, abs=1e-3)}
+    floor = Predicts(task, lambda inputs: no_context(task, inputs))
+    assert standing(floor, task, n_prompts=512).by_choice == {name: pytest.approx(0.0, abs=1e-3) for name in "ab"}
+
+
+def test_items_whose_names_nobody_could_know_are_not_learnt_by_heart() -> None:
+    """Held-out classes have labels in a table that no training item tells of."""
+    task = Clusters(n_classes=32, width=16, noise=0.1, classes_per_prompt=3, n_pairs=9, n_mappings=2)
+    assert standing(Predicts(task, counts_of(3)), task, n_prompts=128).by_heart is None
 
 
 def test_items_that_were_learnt_by_heart_are_told_from_a_plateau() -> None:

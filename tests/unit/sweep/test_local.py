@@ -12,6 +12,7 @@ from unplateau.strategies.losses import ComponentLoss
 from unplateau.strategies.strategy import Strategy
 from unplateau.sweep.local import run_many
 from unplateau.sweep.process import RunFailure
+from unplateau.sweep.stacked import train_many
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec
@@ -28,6 +29,20 @@ def test_no_workers_or_threads(tmp_path: Path, numbers: dict[str, int]) -> None:
 def test_the_same_run_twice(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="twice"):
         run_many([PLAIN, PLAIN], out=tmp_path)
+
+
+@pytest.mark.parametrize("first", ["a donor", "a child", "two children"])
+def test_a_run_waits_for_the_one_whose_weights_it_takes(tmp_path: Path, first: str) -> None:
+    """Whoever else trains that: another worker, or an earlier stack of this process."""
+    short = PLAIN.with_settings({"train.steps": 40, "train.eval_every": 20, "train.probe_every": 40})
+    donor = short.with_seed(9)
+    child, other = (short.with_seed(seed).init_from(donor) for seed in (0, 1))
+    specs = {"a donor": [donor, child], "a child": [child, donor], "two children": [child, other]}[first]
+    for found in (
+        run_many(specs, out=tmp_path / "workers", workers=2, progress=False),
+        train_many(specs, out=tmp_path / "stack", stacked=True, progress=False),
+    ):
+        assert not any(isinstance(one, RunFailure) for one in found)
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:

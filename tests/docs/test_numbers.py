@@ -371,9 +371,15 @@ def test_what_the_card_of_bottlenecks_says() -> None:
         later = sum(answer.is_named for answer in told) - first
         assert f"first on {first} of {len(told)} runs" in page
         assert f"first on {first} of {len(told)} and later on {COUNTS[later]} more" in prose(THREE)
-    assert [row.waits_for for row in new if not bottlenecks.answer_of(row, rows).is_named] == [(), ()]
+    assert [row.waits_for for row in new if not bottlenecks.answer_of(row, rows).is_named] == [(), (), ("inference",)]
     both = [bottlenecks.answer_of(row, rows).is_first for row in new if row.cell == "kept labels and queries"]
     assert f"it is right on {sum(both)} of {len(both)}." in page
+    shares = [
+        f"{sum(bottlenecks.answer_of(row, rows).is_first for row in of_init)} of {len(of_init)} under"
+        for init in ("gpt2", "scaled")
+        if (of_init := [row for row in new if row.setting.endswith(init)])
+    ]
+    assert f"({shares[0]} GPT-2's initialisation, {shares[1]} the first one)" in page
     left = {(row.setting, row.seed) for row in rows if row.cell == bottlenecks.NOTHING and row.escape is not None}
     late = [row for row in rows if row.escape is None and row.progress >= ESCAPE and (row.setting, row.seed) in left]
     assert [row.seed >= bottlenecks.NEW_SEED for row in late] == [True] * 3

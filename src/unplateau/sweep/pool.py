@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unplateau.store import RunState, Stage, is_done, newest_row
 from unplateau.sweep.plan import farewell
-from unplateau.sweep.process import RunProcess
+from unplateau.sweep.process import GRACE, RunProcess
 from unplateau.train.interrupt import StopRequest
 from unplateau.train.progress import Display
 
@@ -68,12 +68,13 @@ class Pool:
         return [*islice((number for number in waiting if going.isdisjoint(self.after[number])), free)]
 
     def end(self) -> None:
-        """Asks what still runs to save and end, and waits for it."""
+        """Asks what still runs to save and end, and waits for it, all in all no longer than for one."""
         for one in self.processes.values():
             one.ask_to_stop()
+        deadline = time.monotonic() + GRACE
         for number, one in self.processes.items():
             if one.running:
-                one.wait()
+                one.wait(max(0.0, deadline - time.monotonic()))
                 self._look(number)
 
     def farewell(self) -> str:

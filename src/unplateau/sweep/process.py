@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from unplateau.sweep.launch import Launch
 from unplateau.sweep.worker import STOPPED, Job
 from unplateau.train.spec import RunSpec
 
-GRACE = 120.0
-"""Seconds that a process may take to finish its step and save a checkpoint before it is killed."""
+GRACE, KILLED = 120.0, 10.0
+"""Seconds that a process may take to finish its step and save a checkpoint before it is killed, and to end then."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,17 @@ class RunProcess:
             self._asked = True
             self._process.terminate()
 
-    def wait(self) -> None:
-        """Waits for its end, and kills it when that takes longer than ``GRACE``."""
+    def wait(self, grace: float = GRACE) -> None:
+        """Waits for its end, and kills it when that takes longer than so many seconds.
+
+        A cluster need not say that a job has ended which it was told to kill; nobody waits for that.
+        """
         try:
-            self._process.wait(GRACE)
+            self._process.wait(grace)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILLED)
 
     @property
     def stopped(self) -> bool:

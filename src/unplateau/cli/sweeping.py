@@ -89,8 +89,6 @@ def sweep(
         out: folder that run directories are made in
         dry_run: only list the runs, how far each is, and the FLOPs, hours and kWh that the rest will take
     """
-    if first_seed is not None:
-        seeds_from(first_seed, seeds)  # refused before anything is read
     if not dry_run:
         refuse_unwritable(out)
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)

@@ -11,10 +11,10 @@ from typing import get_args
 
 from unplateau.decompose import Readable, require_readable
 from unplateau.layout import Cut, TaskShape
-from unplateau.probe.diagnosis import DONE, ORDER, Diagnosis, Finding, Verdict
+from unplateau.probe.diagnosis import DONE, ERRORS, ORDER, Diagnosis, Finding, Verdict
 from unplateau.probe.labels import Halves, best_binding, labels_are_bound
 from unplateau.probe.measure import probe_components
-from unplateau.probe.standing import ERRORS, standing
+from unplateau.probe.standing import standing
 from unplateau.probe.three_things import taken_apart, three_things
 from unplateau.scores import ProbeScore, ScoreKind, Thing
 from unplateau.tasks.base import Sampler

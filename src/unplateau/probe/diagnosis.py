@@ -8,6 +8,8 @@ from unplateau.plateau.progress import ESCAPE
 from unplateau.scores import Thing
 
 ORDER: tuple[Thing, ...] = get_args(Thing)
+ERRORS = 2.0
+"""Standard errors that make a difference."""
 Verdict = Literal["there", "missing", "unclear"]
 Stage = Literal["plateau", "by heart", "on its way", "arrived", "nothing to learn", "unknown"]
 DONE: tuple[Stage, ...] = ("arrived", "nothing to learn")
@@ -53,7 +55,7 @@ class Standing:
     def _choices(self) -> list[str]:
         if self.stage != "on its way" or not self.by_choice:
             return []
-        doubt = {name: 2 * self.by_choice_error.get(name, 0.0) for name in self.by_choice}
+        doubt = {name: ERRORS * self.by_choice_error.get(name, 0.0) for name in self.by_choice}
         learnt = {name: value for name, value in self.by_choice.items() if value - doubt[name] >= ESCAPE}
         waiting = {name: value for name, value in self.by_choice.items() if value + doubt[name] < ESCAPE}
         if not waiting or not learnt:

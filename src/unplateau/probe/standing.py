@@ -16,7 +16,7 @@ from unplateau.decompose import Readable
 from unplateau.errors import DivergedError
 from unplateau.layout import Split
 from unplateau.plateau.progress import COMPLETION, ESCAPE
-from unplateau.probe.diagnosis import Stage, Standing
+from unplateau.probe.diagnosis import ERRORS, Stage, Standing
 from unplateau.probe.three_things import at_home
 from unplateau.rng import fold, fold_seed
 from unplateau.tasks.base import Sampler, Task, Written
@@ -24,8 +24,6 @@ from unplateau.tasks.loss import achieved
 from unplateau.tensors import Batch, Prompts
 
 AT_ONCE = 64
-ERRORS = 2.0
-"""Standard errors that make a difference."""
 MOST_LOST = 0.1
 """Share of its gain that a model may lose, when items are dealt anew, that does not look at them."""
 
@@ -51,6 +49,13 @@ class _Asked:
 
     def heights(self, batch: Batch, shown: Batch) -> Tensor | None:
         """(3, B, K): what progress is read from, of the model and of the no-context and the Bayes-optimal predictor."""
+        if (predictions := self.predictions(shown)) is None:
+            return None
+        exact = (self.exact.no_context_predictions(batch), self.exact.bayes_predictions(batch))
+        return torch.stack([self.height(batch, one) for one in (predictions, *exact)])
+
+    def predictions(self, shown: Batch) -> Tensor | None:
+        """(B, K, C) of the model; None where it predicts something else than the task's labels."""
         with torch.no_grad():
             logits = self.model(at_home(self.model, shown).inputs).logits.cpu()
         numbers, n_labels = self.task.shape.labels_are_numbers, self.task.shape.n_labels
@@ -60,11 +65,12 @@ class _Asked:
             raise DivergedError("diagnose: the predictions hold NaN or infinity; the model has diverged")
         if logits.shape[-1] != (1 if numbers else n_labels):
             return None
-        predictions = logits if numbers else logits.double().softmax(-1)
-        exact = (self.exact.no_context_predictions(batch), self.exact.bayes_predictions(batch))
-        both = [achieved(one, batch.targets) for one in (predictions, *exact)]
-        by_loss = self.exact.progress == "loss"
-        return torch.stack([loss if acc is None or by_loss else -acc for loss, acc in both]).double()
+        return logits if numbers else logits.double().softmax(-1)
+
+    def height(self, batch: Batch, predictions: Tensor) -> Tensor:
+        """(B, K): the less, the better."""
+        loss, accuracy = achieved(predictions, batch.targets)
+        return (loss if accuracy is None or self.exact.progress == "loss" else -accuracy).double()
 
 
 def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -> Standing:
@@ -80,16 +86,17 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
     for batch, shown in asked.batches("test"):
         if (found := asked.heights(batch, shown)) is None:
             return Standing("unknown")
-        parts.append(found.mean(2))
+        parts.append(found)
         hidden.append(batch.hidden_factor)
-    heights, choice = torch.cat(parts, 1), torch.cat(hidden)  # (3, N), (N,)
+    queries, choice = torch.cat(parts, 1), torch.cat(hidden)  # (3, N, K), (N,)
+    heights = queries.mean(2)
     if (progress := _between(heights)) is None:
         return Standing("nothing to learn")
     stage: Stage = "plateau" if progress < ESCAPE else "on its way" if progress < COMPLETION else "arrived"
     told = Standing(stage, progress, *_by_choice(task, heights, choice))
     if stage != "arrived" and (by_heart := _by_heart(asked, heights)) is not None:
         return replace(told, stage="by heart", by_heart=by_heart)
-    if stage == "on its way" and (by_labels := _by_labels(asked)) is not None:
+    if stage == "on its way" and (by_labels := _by_labels(asked, queries[..., -1])) is not None:
         return replace(told, stage="plateau", by_labels=by_labels)
     return told
 
@@ -122,23 +129,21 @@ def _by_heart(asked: _Asked, held_out: Tensor) -> float | None:
     return known if known / 2 - new > ERRORS * error else None
 
 
-def _by_labels(asked: _Asked) -> float | None:
+def _by_labels(asked: _Asked, last: Tensor) -> float | None:
     """Progress of the last query with the items before it dealt anew, if hardly any of it is lost by that.
 
-    Asked only where labels mean nothing but what the pairs of a prompt say.
+    ``last`` (3, N): its heights as they are. Asked only where labels mean nothing but what the pairs of a prompt say.
     """
     shape = asked.exact.shape
     told = getattr(asked.exact, "n_mappings", 1) is not None or shape.n_cues or shape.layout.in_lists
     if told or asked.exact is not asked.task or shape.layout.n_pairs < 3:
         return None
-    before, after = [], []
+    parts = []
     for step, (batch, _) in enumerate(asked.batches("test")):
-        as_is, dealt = (asked.heights(batch, one) for one in (batch, _dealt(batch, step, asked.seed)))
-        if as_is is None or dealt is None:
+        if (predictions := asked.predictions(_dealt(batch, step, asked.seed))) is None:
             return None
-        before.append(as_is[..., -1])
-        after.append(dealt[..., -1])
-    (model, start, end), dealt_anew = torch.cat(before, 1), torch.cat(after, 1)[0]
+        parts.append(asked.height(batch, predictions)[:, -1])
+    (model, start, end), dealt_anew = last, torch.cat(parts)
     lost, gained = dealt_anew - model, start - model
     if lost.mean() + ERRORS * lost.std() / math.sqrt(len(lost)) > MOST_LOST * gained.mean():
         return None

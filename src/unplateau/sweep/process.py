@@ -57,7 +57,7 @@ class RunProcess:
             self._asked = True
             self._process.terminate()
 
-    def wait(self, grace: float = GRACE) -> None:
+    def wait(self, grace: float) -> None:
         """Waits for its end, and kills it when that takes longer than so many seconds.
 
         A cluster need not say that a job has ended which it was told to kill; nobody waits for that.

@@ -10,7 +10,7 @@ import torch
 from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
 from unplateau.sweep.local import outcome
-from unplateau.sweep.plan import farewell, states, unfinished_kinds
+from unplateau.sweep.plan import donors, farewell, states, unfinished_kinds
 from unplateau.sweep.process import RunFailure
 from unplateau.terminal import one_line
 from unplateau.torchrun import place
@@ -71,19 +71,15 @@ def _groups(
 ) -> Iterator[Sequence[int]]:
     """Of these specs, by number, those that are trained at a time; after the runs whose weights they take."""
     groups: dict[tuple[int, object], list[int]] = {}
+    before = donors(specs)
     for number in numbers:
         spec = specs[number]
         wanted = gains(spec, device) if stacked is None else stacked
         shape = shape_of(spec) if wanted and can_stack(spec) else number
-        groups.setdefault((_n_before(spec), shape), []).append(number)
+        groups.setdefault((len(before[number]), shape), []).append(number)
     for _, group in sorted(groups.items(), key=lambda one: one[0][0]):
         for first in range(0, len(group), most):
             yield group[first : first + most]
-
-
-def _n_before(spec: RunSpec) -> int:
-    """How many runs must be there one after the other before this one, for their weights."""
-    return max((1 + _n_before(graft.donor) for graft in spec.grafts), default=0)
 
 
 class _Many:

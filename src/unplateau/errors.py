@@ -56,7 +56,7 @@ class CheckpointError(UnplateauError):
 
 
 class DivergedError(UnplateauError):
-    """The training loss became NaN or infinite; the last good checkpoint is kept."""
+    """A loss, of training or of what observers evaluate, became NaN or infinite; the last good checkpoint is kept."""
 
     page = "diverged"
 

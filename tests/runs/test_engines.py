@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from slurm_cluster import is_installed, slurm
 from small_runs import SPEC, trained, trajectory
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.store import is_done, newest_row
+from unplateau.sweep import slurm_engine, slurm_queue
 from unplateau.sweep.detach import hand_in
 from unplateau.sweep.launch import Engine
 from unplateau.sweep.local import run_many
@@ -137,3 +140,37 @@ def test_handed_in_they_go_on_alone(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert hand_in(specs, tmp_path, engine, workers=2, threads=1, device="cpu") == []
+
+
+@pytest.fixture
+def real_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Slurm of this machine; on a developer's without it there is nothing to test."""
+    if not (is_installed() or os.environ.get("CI")):
+        pytest.skip("Slurm (slurmctld, slurmd, slurm-client) is not installed")
+    monkeypatch.setattr(slurm_queue, "ASK_EVERY", 0.5)
+    monkeypatch.setattr(slurm_engine, "LATENCY", 1.0)
+    with slurm(tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+def test_on_slurm_no_run_has_two_jobs(real_slurm: None, tmp_path: Path) -> None:
+    """Handed in twice, then swept while the first jobs go on; of three runs the last is in an array of its own."""
+    specs = [SPEC.with_seed(seed) for seed in range(3)]
+    engine = SlurmEngine(tmp_path)
+    assert hand_in(specs, tmp_path, engine, workers=2, threads=1, device="cpu") == ["1_0", "1_1", "2"]
+    assert hand_in(specs, tmp_path, engine, workers=2, threads=1, device="cpu") == []
+
+    def cancel(_: object) -> None:
+        subprocess.run(["scancel", "2"], check=False)
+
+    first, second, cancelled = run_many(specs, out=tmp_path, engine=engine, workers=3, ended=cancel)
+    assert trajectory(first.path)[0] == trajectory(trained(tmp_path / "alone").path)[0]
+    assert second.path == specs[1].directory(tmp_path)
+    assert isinstance(cancelled, RunFailure)
+    assert cancelled.message.startswith("job 2: CANCELLED, without a result (its log: ")
+    assert len(hand_in(specs, tmp_path, engine, workers=2, threads=1, device="cpu")) == 1
+
+
+def test_on_slurm_they_are_saved_when_stopped(real_slurm: None, tmp_path: Path) -> None:
+    test_stopped_they_are_saved(SlurmEngine(tmp_path), tmp_path)
+    assert "R" not in subprocess.check_output(["squeue", "--noheader", "--format=%t"], text=True)

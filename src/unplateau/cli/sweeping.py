@@ -14,6 +14,7 @@ from unplateau.cli.arguments import Folder, RecipeOrFile, Settings, refuse_unwri
 from unplateau.cli.console import note, print_facts, print_table
 from unplateau.cli.results import Results
 from unplateau.cli.running import given_spec, run_all, run_stacked, seeds_from
+from unplateau.limits import refuse_none
 from unplateau.train.progress import duration
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def sweep(
         out: folder that run directories are made in
         dry_run: only list the runs, how far each is, and the FLOPs, hours and kWh that the rest will take
     """
+    refuse_none(1 if where.workers is None else where.workers, where.threads)
     if not dry_run:
         refuse_unwritable(out)
     from unplateau.cli.reading import print_runs  # noqa: PLC0415 (numpy)
@@ -142,7 +144,7 @@ def _hand_in(specs: Sequence[RunSpec], out: Path, engine: Engine | None, where: 
     from unplateau.sweep.detach import hand_in  # noqa: PLC0415
 
     if not (ids := hand_in(specs, out, engine, workers=where.processes, threads=where.threads, device=where.device)):
-        print("nothing to do: all runs are finished, or going on")
+        print("nothing to do: all runs are finished, going on, or handed in already")
         return
     print(
         f"handed in {len(ids)} of {len(specs)} runs, jobs {ids[0]} to {ids[-1]}; how far they are: unplateau ls {out}"

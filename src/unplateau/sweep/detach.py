@@ -14,7 +14,7 @@ from unplateau.train.spec import RunSpec
 def hand_in(
     specs: Sequence[RunSpec], out: Path, engine: Engine | None, *, workers: int, threads: int, device: str
 ) -> list[str]:
-    """Numbers of the jobs of all runs that are neither finished nor going on.
+    """Numbers of the new jobs: of all runs that are neither finished nor going on, nor wait for their turn already.
 
     Raises SpecError if the engine cannot do without us, and for what ``run_many`` refuses.
     """

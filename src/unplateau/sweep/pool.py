@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from unplateau.errors import EngineError
 from unplateau.store import RunState, Stage, is_done, newest_row
 from unplateau.sweep.plan import farewell
 from unplateau.sweep.process import GRACE, RunProcess
@@ -42,7 +43,10 @@ class Pool:
             self.show(number, state)
 
     def work(self, workers: int, stop: StopRequest) -> None:
-        """Starts and watches until all have ended or somebody asks to stop."""
+        """Starts and watches until all have ended or somebody asks to stop.
+
+        What a cluster refuses is asked for again when another run has ended. Raises EngineError if none is going on.
+        """
         waiting: list[int] = []
         running: list[int] = []
         for number, state in enumerate(self.states):
@@ -51,14 +55,28 @@ class Pool:
             if not done:
                 waiting.append(number)
         self._say_whole()
+        room = workers
         while (waiting or running) and not stop:
-            for number in self._next(waiting, running, workers - len(running)):
-                waiting.remove(number)
-                running.append(number)
-                self.processes[number] = self.start(number)
+            room = self._begin(waiting, running, room)
             time.sleep(LOOK_EVERY)
+            n_before = len(running)
             running = [number for number in running if self._look(number)]
+            room = room if len(running) == n_before else workers
             self._say_whole()
+
+    def _begin(self, waiting: list[int], running: list[int], room: int) -> int:
+        """Starts what there is room for, and returns the room: what is taken, if a cluster refuses more."""
+        for number in self._next(waiting, running, room - len(running)):
+            try:
+                self.processes[number] = self.start(number)
+            except EngineError as error:
+                if not running:
+                    raise
+                logger.warning("%s: %s; it is asked for again when a run has ended", self.states[number].name, error)
+                return len(running)
+            waiting.remove(number)
+            running.append(number)
+        return room
 
     def _next(self, waiting: Sequence[int], running: Sequence[int], free: int) -> list[int]:
         """At most so many that need not wait for others."""
@@ -116,7 +134,8 @@ class Pool:
         n_done, n_failed = (sum(state.state == stage for state in self.states) for stage in ("done", "failed"))
         ended = n_done + n_failed == len(self.states)
         stage: Stage = "waiting" if self._whole is None else "done" if ended else "running"
-        words = f"{100 * step // total} %  {n_done} of {len(self.states)} done"
+        share = 100 if ended else min(99, 100 * step // total)
+        words = f"{share} %  {n_done} of {len(self.states)} done"
         words += f", {n_failed} failed" if n_failed else ""
         whole = RunState("all runs", self.out, total, stage, step, words=words)
         if whole != self._whole:

@@ -1,5 +1,6 @@
 """Many runs in this process, those of one shape stacked into one batched model."""
 
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
 from unplateau.sweep.local import outcome
 from unplateau.sweep.plan import donors, farewell, states, unfinished_kinds
-from unplateau.sweep.process import RunFailure
+from unplateau.sweep.process import LOGS, RunFailure, kept_log
 from unplateau.terminal import one_line
 from unplateau.torchrun import place
 from unplateau.train.guest import undisturbed
@@ -126,9 +127,13 @@ class _Many:
                 self.stop.ask()
             self._say(number, "stopped", newest_row(run.path).get("step", 0))
             return
-        message = str(error) if isinstance(error, UnplateauError) else f"{type(error).__name__}: {error}"
-        code = error.exit_code if isinstance(error, UnplateauError) else 1
-        self.failures[number] = RunFailure(run.path, run.name, code, one_line(message))
+        if isinstance(error, UnplateauError):
+            code, message = error.exit_code, one_line(str(error))
+        else:
+            code, message = 1, one_line(f"{type(error).__name__}: {error}")
+            log = self.out / LOGS / f"{run.path.relative_to(self.out)}.log"
+            message += kept_log(log, "".join(traceback.format_exception(error)).splitlines(), message)
+        self.failures[number] = RunFailure(run.path, run.name, code, message)
         self._say(number, "failed", newest_row(run.path).get("step", 0))
 
     def _say(self, number: int, stage: Stage, step: int) -> None:

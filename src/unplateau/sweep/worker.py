@@ -29,12 +29,13 @@ PATIENCE = 0.5
 class Job:
     """All that a process must know to train a run, as plain values.
 
-    ``spec``: JSON. ``command``: the user's, to record. ``path``: where modules may lie. ``parent``: process to watch;
-    None: work on alone.
+    ``spec``: JSON. ``run``: the run's folder below ``out``. ``command``: the user's, to record. ``path``: where modules
+    may lie. ``parent``: process to watch; None: work on alone.
     """
 
     spec: str
     out: str
+    run: str
     device: str = "auto"
     threads: int = 1
     command: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ Kept apart from who makes the updates, because several runs may make theirs toge
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,21 @@ class Training:
         """Of the losses since the last row, and the number of steps. Raises DivergedError if one was no number."""
         sums, wrong = self.tally.read()
         if wrong:
-            raise DivergedError(
-                f"{self.path}: {wrong[0]} became NaN or infinite at step {wrong[1]}; the last checkpoint is kept; "
-                f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
-            )
+            raise self.diverged(*wrong)
         return sums
+
+    def diverged(self, name: str, step: int) -> DivergedError:
+        """What to raise where this figure is no number."""
+        return DivergedError(
+            f"{self.path}: {name} became NaN or infinite at step {step}; the last checkpoint is kept; "
+            f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"
+        )
+
+    def refuse_no_numbers(self, figures: Mapping[str, Any]) -> None:
+        """Raises DivergedError if the model, whose last loss was a number, has by its last update come to give none."""
+        for name, value in figures.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise self.diverged(name, self.step)
 
     def look(self) -> None:
         """Logs a row if one is due."""
@@ -212,7 +223,9 @@ class Training:
             event = Event(self.step, self.spec, model, self.device)
             with torch.no_grad():
                 for observer in looking:
-                    row |= observer(event)
+                    figures = observer(event)
+                    self.refuse_no_numbers(figures)  # before others, which count on numbers, look at the model
+                    row |= figures
         self.clock.lap("observers")
         self.metrics.append(row)
         self.costs.append({"step": self.step, **self.clock.read()})
@@ -250,6 +263,7 @@ class Training:
         self.clock.lap("training")  # the checkpoint before
         with torch.no_grad():
             figures = evaluate(Event(self.step, self.spec, model, self.device), "test", self.spec.train.final_prompts)
+        self.refuse_no_numbers(figures)
         self.clock.lap("observers")
         done: dict[str, Any] = {"step": self.step, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         done |= {f"test_{name}": value for name, value in figures.items()}

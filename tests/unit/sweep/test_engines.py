@@ -6,6 +6,8 @@ import errno
 import fcntl
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 
 from small_runs import SPEC, trained
 from unplateau.errors import EngineError, MissingExtraError, SpecError, StorageError
+from unplateau.store import is_done
 from unplateau.sweep.detach import hand_in
 from unplateau.sweep.engines import engine_named
-from unplateau.sweep.launch import Engine, local
+from unplateau.sweep.launch import Engine, Handle, Launch, local
 from unplateau.sweep.local import run_many
 from unplateau.sweep.ray_engine import RayEngine, refuse_unreachable
 from unplateau.sweep.slurm_engine import SlurmEngine
+from unplateau.sweep.worker import Job
 
 
 def begun(engine: Engine, folder: Path) -> None:
@@ -83,6 +87,37 @@ def test_what_slurm_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         begun(SlurmEngine(tmp_path, options={"cluster": "local", "colour": 1}), tmp_path)
     with pytest.raises(SpecError, match="--option"):
         begun(SlurmEngine(tmp_path, options={"cluster": "nowhere"}), tmp_path)
+
+
+def test_what_a_cluster_refuses_waits_for_another_to_end(tmp_path: Path) -> None:
+    """It takes one job at a time, says so of every other, and then none at all."""
+    going: list[Handle] = []
+    refused: list[str] = []
+
+    @contextmanager
+    def narrow(folder: Path, threads: int) -> Iterator[Launch]:
+        with local(folder, threads) as launch:
+
+            def one(job: Job, said: Path) -> Handle:
+                if any(other.poll() is None for other in going) or len(going) == 2:
+                    refused.append(job.run)
+                    raise EngineError("one job at a time")
+                going.append(launch(job, said))
+                return going[-1]
+
+            yield one
+
+    specs = [SPEC.with_seed(seed) for seed in range(3)]
+    with pytest.raises(EngineError, match="one job at a time"):
+        run_many(specs, out=tmp_path, engine=narrow, workers=3)
+    assert refused == [str(specs[number].directory("")) for number in (1, 2, 2)]
+    assert [is_done(spec.directory(tmp_path), SPEC.train.steps) for spec in specs] == [True, True, False]
+
+
+def test_jobs_of_this_machine_begin_all_at_once(tmp_path: Path) -> None:
+    engine = SlurmEngine(tmp_path, options={"cluster": "local"})
+    with pytest.raises(SpecError, match="cluster=local begins all 2 runs at once, --workers are 1"):
+        hand_in([SPEC, SPEC.with_seed(1)], tmp_path, engine, workers=1, threads=1, device="cpu")
 
 
 def test_only_slurm_goes_on_without_us(tmp_path: Path) -> None:

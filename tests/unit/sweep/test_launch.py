@@ -50,7 +50,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and /pro
 
 
 def job(out: Path, spec: RunSpec = SPEC, *, threads: int = 1) -> Job:
-    return Job(spec.model_dump_json(), str(out), threads=threads)
+    return Job(spec.model_dump_json(), str(out), str(spec.directory("")), threads=threads)
 
 
 def facts(said: Path) -> list[int]:

@@ -1,5 +1,6 @@
 """What is refused before any run begins; real runs are in tests/runs."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ from unplateau.tasks.factors import FactorTask
 from unplateau.train.loop import train
 from unplateau.train.spec import RunSpec
 
+FAULTY = """
+import unplateau as up
+
+
+class Faulty(up.FactorTask):
+    def sample(self, step, **how):
+        if step == 2:
+            raise ZeroDivisionError("not this one")
+        return super().sample(step, **how)
+"""
 PLAIN = RunSpec(task=FactorTask(source=RandomCodes(), n_pairs=4))
 
 
@@ -70,6 +81,24 @@ def test_how_far_runs_are_is_told_where_somebody_looks(
     err = capsys.readouterr().err
     assert said in err
     assert bool(err) == bool(said)
+
+
+def test_what_a_failed_run_has_said_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers and in a stack; of a failure that is one line there is nothing more to keep."""
+    (tmp_path / "own_faulty.py").write_text(FAULTY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = import_module("own_faulty").Faulty(**dict(PLAIN.task))
+    short = PLAIN.with_settings({"train.steps": 4, "train.eval_every": 1, "train.probe_every": 4})
+    specs = [short.model_copy(update={"task": task}), short.with_settings({"train.lr": 1e30})]
+    for out, train_all in ((tmp_path / "workers", run_many), (tmp_path / "stack", train_many)):
+        faulty, diverged = train_all(specs, out=out, progress=False)
+        log = out / ".logs" / specs[0].directory("").with_suffix(".log")
+        assert isinstance(faulty, RunFailure)
+        assert faulty.message == f"ZeroDivisionError: not this one (its log: {log})"
+        assert 'raise ZeroDivisionError("not this one")' in log.read_text()
+        assert isinstance(diverged, RunFailure)
+        assert "became NaN or infinite" in diverged.message
+        assert [*log.parent.iterdir()] == [log]
 
 
 def test_classes_of_a_script_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from unplateau.sweep import worker
 
 
 def test_a_wrong_spec_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    code, said = worker.recorded(worker.Job('{"task": {"kind": "FactorTusk"}}', str(tmp_path / "out")))
+    code, said = worker.recorded(worker.Job('{"task": {"kind": "FactorTusk"}}', str(tmp_path / "out"), "run"))
     assert code == 2
     assert "FactorTask" in said
     assert said.count("\n") == 1

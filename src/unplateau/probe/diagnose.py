@@ -16,8 +16,9 @@ from unplateau.probe.labels import Halves, best_binding, labels_are_bound
 from unplateau.probe.measure import probe_components
 from unplateau.probe.standing import standing
 from unplateau.probe.three_things import taken_apart, three_things
+from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore, ScoreKind, Thing
-from unplateau.tasks.base import Sampler
+from unplateau.tasks.base import Sampler, Task, Written
 
 LINES: Mapping[Thing, float] = {"items": 0.3, "labels": 0.5, "kept labels": 0.3, "queries": 0.07, "inference": 0.5}
 """How much of a thing is enough, as a share of the way from chance to the best: runs leave their plateau above these
@@ -52,7 +53,7 @@ def diagnose(
         read = probe_components(
             model, task, component="context", cut=cut, n_train=4 * n_prompts, n_test=4 * n_prompts, seed=seed
         )
-        findings.append(_finding("inference", read))
+        findings.append(_finding("inference", read, best=_best_inference(task, n_prompts, seed)))
     waits = () if reached.stage in DONE else tuple(_missing(findings))
     return Diagnosis(reached, tuple(findings), waits, tuple(thing for thing in ORDER if thing in asked_for))
 
@@ -78,6 +79,17 @@ def _of_things(model: Readable, halves: Halves, task: Sampler, seed: int) -> Ite
         if found.verdict == "missing" and fixed:
             found = replace(found, verdict="unclear")  # what a label means is known, so no item like it is needed
         yield found
+
+
+def _best_inference(task: Sampler, n_prompts: int, seed: int) -> float:
+    """The context score of who knows exactly how probable each choice is, which few pairs hardly tell."""
+    exact = task.task if isinstance(task, Written) else task
+    if not isinstance(exact, Task):
+        return 1.0
+    chances = exact.choice_chances(exact.sample(0, batch_size=n_prompts, split="test", seed=fold_seed(seed, "best")))
+    if chances is None:
+        return 1.0
+    return float(chances[:, chances.shape[1] // 2 :].amax(2).mean())  # the queries that the context score is of
 
 
 def _readable(scores: Sequence[ProbeScore], model: Readable) -> list[ProbeScore]:

@@ -11,7 +11,7 @@ ORDER: tuple[Thing, ...] = get_args(Thing)
 ERRORS = 2.0
 """Standard errors that make a difference."""
 Verdict = Literal["there", "missing", "unclear"]
-Stage = Literal["plateau", "by heart", "on its way", "arrived", "nothing to learn", "unknown"]
+Stage = Literal["before", "plateau", "by heart", "on its way", "arrived", "nothing to learn", "unknown"]
 DONE: tuple[Stage, ...] = ("arrived", "nothing to learn")
 """Stages in which a model waits for nothing."""
 
@@ -99,6 +99,7 @@ class Finding:
 
 
 _STAGES: Mapping[Stage, str] = {
+    "before": "It predicts worse than who ignores the context, as before a plateau",
     "plateau": "It is on its plateau",
     "by heart": "It has learnt items of its training by heart",
     "on its way": "It has left its plateau and has not arrived",

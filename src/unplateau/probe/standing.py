@@ -24,6 +24,8 @@ from unplateau.tasks.loss import achieved
 from unplateau.tensors import Batch, Prompts
 
 AT_ONCE = 64
+WORSE = -0.2
+"""Progress below which a model is on no plateau: as far from it as one that escapes."""
 MOST_LOST = 0.1
 """Share of its gain that a model may lose, when items are dealt anew, that does not look at them."""
 
@@ -93,6 +95,8 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
     if (progress := _between(heights)) is None:
         return Standing("nothing to learn")
     stage: Stage = "plateau" if progress < ESCAPE else "on its way" if progress < COMPLETION else "arrived"
+    if progress + ERRORS * _error(heights) < WORSE:
+        stage = "before"
     told = Standing(stage, progress, *_by_choice(task, heights, choice))
     if stage != "arrived" and (by_heart := _by_heart(asked, heights)) is not None:
         return replace(told, stage="by heart", by_heart=by_heart)

@@ -120,6 +120,14 @@ class Task(Kind):
         For labels that are numbers (B, K, 2): mean and variance.
         """
 
+    def choice_chances(self, batch: Batch) -> Tensor | None:
+        """(B, K, V) exact: how probable each of the shape's V choices is, from a query's item and the pairs before.
+
+        None where a task hides no choice, or cannot tell.
+        """
+        del batch
+        return None
+
     def evidence(self, batch: Batch) -> Tensor:
         """(B,) float64: how probable the prompt's cue is under this task, for telling the tasks of a mixture apart."""
         return torch.ones(len(batch), dtype=torch.float64)

@@ -19,7 +19,7 @@ from unplateau.items.base import ItemSource
 from unplateau.layout import Factor, Layout, Split, TaskShape
 from unplateau.rng import fold
 from unplateau.tasks.base import Shown, Task
-from unplateau.tasks.posterior import FreshMappings, KnownMappings, bayes_predictions
+from unplateau.tasks.posterior import FreshMappings, KnownMappings, bayes_predictions, choice_chances
 from unplateau.tensors import Batch, Items, Prompts
 
 
@@ -133,14 +133,21 @@ class FactorTask(Task):
 
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: posterior over hidden factor and mapping given the pairs before."""
+        return bayes_predictions(self._hypotheses(batch), batch.targets)
+
+    def choice_chances(self, batch: Batch) -> Tensor:
+        """(B, K, V) exact: posterior over the hidden factor, all mappings together."""
+        return choice_chances(self._hypotheses(batch), batch.targets)
+
+    def _hypotheses(self, batch: Batch) -> list[FreshMappings | KnownMappings]:
+        """One for each factor that may be hidden."""
         shape, tables = self.shape, self._mapping_tables()
-        hypotheses: list[FreshMappings | KnownMappings] = [
+        return [
             FreshMappings(batch.factors[..., factor], shape.factor_sizes[factor], shape.n_labels)
             if tables is None
             else KnownMappings(batch.factors[..., factor], tables[slot], shape.n_labels)
             for slot, factor in enumerate(shape.asked)
         ]
-        return bayes_predictions(hypotheses, batch.targets)
 
     def shown(self, batch: Batch) -> Shown:
         """The source's pictures or texts of the items; labels have no names."""

@@ -110,11 +110,18 @@ class SparseParity(Task):
     def bayes_predictions(self, batch: Batch) -> Tensor:
         """(B, K, C) exact: the subsets that agree with all pairs before vote, each with one voice."""
         says = self._says(batch.factors)  # (B, K, S)
-        agrees = (says == batch.targets[..., None]).float()
-        alive = torch.cat((torch.ones_like(agrees[:, :1]), agrees[:, :-1]), 1).cumprod(1)
+        alive = _alive(says, batch.targets)
         positive = (alive * says).sum(2)
         votes = torch.stack((alive.sum(2) - positive, positive), 2).double()
         return votes / votes.sum(2, keepdim=True).clamp_min(1)
+
+    def choice_chances(self, batch: Batch) -> Tensor:
+        """(B, K, V) exact: the subsets that agree with all pairs before, each as probable as another."""
+        alive = _alive(self._says(batch.factors), batch.targets).double()
+        chances = alive / alive.sum(2, keepdim=True).clamp_min(1)
+        everywhere = chances.new_zeros(*chances.shape[:2], len(self._subsets()))
+        everywhere[..., self._possible()] = chances
+        return everywhere
 
     def shown(self, batch: Batch) -> Shown:
         """Items as signs, labels as the sign of the product."""
@@ -153,6 +160,12 @@ class SparseParity(Task):
         if self.n_mappings is None:
             return torch.arange(n_subsets)
         return torch.randperm(n_subsets, generator=fold(self.mapping_seed, "mappings"))[: self.n_mappings]
+
+
+def _alive(says: Tensor, labels: Tensor) -> Tensor:
+    """(B, K, S) float: 1 where a subset, which says (B, K, S), agrees with all labels (B, K) before."""
+    agrees = (says == labels[..., None]).float()
+    return torch.cat((torch.ones_like(agrees[:, :1]), agrees[:, :-1]), 1).cumprod(1)
 
 
 def _bits(index: Tensor, n_signs: int) -> Tensor:

@@ -38,6 +38,17 @@ def bayes_predictions(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tenso
     return torch.stack(predictions, 1)
 
 
+def choice_chances(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tensor:
+    """(B, K, H) float64: how probable each hypothesis is before query k, under equal prior weights."""
+    chances = []
+    for k in range(labels.shape[1]):
+        evidence = torch.stack([hypothesis.predict(k).sum(1) for hypothesis in hypotheses], 1)  # (B, H)
+        chances.append(evidence / evidence.sum(1, keepdim=True).clamp_min(torch.finfo(evidence.dtype).tiny))
+        for hypothesis in hypotheses:
+            hypothesis.observe(k, labels[:, k])
+    return torch.stack(chances, 1)
+
+
 class FreshMappings:
     """All n! mappings are equally likely: after k distinct values the evidence is (n - k)! / n!, or 0."""
 

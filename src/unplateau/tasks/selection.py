@@ -118,11 +118,23 @@ class WordSelection(Task):
         """(B, K, C) exact: the posterior over topics given cue and answers before, among the topics of the list."""
         lists = batch.item_index.view(*batch.targets.shape, self.n_words)
         topics = batch.factors[..., 0].view_as(lists)
+        weight = self._agreeing(batch).gather(2, topics)
+        return self._spread(weight / weight.sum(2, keepdim=True).clamp_min(1e-300), lists)
+
+    def choice_chances(self, batch: Batch) -> Tensor:
+        """(B, K, V) exact: of the topics of the list that agree with cue and answers before."""
+        topics = batch.factors[..., 0].view(*batch.targets.shape, self.n_words)
+        weight = self._agreeing(batch)
+        weight = weight * torch.zeros_like(weight).scatter_(2, topics, 1.0)
+        return weight / weight.sum(2, keepdim=True).clamp_min(1e-300)
+
+    def _agreeing(self, batch: Batch) -> Tensor:
+        """(B, K, V): how likely each topic makes cue and answers before, up to a factor."""
+        lists = batch.item_index.view(*batch.targets.shape, self.n_words)
+        topics = batch.factors[..., 0].view_as(lists)
         answers = topics[lists == batch.targets[..., None]].view_as(batch.targets)  # (B, K) topics
         agrees = torch.nn.functional.one_hot(answers, self.n_topics).double()
-        before = torch.cat((self._prior(batch)[:, None], agrees[:, :-1]), 1).cumprod(1)  # (B, K, V)
-        weight = before.gather(2, topics)
-        return self._spread(weight / weight.sum(2, keepdim=True).clamp_min(1e-300), lists)
+        return torch.cat((self._prior(batch)[:, None], agrees[:, :-1]), 1).cumprod(1)
 
     def evidence(self, batch: Batch) -> Tensor:
         """(B,): the probability of the cue. A neutral one is certain in D_rnd, and never given elsewhere."""

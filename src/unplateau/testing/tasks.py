@@ -103,6 +103,7 @@ def _check_floors(task: Task, n_prompts: int, seed: int) -> None:
     batch = task.sample(0, batch_size=n_prompts, split="test", seed=seed)
     no_context, bayes = task.no_context_predictions(batch), task.bayes_predictions(batch)
     _check_sight(task, batch, no_context, bayes)
+    _check_choices(task, batch)
     found = floors(task, n_prompts=n_prompts)
     for name, predictions, *stated in (
         ("no-context", no_context, found.no_context_loss, found.no_context_accuracy),
@@ -143,6 +144,20 @@ def _check_sight(task: Task, batch: Batch, no_context: Tensor, bayes: Tensor) ->
         means = slice(1 if task.shape.labels_are_numbers else None)
         same = _alike(no_context[:, 0, means], bayes[:, 0, means])
         demand(same, task, "before any pair the Bayes prediction is that from the item alone")
+
+
+def _check_choices(task: Task, batch: Batch) -> None:
+    """What a prompt hides comes as often as claimed, and wherever it is thought to be certain it is that."""
+    shape, chances = task.shape, task.choice_chances(batch)
+    if chances is None:
+        return
+    numbers = torch.tensor(shape.asked if shape.hides_factors else range(len(shape.choices)))
+    came = (batch.hidden_factor[:, None] == numbers).double()[:, None]  # (B, 1, V)
+    demand(_alike(chances.sum(2), torch.ones_like(chances[..., 0])), task, "chances of what is hidden sum to 1")
+    demand(bool((chances * came).sum(2).all()), task, "what is hidden is never thought impossible")
+    surprise = ((came - chances) * chances).sum(2).mean(1)
+    error = 6 * float(surprise.std()) / len(batch) ** 0.5 + 1e-9
+    demand(abs(float(surprise.mean())) <= error, task, "what is hidden comes as often as it is thought to")
 
 
 def _relabelled(batch: Batch, targets: Tensor, hidden_factor: Tensor) -> Batch:

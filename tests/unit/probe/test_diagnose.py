@@ -24,7 +24,7 @@ from unplateau.strategies.strategy import Strategy
 from unplateau.tasks.factors import FactorTask
 from unplateau.tasks.regression import LinearRegression
 from unplateau.tasks.selection import WordSelection
-from unplateau.tensors import Prompts
+from unplateau.tensors import Batch, Output, Prompts
 
 CLEAR = FactorTask(source=RandomCodes(sizes=(4,), copies=40, width=32), n_pairs=12)
 BURIED = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), hidden=("a",), n_pairs=12)
@@ -130,6 +130,40 @@ def test_labels_need_to_hold_what_the_prompt_hides_and_no_more() -> None:
     assert labels.alike
     assert labels.verdict == "there"
     assert "labels" not in found.waits_for
+
+
+class Infers(Transformer):
+    """After the first block each query holds which factor is the most probable one, as ``task`` knows it exactly."""
+
+    task: FactorTask
+
+    def forward(self, inputs: Prompts, attention: Attention = "causal") -> Output:
+        """Where it may read other positions."""
+        output = super().forward(inputs, attention)
+        if attention != "causal":
+            return output
+        factors = self.task.source.factors()
+        index = torch.cdist(inputs.items, self.task.source.vectors(torch.arange(len(factors)))).argmin(-1)
+        chances = self.task.choice_chances(
+            Batch(inputs, inputs.labels, factors[index], torch.zeros(len(index), dtype=torch.int64), index)
+        )
+        told = torch.zeros_like(inputs.at_queries(output.hidden)[1])
+        told[..., : chances.shape[2]] = 10 * one_hot(chances.argmax(2), chances.shape[2]).float()
+        hidden = output.hidden.clone()
+        hidden[1, :, list(inputs.layout.queries)] += told
+        return replace(output, hidden=hidden)
+
+
+def test_nobody_need_infer_more_than_a_prompt_tells() -> None:
+    """Four pairs and three factors: the best guess is right on two prompts of three."""
+    task = FactorTask(source=RandomCodes(sizes=(4, 4, 4)), n_pairs=4)
+    model = Infers(ModelConfig(n_layers=2, width=32), task.shape)
+    model.task = task
+    (found,) = (one for one in diagnose(model, task).findings if one.thing == "inference")
+    assert found.best == pytest.approx(0.66, abs=0.03)
+    assert found.score == pytest.approx(found.best, abs=0.06)
+    assert found.verdict == "there"
+    assert f"possible {found.best:.2f}" in found.sentence
 
 
 class BindsTooLate(Transformer):

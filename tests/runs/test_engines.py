@@ -16,7 +16,7 @@ import pytest
 
 from slurm_cluster import is_installed, slurm
 from small_runs import SPEC, trained, trajectory
-from unplateau.errors import InterruptedRunError, SpecError
+from unplateau.errors import EngineError, InterruptedRunError, SpecError
 from unplateau.store import is_done, newest_row
 from unplateau.sweep import slurm_engine, slurm_queue
 from unplateau.sweep.detach import hand_in
@@ -172,5 +172,7 @@ def test_on_slurm_no_run_has_two_jobs(real_slurm: None, tmp_path: Path) -> None:
 
 
 def test_on_slurm_they_are_saved_when_stopped(real_slurm: None, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"the job was refused \(sbatch: error: invalid partition specified: none\)"):
+        run_many([SPEC], out=tmp_path, engine=SlurmEngine(tmp_path, options={"slurm_partition": "none"}))
     test_stopped_they_are_saved(SlurmEngine(tmp_path), tmp_path)
     assert "R" not in subprocess.check_output(["squeue", "--noheader", "--format=%t"], text=True)

@@ -118,11 +118,11 @@ class SlurmEngine:
 @contextmanager
 def submission_errors() -> Iterator[None]:
     """Turns Slurm's refusal of a job into one line."""
-    from submitit.core.utils import FailedSubmissionError  # noqa: PLC0415
+    from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
 
     try:
         yield
-    except (FailedSubmissionError, OSError) as error:
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
         raise EngineError(f"--engine slurm: the job was refused ({_first_line(error)})") from error
 
 

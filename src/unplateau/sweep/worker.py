@@ -82,9 +82,13 @@ def work(job: Job) -> int:
 def recorded(job: Job) -> tuple[int, str]:
     """Exit code and words of :func:`work`, for processes that belong to a cluster's own machinery.
 
-    Slurm says by SIGUSR2 that the time is nearly up: the run is saved then, as after SIGTERM.
+    Slurm says by SIGUSR2 that the time is nearly up: the run is saved then, as after SIGTERM. The SIGCONT that comes
+    with it means nothing to us, and submitit would warn of it.
     """
-    before = signal.signal(signal.SIGUSR2, _time_is_up)
+    before = {
+        name: signal.signal(name, handler)
+        for name, handler in ((signal.SIGUSR2, _time_is_up), (signal.SIGCONT, signal.SIG_DFL))
+    }
     try:
         with redirect_stderr(io.StringIO()) as said:
             try:
@@ -94,7 +98,8 @@ def recorded(job: Job) -> tuple[int, str]:
                 code = 1
         return code, said.getvalue()
     finally:
-        signal.signal(signal.SIGUSR2, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _time_is_up(_: int, __: FrameType | None) -> None:

@@ -27,7 +27,7 @@ from speed import Speed, made, measured
 from unplateau.files import write_json
 from unplateau.recipes import demo
 from unplateau.store import RunRecord
-from unplateau.sweep.process import RunFailure
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.stacked import train_many
 from unplateau.train.describe import surroundings
 from unplateau.train.loop import train

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from unplateau.store import RunRecord
 from unplateau.studies.base import Planned, Row
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.local import run_many
-from unplateau.sweep.process import RunFailure
 
 
 def train_missing(

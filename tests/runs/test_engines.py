@@ -20,9 +20,9 @@ from unplateau.errors import EngineError, InterruptedRunError, SpecError
 from unplateau.store import is_done, newest_row
 from unplateau.sweep import slurm_engine, slurm_queue
 from unplateau.sweep.detach import hand_in
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.launch import Engine
 from unplateau.sweep.local import run_many
-from unplateau.sweep.process import RunFailure
 from unplateau.sweep.ray_engine import RayEngine, imported
 from unplateau.sweep.slurm_engine import SlurmEngine
 from unplateau.train.spec import RunSpec

@@ -18,8 +18,8 @@ from unplateau.train.progress import duration
 if TYPE_CHECKING:
     from unplateau.recipes import Experiment
     from unplateau.store import RunRecord, RunState
+    from unplateau.sweep.failure import RunFailure
     from unplateau.sweep.launch import Engine
-    from unplateau.sweep.process import RunFailure
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")

@@ -12,10 +12,11 @@ from unplateau.errors import InterruptedRunError
 from unplateau.files import scratch
 from unplateau.limits import refuse_none, refuse_processes
 from unplateau.store import RunRecord, RunState, load_run
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.launch import Engine, local
 from unplateau.sweep.plan import donors, refuse_hopeless, states
 from unplateau.sweep.pool import Pool
-from unplateau.sweep.process import RunFailure, RunProcess
+from unplateau.sweep.process import RunProcess
 from unplateau.torchrun import refuse_torchrun
 from unplateau.train.interrupt import stop_requests
 from unplateau.train.loop import choose_device

@@ -3,32 +3,17 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from unplateau.errors import UnplateauError
-from unplateau.files import write_whole
 from unplateau.store import RunState
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.launch import Launch
 from unplateau.sweep.worker import STOPPED, Job
 from unplateau.train.spec import RunSpec
 
-LOGS = ".logs"
-"""Folder beside the runs for what those said that have failed, unless it was one line."""
 GRACE, KILLED = 120.0, 10.0
 """Seconds that a process may take to finish its step and save a checkpoint before it is killed, and to end then."""
-
-
-@dataclass(frozen=True)
-class RunFailure:
-    """A run that ended without being done: ``message`` is the line its process left, and where the others are."""
-
-    path: Path
-    name: str
-    exit_code: int
-    message: str
 
 
 def job_of(spec: RunSpec, out: Path, *, threads: int, device: str) -> Job:
@@ -46,12 +31,10 @@ class RunProcess:
     def __init__(
         self, spec: RunSpec, run: RunState, out: Path, said: Path, launch: Launch, *, threads: int, device: str
     ) -> None:
-        self.run = run
+        self.run, self._out = run, out
         self._asked = False
         self._said = said
-        job = job_of(spec, out, threads=threads, device=device)
-        self._log = out / LOGS / f"{job.run}.log"
-        self._process = launch(job, said)
+        self._process = launch(job_of(spec, out, threads=threads, device=device), said)
 
     @property
     def running(self) -> bool:
@@ -91,7 +74,7 @@ class RunProcess:
             message = f"killed by {signal.Signals(-code).name}; run the same command again to resume"
         else:
             message = lines[-1] if lines else f"ended with exit code {code}"
-        return RunFailure(self.run.path, self.run.name, code, message + kept_log(self._log, lines, message))
+        return RunFailure.of(self.run, self._out, code, message, lines)
 
     def warnings(self) -> list[str]:
         """What it said besides its last words; after a traceback (a bug) only those count."""
@@ -102,13 +85,3 @@ class RunProcess:
 
     def _lines(self) -> list[str]:
         return [line for line in self._said.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-
-
-def kept_log(log: Path, lines: Sequence[str], message: str) -> str:
-    """Keeps what a run has said that has failed, and names the file; nothing where the message says it all."""
-    if not lines or [*lines] == [message]:
-        return ""
-    with suppress(UnplateauError):  # a full disk may be why it failed
-        write_whole(log, "".join(f"{line}\n" for line in lines).encode())
-        return f" (its log: {log})"
-    return ""

@@ -10,9 +10,9 @@ import torch
 
 from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.local import outcome
 from unplateau.sweep.plan import donors, farewell, states, unfinished_kinds
-from unplateau.sweep.process import LOGS, RunFailure, kept_log
 from unplateau.terminal import one_line
 from unplateau.torchrun import place
 from unplateau.train.guest import undisturbed
@@ -127,13 +127,10 @@ class _Many:
                 self.stop.ask()
             self._say(number, "stopped", newest_row(run.path).get("step", 0))
             return
+        code, message, said = 1, one_line(f"{type(error).__name__}: {error}"), traceback.format_exception(error)
         if isinstance(error, UnplateauError):
-            code, message = error.exit_code, one_line(str(error))
-        else:
-            code, message = 1, one_line(f"{type(error).__name__}: {error}")
-            log = self.out / LOGS / f"{run.path.relative_to(self.out)}.log"
-            message += kept_log(log, "".join(traceback.format_exception(error)).splitlines(), message)
-        self.failures[number] = RunFailure(run.path, run.name, code, message)
+            code, message, said = error.exit_code, one_line(str(error)), []
+        self.failures[number] = RunFailure.of(run, self.out, code, message, "".join(said).splitlines())
         self._say(number, "failed", newest_row(run.path).get("step", 0))
 
     def _say(self, number: int, stage: Stage, step: int) -> None:

@@ -11,8 +11,8 @@ from unplateau.files import write_json
 from unplateau.items.codes import RandomCodes
 from unplateau.strategies.losses import ComponentLoss
 from unplateau.strategies.strategy import Strategy
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.local import run_many
-from unplateau.sweep.process import RunFailure
 from unplateau.sweep.stacked import train_many
 from unplateau.tasks.factors import FactorTask
 from unplateau.train.loop import train

@@ -21,7 +21,7 @@ from unplateau import store
 from unplateau.errors import InterruptedRunError, SpecError
 from unplateau.store import RunRecord
 from unplateau.strategies.base import Host, LossTerm, Read, View
-from unplateau.sweep.process import RunFailure
+from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.stacked import train_many
 
 FEW = TINY.with_settings({"train.steps": 10, "train.probe_every": 0, "train.checkpoint_every": 4})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unplateau.errors import SpecError
 from unplateau.sweep.launch import Engine
-from unplateau.sweep.plan import plan, refuse_hopeless, states
+from unplateau.sweep.plan import plan, refuse_hopeless, states, waves
 from unplateau.sweep.process import job_of
 from unplateau.sweep.slurm_engine import SlurmEngine
 from unplateau.train.spec import RunSpec
@@ -21,6 +21,6 @@ def hand_in(
     if not isinstance(engine, SlurmEngine):
         raise SpecError("--detach: only with --engine slurm; the others end with the command")
     refuse_hopeless(specs, states(specs, out))
-    left = [one.spec for one in plan(specs, out) if one.found not in ("done", "running")]
-    jobs = [job_of(spec, out, threads=threads, device=device) for spec in left]
-    return engine.submit(jobs, workers, threads) if jobs else []
+    left = [number for number, one in enumerate(plan(specs, out)) if one.found not in ("done", "running")]
+    jobs = {number: job_of(specs[number], out, threads=threads, device=device) for number in left}
+    return engine.submit([[jobs[number] for number in wave] for wave in waves(specs, left)], workers, threads)

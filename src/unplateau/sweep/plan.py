@@ -1,8 +1,9 @@
 """What a sweep has to do, told before any of it is done: which runs are there already, and how far they are."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,13 @@ def donors(specs: Sequence[RunSpec]) -> list[frozenset[int]]:
             yield from of(graft.donor)
 
     return [frozenset(of(spec)) for spec in specs]
+
+
+def waves(specs: Sequence[RunSpec], numbers: Iterable[int]) -> list[list[int]]:
+    """These specs, by number, in groups that can go on at a time: whose weights they take is in an earlier one."""
+    before = donors(specs)
+    ordered = sorted(numbers, key=lambda number: len(before[number]))
+    return [[*wave] for _, wave in groupby(ordered, key=lambda number: len(before[number]))]
 
 
 def refuse_hopeless(specs: Sequence[RunSpec], runs: Sequence[RunState]) -> None:

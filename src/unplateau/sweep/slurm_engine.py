@@ -51,25 +51,26 @@ class SlurmEngine:
 
         yield launch
 
-    def submit(self, jobs: Sequence[Job], workers: int, threads: int) -> list[str]:
+    def submit(self, waves: Sequence[Sequence[Job]], workers: int, threads: int) -> list[str]:
         """Hands in those that are not in the queue, ``workers`` of them at a time, and leaves; returns their numbers.
 
-        They are arrays as long as Slurm allows, one after the other. Raises SpecError for ``cluster=local``, which
-        begins all at once, if they are more than ``workers``.
+        They are arrays as long as Slurm allows, each of which begins when the one before has ended; no array has jobs
+        of two waves. Raises SpecError for ``cluster=local``, which begins all at once, if they are more than
+        ``workers``.
         """
         executor = self._executor(threads)
         if executor.cluster != "slurm":
+            jobs = [job for wave in waves for job in wave]
             if len(jobs) > workers:
                 raise SpecError(f"--detach: cluster=local begins all {len(jobs)} runs at once, --workers are {workers}")
             return [executor.submit(recorded, whole(job)).job_id for job in jobs]
         queue, most = Queue(), most_in_array()
-        left = [job for job in jobs if not self._in_queue(job, queue)]
+        left = [[job for job in wave if not self._in_queue(job, queue)] for wave in waves]
         numbers: list[str] = []
         executor.update_parameters(slurm_array_parallelism=workers)
-        for first in range(0, len(left), most):
+        for part in (wave[first : first + most] for wave in left for first in range(0, len(wave), most)):
             if numbers:
                 executor.update_parameters(slurm_dependency=f"afterany:{numbers[-1].partition('_')[0]}")
-            part = left[first : first + most]
             with submission_errors():
                 array = executor.map_array(recorded, [*map(whole, part)])
             for job, submitted in zip(part, array, strict=True):

@@ -12,7 +12,7 @@ from unplateau.errors import InterruptedRunError, SpecError, UnplateauError
 from unplateau.store import RunRecord, RunState, Stage, is_done, newest_row
 from unplateau.sweep.failure import RunFailure
 from unplateau.sweep.local import outcome
-from unplateau.sweep.plan import donors, farewell, states, unfinished_kinds
+from unplateau.sweep.plan import farewell, states, unfinished_kinds, waves
 from unplateau.terminal import one_line
 from unplateau.torchrun import place
 from unplateau.train.guest import undisturbed
@@ -71,16 +71,15 @@ def _groups(
     specs: Sequence[RunSpec], numbers: Sequence[int], device: torch.device, most: int, stacked: bool | None
 ) -> Iterator[Sequence[int]]:
     """Of these specs, by number, those that are trained at a time; after the runs whose weights they take."""
-    groups: dict[tuple[int, object], list[int]] = {}
-    before = donors(specs)
-    for number in numbers:
-        spec = specs[number]
-        wanted = gains(spec, device) if stacked is None else stacked
-        shape = shape_of(spec) if wanted and can_stack(spec) else number
-        groups.setdefault((len(before[number]), shape), []).append(number)
-    for _, group in sorted(groups.items(), key=lambda one: one[0][0]):
-        for first in range(0, len(group), most):
-            yield group[first : first + most]
+    for wave in waves(specs, numbers):
+        groups: dict[object, list[int]] = {}
+        for number in wave:
+            spec = specs[number]
+            wanted = gains(spec, device) if stacked is None else stacked
+            groups.setdefault(shape_of(spec) if wanted and can_stack(spec) else number, []).append(number)
+        for group in groups.values():
+            for first in range(0, len(group), most):
+                yield group[first : first + most]
 
 
 class _Many:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from small_runs import SPEC
 from unplateau import store
 from unplateau.errors import SpecError
 from unplateau.files import write_json
@@ -42,13 +43,16 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
         run_many([PLAIN, PLAIN], out=tmp_path)
 
 
-@pytest.mark.parametrize("first", ["a donor", "a child", "two children"])
-def test_a_run_waits_for_the_one_whose_weights_it_takes(tmp_path: Path, first: str) -> None:
-    """Whoever else trains that: another worker, or an earlier stack of this process."""
-    short = PLAIN.with_settings({"train.steps": 40, "train.eval_every": 20, "train.probe_every": 40})
-    donor = short.with_seed(9)
-    child, other = (short.with_seed(seed).init_from(donor) for seed in (0, 1))
-    specs = {"a donor": [donor, child], "a child": [child, donor], "two children": [child, other]}[first]
+def test_a_run_waits_for_the_one_whose_weights_it_takes(tmp_path: Path) -> None:
+    """Whoever else trains that: another worker, or an earlier stack of this process.
+
+    Of one donor, which is in the list, children stand before and after it; of the other, which is not, there are two.
+    """
+    plain = SPEC.with_strategy("plain")
+    listed, absent = plain.with_seed(8), plain.with_seed(9)
+    early, late = (plain.with_seed(seed).init_from(listed) for seed in (0, 1))
+    one, other = (plain.with_seed(seed).init_from(absent) for seed in (2, 3))
+    specs = [one, other, early, listed, late]
     for found in (
         run_many(specs, out=tmp_path / "workers", workers=2, progress=False),
         train_many(specs, out=tmp_path / "stack", stacked=True, progress=False),

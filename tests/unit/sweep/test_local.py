@@ -91,8 +91,8 @@ def test_what_a_failed_run_has_said_is_kept(tmp_path: Path, monkeypatch: pytest.
     """With workers and in a stack; of a failure that is one line there is nothing more to keep."""
     (tmp_path / "own_faulty.py").write_text(FAULTY)
     monkeypatch.syspath_prepend(str(tmp_path))
-    task = import_module("own_faulty").Faulty(**dict(PLAIN.task))
-    short = PLAIN.with_settings({"train.steps": 4, "train.eval_every": 1, "train.probe_every": 4})
+    task = import_module("own_faulty").Faulty(**dict(SPEC.task))
+    short = SPEC.with_strategy("plain").with_settings({"train.eval_every": 1})
     specs = [short.model_copy(update={"task": task}), short.with_settings({"train.lr": 1e30})]
     for out, train_all in ((tmp_path / "workers", run_many), (tmp_path / "stack", train_many)):
         faulty, diverged = train_all(specs, out=out, progress=False)

@@ -40,8 +40,8 @@ class SlurmEngine:
         queue = Queue() if executor.cluster == "slurm" else None
 
         def launch(job: Job, said: Path) -> SlurmJob:
-            if queue and (number := self._in_queue(job, queue)):
-                return SlurmJob(submitted_before(executor.folder, number), said, queue)
+            if queue and (before := self._in_queue(job, queue)):
+                return SlurmJob(before, said, queue)
             with submission_errors():
                 submitted = executor.submit(recorded, whole(job))
             if queue:
@@ -78,11 +78,13 @@ class SlurmEngine:
                 numbers.append(submitted.job_id)
         return numbers
 
-    def _in_queue(self, job: Job, queue: Queue) -> str | None:
-        """The number of the job that this run has there already."""
+    def _in_queue(self, job: Job, queue: Queue) -> Any | None:
+        """What submitit knows of the job that this run has there already."""
+        import submitit  # noqa: PLC0415
+
         with suppress(OSError):
-            number = self._place(job).read_text(encoding="ascii")
-            return None if queue.has_ended(number) else number
+            found: Any = submitit.SlurmJob(self._folder, self._place(job).read_text(encoding="ascii"))
+            return None if found.paths.result_pickle.exists() or queue.has_ended(found.job_id) else found
         return None
 
     def _note(self, job: Job, number: str) -> None:
@@ -90,6 +92,11 @@ class SlurmEngine:
 
     def _place(self, job: Job) -> Path:
         return self.out.resolve() / LOGS / "jobs" / job.run
+
+    @property
+    def _folder(self) -> Path:
+        """Of a job, in submitit's words."""
+        return self.out.resolve() / LOGS / "%j"
 
     def _executor(self, threads: int) -> Any:
         try:
@@ -107,7 +114,7 @@ class SlurmEngine:
             if not {"timeout_min", "slurm_time"} & wanted.keys():
                 wanted["slurm_time"] = None  # that of the partition; submitit would ask for five minutes
         try:
-            executor = submitit.AutoExecutor(folder=self.out.resolve() / LOGS / "%j", cluster=cluster)
+            executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
             executor.update_parameters(**wanted)
         except (NameError, ValueError, TypeError, AssertionError) as error:
             raise SpecError(f"--option: {_first_line(error)}") from error
@@ -125,13 +132,6 @@ def submission_errors() -> Iterator[None]:
         yield
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         raise EngineError(f"--engine slurm: the job was refused ({_first_line(error)})") from error
-
-
-def submitted_before(folder: Path, number: str) -> Any:
-    """The job of this number, handed in by whatever command."""
-    from submitit import SlurmJob as Submitted  # noqa: PLC0415
-
-    return Submitted(folder, number)
 
 
 def whole(job: Job) -> Job:

@@ -94,10 +94,13 @@ def reproduce(  # noqa: PLR0913 (an option each)
 
     study = STUDIES.get(card)
     out = out or Path("runs") / (study.folder if study else card)
+    if study and results is not None:
+        print_study(study, study.read(results, only))
+        return 0
     if study:
         wanted = seeds_from(first_seed, seeds if seeds is not None else study.n_seeds)
         planned = study.plan(wanted, scale=scale, only=only)
-        return run_study(study, planned, set_, results, out=out, workers=workers, engine=engine, force=force)
+        return run_study(study, planned, set_, out=out, workers=workers, engine=engine, force=force)
     if engine != "local":
         raise SpecError(f"{card}: --engine {engine} is for studies")
     workers = WORKERS if workers is None else workers
@@ -112,7 +115,6 @@ def run_study(
     study: studies.Study,
     planned: Sequence[studies.Planned],
     settings: Sequence[str],
-    results: Path | None,
     *,
     out: Path,
     workers: int | None,
@@ -126,9 +128,6 @@ def run_study(
     from unplateau.outputs import demand_replaceable  # noqa: PLC0415 (numpy)
     from unplateau.studies.base import are_rows, read_study, write_study  # noqa: PLC0415 (torch)
 
-    if results is not None:
-        print_study(study, read_study(results))
-        return 0
     chosen = [replace(one, spec=with_given(one.spec, settings)) for one in planned]
     kept = out / f"{study.name}.jsonl"
     demand_replaceable(kept, are_rows, force=force)

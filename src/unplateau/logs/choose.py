@@ -75,7 +75,7 @@ def _likeliest(log: Log) -> str:
         return others[0]
     if not ranks and (bare := _bare(log)) is not None:
         return bare[1]
-    if not ranks and len(numeric) == 1:
+    if not ranks and len(numeric) == 1 and len(log.names) == 1:
         return numeric[0]
     raise DataError(_no_likeliest(log, numeric))
 

@@ -4,6 +4,7 @@ Predictions stand in the study's card and are computed here from the rows alone,
 judged again without training anything.
 """
 
+import codecs
 import json
 import re
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -96,14 +97,19 @@ class Row:
     def of(cls, planned: Planned, record: RunRecord, at: float | None = None) -> "Row":
         """From a finished run, with the look that is nearest to a step; None for the middle of the plateau."""
         run, looks = summarise_run(record), _looks(record)
-        wanted = (run.escape_step or run.steps) / 2 if at is None else at
+        plateau = run.steps if run.escape_step is None else run.escape_step
+        wanted = plateau / 2 if at is None else at
         return cls._of(planned, run, looks, min(looks, key=lambda step: abs(step - wanted)) if looks else None)
 
     @classmethod
     def of_looks(cls, planned: Planned, record: RunRecord) -> list["Row"]:
-        """From a finished run, one for each look before its escape but that before the first step."""
+        """From a finished run, one for each look before its escape but that before the first step.
+
+        Without any such look one without scores, so that it is known to have been trained.
+        """
         run, looks = summarise_run(record), _looks(record)
-        return [cls._of(planned, run, looks, step) for step in looks if 0 < step < run.time_of("escape").low]
+        before: list[int | None] = [step for step in looks if 0 < step < run.time_of("escape").low]
+        return [cls._of(planned, run, looks, step) for step in before or [None]]
 
     @classmethod
     def _of(cls, planned: Planned, run: RunSummary, looks: Mapping[int, Scores], at: int | None) -> "Row":
@@ -186,6 +192,19 @@ class Study(ABC):
     def judge(self, rows: Sequence[Row]) -> list[Table]:
         """What the rows say, and of each prediction whether it held."""
 
+    def read(self, path: Path, only: Sequence[str] = ()) -> list[Row]:
+        """The rows of these parts in such a file. Raises DataError for rows that this study has at no scale."""
+        rows = read_study(path)
+        known, wanted = self._cells(()), self._cells(only)
+        if foreign := next((row for row in rows if (row.setting, row.cell) not in known), None):
+            raise DataError(f"{path}: not rows of {self.name}, which has no '{foreign.cell}' of '{foreign.setting}'")
+        return [row for row in rows if (row.setting, row.cell) in wanted]
+
+    def _cells(self, only: Sequence[str]) -> set[tuple[str, str]]:
+        """Setting and cell of all runs of these parts, at any scale."""
+        scales: tuple[Scale, ...] = get_args(Scale)
+        return {(one.setting, one.cell) for scale in scales for one in self.plan([0], scale=scale, only=only)}
+
     def chosen(self, only: Sequence[str]) -> Sequence[str]:
         """The parts that are asked for. Raises SpecError, with a suggestion, for one that is not there."""
         for part in only:
@@ -252,8 +271,12 @@ def are_rows(content: bytes) -> bool:
 
 
 def read_study(path: Path) -> list[Row]:
-    """The rows in such a file. Raises DataError if it cannot be read or is none."""
+    """The rows in such a file. Raises DataError if it cannot be read, is none, or has none."""
     try:
-        return [_row.validate_json(line) for line in read_file(path).splitlines()]
+        lines = read_file(path).removeprefix(codecs.BOM_UTF8).splitlines()
+        rows = [_row.validate_json(line) for line in lines if line.strip()]
     except ValidationError as error:
         raise DataError(f"{path}: not the rows of a study ({one_line(error)})") from error
+    if not rows:
+        raise DataError(f"{path}: holds no rows")
+    return rows

@@ -3,7 +3,7 @@
 docs/cards/controls.md says beforehand what each rules out.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unplateau import recipes
@@ -113,7 +113,7 @@ class Controls(Study):
         for setting, cells in by_cell(rows).items():
             early = early_cells(cells)
             for name in (name for name in CASES if name in cells):
-                predicted, verdict = _verdict(name, early)
+                predicted, verdict = _verdict(name, early, cells)
                 verdicts.append(verdict)
                 lines.append([setting, name, CASES[name].lacks, predicted, escapes(cells[name]), verdict])
         said = verdicts.count(HELD) + verdicts.count(REFUTED)
@@ -125,12 +125,14 @@ class Controls(Study):
         ]
 
 
-def _verdict(name: str, early: frozenset[str]) -> tuple[str, str]:
+def _verdict(name: str, early: frozenset[str], run: Collection[str]) -> tuple[str, str]:
     """What was predicted of a cell, and what became of it."""
     case = CASES[name]
     if not case.of:
         return "", ""
     predicted = "early" if case.early else "not early"
+    if case.of not in run:
+        return predicted, f"not known: {case.of} has not been run"
     if case.of not in early:
         return predicted, f"nothing to control: {case.of} is not early"
     return predicted, HELD if (name in early) is case.early else REFUTED

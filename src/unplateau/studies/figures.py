@@ -128,7 +128,7 @@ def _number(cell: str) -> float:
 
 def _longer_with_mappings(rows: Sequence[Row]) -> tuple[str, str]:
     cells = {row.cell: [one for one in rows if one.cell == row.cell] for row in rows}
-    return _correlation([(_number(cell), escape_of(found).low) for cell, found in cells.items()], 1)
+    return _correlation([(_number(cell), escape_of(found).high) for cell, found in cells.items()], 1)
 
 
 def _impaired_with_mappings(rows: Sequence[Row]) -> tuple[str, str]:
@@ -136,7 +136,7 @@ def _impaired_with_mappings(rows: Sequence[Row]) -> tuple[str, str]:
 
 
 def _longer_if_impaired(rows: Sequence[Row]) -> tuple[str, str]:
-    return _correlation([(row.weights.value, row.time.low) for row in rows if row.weights], -1)
+    return _correlation([(row.weights.value, row.time.high) for row in rows if row.weights], -1)
 
 
 def _earlier(rows: Sequence[Row]) -> dict[str, bool | None]:

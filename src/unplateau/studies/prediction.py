@@ -21,8 +21,8 @@ Predictor = Callable[[Row], float | None]
 
 
 def _share(score: Score | None) -> float | None:
-    """0 at chance, 1 at the top."""
-    return None if score is None else (score.value - score.chance) / (1 - score.chance)
+    """0 at chance, 1 at the top; None where these are the same."""
+    return None if score is None or score.chance >= 1 else (score.value - score.chance) / (1 - score.chance)
 
 
 def _of_three(pool: Callable[[Sequence[float]], float]) -> Predictor:
@@ -103,13 +103,18 @@ def order_of(rows: Sequence[Row], predictor: Predictor) -> Order:
     """Of rows of the same setting and step (Harrell et al. 1982); runs that never escaped come after those that did."""
     right, pairs = 0.0, 0
     for one, other in combinations(rows, 2):
-        first, last = sorted((one, other), key=lambda row: row.time.low)
-        known = first.time.exact and first.time.low < last.time.low
+        first, last = sorted((one, other), key=_when)
+        known = first.time.exact and _when(first) < _when(last)
         values = predictor(first), predictor(last)
         if known and values[0] is not None and values[1] is not None:
             pairs += 1
             right += 0.5 if values[0] == values[1] else float(values[0] > values[1])
     return Order(right, pairs)
+
+
+def _when(row: Row) -> tuple[float, float]:
+    """Sorts a run that has not escaped by a step behind one that escaped there."""
+    return row.time.low, row.time.high
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ def test_a_control_that_works_refutes_and_one_of_nothing_says_nothing() -> None:
     assert verdicts(["three"])["three, frozen encoder"] == "REFUTED"
 
 
+def test_a_control_of_what_was_not_run_says_nothing() -> None:
+    made = [row("shapes, scaled", name, 0) for name in ("plain", "three, control")]
+    (table,) = STUDY.judge(made)
+    assert [line[-1] for line in table.lines if line[1] == "three, control"] == ["not known: three has not been run"]
+
+
 def test_the_plan_has_each_cell_where_it_means_something() -> None:
     planned = STUDY.plan([100, 101])
     assert len({one.spec.digest() for one in planned}) == len(planned)

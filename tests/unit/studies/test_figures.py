@@ -61,6 +61,21 @@ def test_strategies_that_are_earlier_agree(name: str) -> None:
     assert verdicts(name, made({"plain": 800})) == verdicts(name, []) == ["undecided"]
 
 
+def test_runs_that_never_escaped_count_as_longer_than_all_that_did_whatever_their_budget() -> None:
+    made = [
+        row("demo", cell, 0, escape=escape, steps=steps, weights=Score(value, 0.25))
+        for cell, escape, steps, value in (
+            ("1 mapping", 200, 1400, 0.9),
+            ("4 mappings", 600, 1400, 0.8),
+            ("32 mappings", 1400, 1400, 0.7),
+            ("plain", None, 300, 0.3),
+        )
+    ]
+    for name in ("figure-3", "figure-4"):
+        verdict = STUDIES[name].judge(made)[1]
+        assert [line[-1] for line in verdict.lines] == ["agrees"] * len(verdict.lines)
+
+
 def test_weights_that_rise_first_agree() -> None:
     def looks(before: float) -> list[Row]:
         steps = [(20, 0.3), (200, before)]

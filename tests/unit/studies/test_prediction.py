@@ -37,6 +37,18 @@ def test_pairs_whose_order_is_known_are_counted(values: Sequence[float], right: 
     assert order_of(rows(values), PREDICTORS["weakest of the three"]).right == right
 
 
+def test_a_run_that_escapes_at_the_last_step_comes_before_one_that_has_not_by_then() -> None:
+    first = row("shapes, shallow, scaled", "plain", 0, escape=1000, at=200, few_shot=Score(0.9, 0.25))
+    never = row("shapes, shallow, scaled", "plain", 1, at=200, few_shot=Score(0.3, 0.25))
+    also = replace(first, seed=2)
+    for pair in ([first, never], [never, first]):
+        found = order_of(pair, PREDICTORS["few-shot score"])
+        assert (found.right, found.pairs) == (1.0, 1)
+    assert order_of([first, also], PREDICTORS["few-shot score"]).pairs == 0
+    certain = replace(first, few_shot=Score(1.0, 1.0))
+    assert order_of([certain, never], PREDICTORS["few-shot score"]).pairs == 0
+
+
 def test_runs_of_other_settings_and_steps_are_not_compared() -> None:
     good = rows((0.9, 0.8, 0.3, 0.7, 0.4))
     tables = STUDY.judge([*good, *rows((0.1,) * 5, at=300), *rows((0.9, 0.8, 0.3, 0.7, 0.4), "recall, deep, gpt2")])

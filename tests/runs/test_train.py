@@ -67,6 +67,14 @@ def test_a_spec_may_be_checked_without_training(cli: Any) -> None:
     assert not (cli.folder / "runs").exists()
 
 
+def test_a_run_is_made_longer_as_it_is(cli: Any, whole: Path) -> None:
+    run = str(cli.run_below(whole))
+    for other in (("--set", "train.lr=0.5"), ("--seed", "7"), ("--no-resume",), ("--out", "elsewhere")):
+        assert "--extend goes on with" in cli.refused("train", run, "--extend", "260", *other)
+    assert "--check: not with --extend" in cli.refused("train", run, "--extend", "260", "--check")
+    assert len([*whole.rglob("spec.json")]) == 1
+
+
 def test_a_second_run_can_be_refused(cli: Any, whole: Path) -> None:
     assert "already holds a run" in cli.refused("train", "tiny.json", "--out", str(whole), "--no-resume")
 

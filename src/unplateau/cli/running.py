@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unplateau.train.spec import RunSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
+OUT = Path("runs")
+"""Where runs are trained, unless told otherwise."""
 REPORT, SUMMARY, SUMMARY_KEYS = "report.html", "summary.json", ("runs", "comparisons")
 
 
@@ -62,7 +64,7 @@ def train(
     *,
     set_: Settings = (),
     seed: int | None = None,
-    out: Folder = Path("runs"),
+    out: Folder = OUT,
     resume: bool = True,
     device: str = "auto",
     threads: int | None = None,
@@ -97,6 +99,13 @@ def train(
     if threads is not None:
         refuse_threads(threads)
     longer_in_place = extend is not None and _spec_file(spec) is not None
+    if extend is not None and check:
+        raise SpecError("--check: not with --extend, which trains")
+    if longer_in_place and (set_ or seed is not None or init_from is not None or out != OUT or not resume):
+        raise SpecError(
+            f"--extend goes on with {spec} as it is, where it is: --set, --seed, --init-from, --out and --no-resume "
+            "are for other runs"
+        )
     if not (check or longer_in_place):
         refuse_unwritable(out)
     import torch  # noqa: PLC0415

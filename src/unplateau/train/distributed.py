@@ -33,7 +33,7 @@ def own_device(name: str, n_gpus: int) -> str:
     Raises SpecError if there are more processes than GPUs, or one GPU is named for all of them.
     """
     here = place()
-    if here.size == 1 or name == "cpu" or (name == "auto" and not n_gpus):
+    if here.size == 1 or not n_gpus or not name.startswith(("auto", "cuda")):
         return name
     if name not in ("auto", "cuda"):
         raise SpecError(f"device '{name}' is one for {here.size} processes; leave it at auto, or choose cpu")

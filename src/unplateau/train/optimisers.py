@@ -8,13 +8,26 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from unplateau.config import Kind
 from unplateau.errors import missing_extra, suggest
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+STEEPEST = 16
+"""Of a power of steps or rates, which a float must hold."""
+LEAST = 1e-37
+"""Of an epsilon: about the smallest number that float32 holds in full."""
+
+
+def _held(value: float) -> float:
+    if value < LEAST:
+        raise ValueError(f"must be at least {LEAST:g}, which float32 can hold (got {value:g})")
+    return value
+
+
+Epsilon = Annotated[float, AfterValidator(_held)]
 BETAS = "decay rates of the running means of the gradient and of its square"
 EPS = "added to the root of the mean square (epsilon)"
 DECAY = "weight decay, decoupled: each step takes this times the learning rate off every weight"
@@ -54,7 +67,7 @@ class Adam(Optimiser):
     recordable = True
 
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description=BETAS)
-    eps: float = Field(1e-8, gt=0, description=EPS)
+    eps: Epsilon = Field(1e-8, description=EPS)
 
     def build(
         self, weights: Sequence[nn.Parameter], modules: Mapping[str, nn.Module], lr: float
@@ -126,7 +139,7 @@ class SOAP(Optimiser):
     kept = 2
 
     betas: tuple[Beta, Beta] = Field((0.95, 0.95), description=BETAS)
-    eps: float = Field(1e-8, gt=0, description=EPS)
+    eps: Epsilon = Field(1e-8, description=EPS)
     weight_decay: float = Field(0.01, ge=0, description=DECAY)
     precondition_frequency: int = Field(10, ge=1, description="steps between two renewals of the bases")
     max_precondition_dim: int = Field(
@@ -155,10 +168,12 @@ class ScheduleFree(Optimiser):
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = Field(
         (0.9, 0.999), description="how near to the average steps are made; decay rate of the mean squared gradient"
     )
-    eps: float = Field(1e-8, gt=0, description=EPS)
+    eps: Epsilon = Field(1e-8, description=EPS)
     weight_decay: float = Field(0.0, ge=0, description=DECAY)
-    r: float = Field(0.0, ge=0, description="the average weighs step t by t to the power of this")
-    weight_lr_power: float = Field(2.0, ge=0, description="and by the highest learning rate so far to that of this")
+    r: float = Field(0.0, ge=0, le=STEEPEST, description="the average weighs step t by t to the power of this")
+    weight_lr_power: float = Field(
+        2.0, ge=0, le=STEEPEST, description="and by the highest learning rate so far to that of this"
+    )
 
     def check(self) -> None:
         """Raises MissingExtraError where pytorch-optimizer is not installed."""

@@ -50,8 +50,10 @@ def build_model(spec: RunSpec, device: torch.device, shape: TaskShape | None = N
     modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
     for name in spec.train.frozen:
         if name not in modules:
-            raise SpecError(f"train.frozen: the model has no module '{name}'{suggest(name, modules)}")
+            raise SpecError(f"train.frozen: the model has no module '{name}'{suggest(name, filter(None, modules))}")
         modules[name].requires_grad_(requires_grad=False)
+    if spec.train.frozen and not any(weight.requires_grad for weight in modules[""].parameters()):
+        raise SpecError("train.frozen: every weight of the model is frozen, so there is nothing to train")
     return model
 
 

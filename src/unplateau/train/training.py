@@ -178,6 +178,8 @@ class Training:
 
     def diverged(self, name: str, step: int) -> DivergedError:
         """What to raise where this figure is no number."""
+        if not step:
+            return DivergedError(f"{self.path}: {name} is NaN or infinite before the first update: see model and data")
         return DivergedError(
             f"{self.path}: {name} became NaN or infinite at step {step}; the last checkpoint is kept; "
             f"a lower train.lr (now {self.spec.train.lr:g}) usually helps"

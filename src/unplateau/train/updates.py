@@ -37,6 +37,10 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * risen * (1 / RISE + (1 - 1 / RISE) * fall)
 
 
+NOT_FINITE = (OverflowError, torch.linalg.LinAlgError)  # type: ignore[attr-defined] # which it exports, unmarked
+"""What optimisers raise whose numbers have grown too large."""
+
+
 class Updates:
     """What steps the weights of a model and of the loss terms' heads; what is frozen is left out.
 
@@ -59,12 +63,14 @@ class Updates:
     def step(self, step: int) -> None:
         """The update after ``step`` others, from the gradients that the weights have now.
 
-        Raises DivergedError where an optimiser takes matrices apart that are not finite.
+        Raises DivergedError where an optimiser takes matrices apart that are not finite, or its numbers grow too large.
         """
         self.set_rate(step)
         try:
             self.apply()
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # which it exports, unmarked
+        except (OverflowError, RuntimeError) as error:
+            if not (isinstance(error, NOT_FINITE) or "without overflow" in str(error)):
+                raise
             raise DivergedError(
                 f"step {step + 1}: {' '.join(str(error).split())}; the last checkpoint is kept; a lower train.lr "
                 f"(now {self.config.lr:g}) usually helps"

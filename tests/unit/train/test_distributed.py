@@ -42,7 +42,14 @@ def test_alone_everything_is_done_here_and_nothing_is_asked() -> None:
 @pytest.mark.usefixtures("_last_of_four")
 @pytest.mark.parametrize(
     ("name", "n_gpus", "own"),
-    [("auto", 2, "cuda:1"), ("cuda", 8, "cuda:1"), ("auto", 0, "auto"), ("cpu", 2, "cpu")],
+    [
+        ("auto", 2, "cuda:1"),
+        ("cuda", 8, "cuda:1"),
+        ("auto", 0, "auto"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 0, "cuda"),
+        ("gpu", 2, "gpu"),
+    ],
 )
 def test_each_process_has_a_gpu_of_its_own(name: str, n_gpus: int, own: str) -> None:
     assert own_device(name, n_gpus) == own
@@ -53,7 +60,6 @@ def test_each_process_has_a_gpu_of_its_own(name: str, n_gpus: int, own: str) -> 
     ("name", "n_gpus", "message"),
     [
         ("auto", 1, "2 processes on a machine with 1 GPUs; at most --nproc-per-node 1, or --device cpu"),
-        ("cuda", 0, "2 processes on a machine with 0 GPUs"),
         ("cuda:0", 2, "device 'cuda:0' is one for 4 processes"),
     ],
 )

@@ -16,7 +16,7 @@ from tiny_run import TINY
 from unplateau.analysis.runs import summarise_run
 from unplateau.cli.main import main
 from unplateau.config import parse
-from unplateau.errors import MissingExtraError, SpecError
+from unplateau.errors import DivergedError, MissingExtraError, SpecError
 from unplateau.report.facts import facts
 from unplateau.train.optimisers import GradientFilter, Optimiser
 from unplateau.train.spec import RunSpec
@@ -89,7 +89,8 @@ def test_fields_are_reached_by_their_names() -> None:
             "optimiser: rest: unknown optimiser 'muon'; known: Adam, AdamW;",
         ),
         ({"optimiser.betas": [0.9, 1.0]}, "train.optimiser.betas.1: Input should be less than 1 (got 1.0)"),
-        ({"optimiser.eps": 0}, "train.optimiser.eps: Input should be greater than 0 (got 0)"),
+        ({"optimiser.eps": 0}, "train.optimiser.eps: must be at least 1e-37, which float32 can hold"),
+        ({"optimiser": "schedule-free", "optimiser.r": 1000}, "should be less than or equal to 16 (got 1000)"),
         ({"gradient_filter": "grokfst"}, "unknown gradient filter 'grokfst'; did you mean 'Grokfast'?"),
         ({"gradient_filter.lamb": 5}, "train.gradient_filter is None"),
         ({"clip_norm": 0}, "train.clip_norm: Input should be greater than 0 (got 0)"),
@@ -126,7 +127,8 @@ def test_an_extra_that_is_missing_is_told_before_training(
         ({"optimiser.modules": ["block"]}, "the model has no module 'block'; did you mean 'blocks'?"),
         ({"optimiser.modules": ["final_norm"]}, "no matrix is trained in 'final_norm'"),
         ({"frozen": ["blocks"]}, "no matrix is trained in 'blocks', so there is nothing for Muon to step"),
-        ({"optimiser": "adam", "frozen": [""]}, "every weight is frozen, so there is nothing to train"),
+        ({"optimiser": "adam", "frozen": [""]}, "every weight of the model is frozen, so there is nothing to train"),
+        ({"frozen": ["nothing"]}, "train.frozen: the model has no module 'nothing'; known: blocks,"),
     ],
 )
 def test_a_model_that_cannot_be_trained_so_is_refused_and_leaves_nothing(
@@ -135,6 +137,17 @@ def test_a_model_that_cannot_be_trained_so_is_refused_and_leaves_nothing(
     with pytest.raises(SpecError, match=message):
         up.train(changed(**{"optimiser": "muon", **settings}), out=tmp_path, device="cpu")
     assert not [*tmp_path.rglob("*.json*")]
+
+
+def test_heads_are_not_trained_beside_a_frozen_model(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="every weight of the model is frozen"):
+        up.train(changed(frozen=[""]).with_strategy("weights-loss"), out=tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["muon", "soap", "schedule-free"])
+def test_numbers_that_grow_too_large_are_a_divergence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError):
+        up.train(changed(optimiser=name, lr=1e300), out=tmp_path, device="cpu")
 
 
 def test_muon_steps_the_matrices_of_the_blocks_and_adam_everything_else() -> None:

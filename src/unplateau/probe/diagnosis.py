@@ -192,7 +192,8 @@ class Diagnosis:
             return [f"What it waits for: don't know; nothing that could be measured is missing{more}."]
         first, *others = self.waits_for
         caveat = ", unless items do not stand out" if first == "queries" and self._unclear("items") else ""
-        opening = "What it waits for first" if self.standing.stage == "plateau" else "What may hold it back"
+        flat = self.standing.stage in ("before", "plateau")
+        opening = "What it waits for first" if flat else "What may hold it back"
         also = f" Missing as well: {', '.join(others)}." if others else ""
         return [f"{opening}: {first}{caveat}.{also}", *self._advice]
 

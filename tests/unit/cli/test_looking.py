@@ -119,10 +119,10 @@ def test_the_three_things_alone(place: Path, capsys: Any) -> None:
 def test_a_language_model_is_diagnosed(place: Path, capsys: Any) -> None:
     run(diagnose, "model/step0 --task words.yaml --n-prompts 64")
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("It is on its plateau: progress ")
+    assert told[0].startswith("It predicts worse than who ignores the context, as before a plateau: progress -")
     assert any(line.startswith("What it waits for") for line in told)
     run(diagnose, "model/step0 --task words.yaml --n-prompts 64 --cut item --labels W,X,Y,Z --json")
-    assert json.loads(capsys.readouterr().out)["stage"] == "plateau"
+    assert json.loads(capsys.readouterr().out)["stage"] == "before"
     assert "diagnose: --template and --labels are for language models" in refused(diagnose, "model/step0 --labels A,B")
 
 

@@ -53,7 +53,7 @@ def test_a_diagnosis_tells_progress_between_the_floors_of_the_task(label_tokens:
     told = diagnose(Decoder(model, label_tokens=label_tokens), TOKENS, n_prompts=512)
     found = icl_accuracy(Decoder(model), TOKENS, 512)
     span = found.no_context_loss - found.bayes_loss
-    assert told.standing.stage == "plateau"
+    assert told.standing.stage == "before"  # surer of one label than anybody can be
     assert told.standing.progress == pytest.approx((found.no_context_loss - found.loss) / span, rel=0.05)
     assert found.loss - found.no_context_loss > span  # a number that no other reading gives
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 PATIENCE = 30.0
@@ -59,27 +60,23 @@ def slurm(folder: Path) -> Iterator[None]:
     controller, node = _free_ports()
     file = folder / "slurm.conf"
     file.write_text(CONFIGURATION.format(user=getpass.getuser(), folder=folder, controller=controller, node=node))
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(file)
-    servers = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for command in (("slurmctld", "-D"), ("slurmd", "-D", "-N", "node"))
-    ]
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while "idle" not in _told("sinfo", "--noheader"):
-            assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
-            time.sleep(0.2)
-        yield
-    finally:
-        _told("scancel", "--me")
-        for server in reversed(servers):
-            server.terminate()
-            server.wait(PATIENCE)
-        if before is None:
-            del os.environ["SLURM_CONF"]
-        else:
-            os.environ["SLURM_CONF"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(file))
+        servers = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for command in (("slurmctld", "-D"), ("slurmd", "-D", "-N", "node"))
+        ]
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while "idle" not in _told("sinfo", "--noheader"):
+                assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
+                time.sleep(0.2)
+            yield
+        finally:
+            _told("scancel", "--me")
+            for server in reversed(servers):
+                server.terminate()
+                server.wait(PATIENCE)
 
 
 def _told(*command: str) -> str:

@@ -152,6 +152,11 @@ class TaskShape:
         return self.choices == tuple(self.factors[index].name for index in self.asked)
 
     @property
+    def hidden_numbers(self) -> tuple[int, ...]:
+        """Of each choice the number by which a batch says that a prompt hides it."""
+        return self.asked if self.hides_factors else tuple(range(len(self.choices)))
+
+    @property
     def n_hidden(self) -> int:
         """Below this is every number of what a prompt hides."""
         return len(self.factors if self.hides_factors else self.choices)

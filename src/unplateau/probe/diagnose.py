@@ -7,7 +7,10 @@ that is what is said.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import get_args
+
+import torch
 
 from unplateau.decompose import Readable, require_readable
 from unplateau.layout import Cut, TaskShape
@@ -18,7 +21,7 @@ from unplateau.probe.standing import standing
 from unplateau.probe.three_things import taken_apart, three_things
 from unplateau.rng import fold_seed
 from unplateau.scores import ProbeScore, ScoreKind, Thing
-from unplateau.tasks.base import Sampler, Task, Written
+from unplateau.tasks.base import AT_ONCE, Sampler, exact_task
 
 LINES: Mapping[Thing, float] = {"items": 0.3, "labels": 0.5, "kept labels": 0.3, "queries": 0.07, "inference": 0.5}
 """How much of a thing is enough, as a share of the way from chance to the best: runs leave their plateau above these
@@ -83,13 +86,15 @@ def _of_things(model: Readable, halves: Halves, task: Sampler, seed: int) -> Ite
 
 def _best_inference(task: Sampler, n_prompts: int, seed: int) -> float:
     """The context score of who knows exactly how probable each choice is, which few pairs hardly tell."""
-    exact = task.task if isinstance(task, Written) else task
-    if not isinstance(exact, Task):
+    if (exact := exact_task(task)) is None:
         return 1.0
-    chances = exact.choice_chances(exact.sample(0, batch_size=n_prompts, split="test", seed=fold_seed(seed, "best")))
-    if chances is None:
-        return 1.0
-    return float(chances[:, chances.shape[1] // 2 :].amax(2).mean())  # the queries that the context score is of
+    batch = exact.sample(0, batch_size=n_prompts, split="test", seed=fold_seed(seed, "best"))
+    best = []
+    for rows in torch.arange(n_prompts).split(AT_ONCE):
+        if (chances := exact.choice_chances(batch.map(partial(torch.index_select, dim=0, index=rows)))) is None:
+            return 1.0
+        best.append(chances[:, chances.shape[1] // 2 :].amax(2))  # the queries that the context score is of
+    return float(torch.cat(best).mean())
 
 
 def _readable(scores: Sequence[ProbeScore], model: Readable) -> list[ProbeScore]:

@@ -190,9 +190,7 @@ def _examples(components: Components, batch: Batch, component: Component, shape:
         return Examples(features.cpu(), labels, torch.arange(len(labels)), batch.item_index.flatten().cpu())
     late = batch.inputs.at_queries(states)[:, :, batch.targets.shape[1] // 2 :]  # (L + 1, B, K / 2, D)
     group = torch.arange(len(batch)).repeat_interleave(late.shape[2])
-    choice = batch.hidden_factor.cpu()  # (B,)
-    if shape.hides_factors:  # numbered among the F factors, not among those that may be hidden
-        choice = torch.tensor([shape.asked.index(factor) for factor in choice.tolist()])
+    choice = torch.tensor([shape.hidden_numbers.index(number) for number in batch.hidden_factor.tolist()])  # (B,)
     return Examples(late.flatten(1, 2).cpu(), choice[:, None], group)
 
 

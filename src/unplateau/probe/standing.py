@@ -19,7 +19,7 @@ from unplateau.plateau.progress import COMPLETION, ESCAPE
 from unplateau.probe.diagnosis import ERRORS, Stage, Standing
 from unplateau.probe.three_things import at_home
 from unplateau.rng import fold, fold_seed
-from unplateau.tasks.base import Sampler, Task, Written
+from unplateau.tasks.base import Sampler, Task, Written, exact_task
 from unplateau.tasks.loss import achieved
 from unplateau.tensors import Batch, Prompts
 
@@ -80,8 +80,7 @@ def standing(model: Readable, task: Sampler, *, n_prompts: int, seed: int = 0) -
 
     Raises DivergedError for predictions that are not finite.
     """
-    exact = task.task if isinstance(task, Written) else task
-    if not isinstance(exact, Task):
+    if (exact := exact_task(task)) is None:
         return Standing("unknown")
     asked = _Asked(model, task, exact, n_prompts, seed)
     parts, hidden = [], []
@@ -110,8 +109,8 @@ def _by_choice(task: Sampler, heights: Tensor, choice: Tensor) -> tuple[dict[str
     shape = task.shape
     if len(shape.choices) < 2:
         return {}, {}
-    numbers = shape.asked if shape.hides_factors else range(len(shape.choices))
-    each = {name: heights[:, choice == number] for number, name in zip(numbers, shape.choices, strict=True)}
+    named = zip(shape.choices, shape.hidden_numbers, strict=True)
+    each = {name: heights[:, choice == number] for name, number in named}
     known = {name: value for name, of_one in each.items() if (value := _between(of_one)) is not None}
     return known, {name: _error(each[name]) for name in known}
 

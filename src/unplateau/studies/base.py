@@ -195,7 +195,8 @@ class Study(ABC):
     def read(self, path: Path, only: Sequence[str] = ()) -> list[Row]:
         """The rows of these parts in such a file. Raises DataError for rows that this study has at no scale."""
         rows = read_study(path)
-        known, wanted = self._cells(()), self._cells(only)
+        known = self._cells(())
+        wanted = self._cells(only) if only else known
         if foreign := next((row for row in rows if (row.setting, row.cell) not in known), None):
             raise DataError(f"{path}: not rows of {self.name}, which has no '{foreign.cell}' of '{foreign.setting}'")
         return [row for row in rows if (row.setting, row.cell) in wanted]

@@ -143,3 +143,9 @@ class Task(Kind):
         """How people see this batch; nothing unless the items are pictures or words."""
         del batch
         return Shown()
+
+
+def exact_task(task: Sampler) -> Task | None:
+    """What knows the exact predictors of this sampler: the task itself, or that which it writes; None without."""
+    exact = task.task if isinstance(task, Written) else task
+    return exact if isinstance(exact, Task) else None

@@ -7,7 +7,7 @@ before query k times the probability of each label there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -29,24 +29,26 @@ def bayes_predictions(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tenso
 
     Rows whose labels no hypothesis allows get zeros.
     """
-    predictions = []
-    for k in range(labels.shape[1]):
-        joint = torch.stack([hypothesis.predict(k) for hypothesis in hypotheses]).sum(0)  # (B, C)
-        predictions.append(joint / joint.sum(1, keepdim=True).clamp_min(torch.finfo(joint.dtype).tiny))
-        for hypothesis in hypotheses:
-            hypothesis.observe(k, labels[:, k])
-    return torch.stack(predictions, 1)
+    joints = [joint.sum(0) for joint in _joints(hypotheses, labels)]  # (B, C)
+    return torch.stack([_normalised(joint) for joint in joints], 1)
 
 
 def choice_chances(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Tensor:
     """(B, K, H) float64: how probable each hypothesis is before query k, under equal prior weights."""
-    chances = []
+    evidence = [joint.sum(2).T for joint in _joints(hypotheses, labels)]  # (B, H)
+    return torch.stack([_normalised(one) for one in evidence], 1)
+
+
+def _joints(hypotheses: Sequence[Hypothesis], labels: Tensor) -> Iterator[Tensor]:
+    """(H, B, C) for each query: what all hypotheses predict, before they observe its label."""
     for k in range(labels.shape[1]):
-        evidence = torch.stack([hypothesis.predict(k).sum(1) for hypothesis in hypotheses], 1)  # (B, H)
-        chances.append(evidence / evidence.sum(1, keepdim=True).clamp_min(torch.finfo(evidence.dtype).tiny))
+        yield torch.stack([hypothesis.predict(k) for hypothesis in hypotheses])
         for hypothesis in hypotheses:
             hypothesis.observe(k, labels[:, k])
-    return torch.stack(chances, 1)
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    return weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 class FreshMappings:

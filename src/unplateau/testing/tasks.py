@@ -148,11 +148,10 @@ def _check_sight(task: Task, batch: Batch, no_context: Tensor, bayes: Tensor) ->
 
 def _check_choices(task: Task, batch: Batch) -> None:
     """What a prompt hides comes as often as claimed, and wherever it is thought to be certain it is that."""
-    shape, chances = task.shape, task.choice_chances(batch)
+    chances = task.choice_chances(batch)
     if chances is None:
         return
-    numbers = torch.tensor(shape.asked if shape.hides_factors else range(len(shape.choices)))
-    came = (batch.hidden_factor[:, None] == numbers).double()[:, None]  # (B, 1, V)
+    came = (batch.hidden_factor[:, None] == torch.tensor(task.shape.hidden_numbers)).double()[:, None]  # (B, 1, V)
     demand(_alike(chances.sum(2), torch.ones_like(chances[..., 0])), task, "chances of what is hidden sum to 1")
     demand(bool((chances * came).sum(2).all()), task, "what is hidden is never thought impossible")
     surprise = ((came - chances) * chances).sum(2).mean(1)
